@@ -1,0 +1,12 @@
+"""What runs inside vLLM: every request is rotated with the factor set that fits its own length."""
+
+
+def register() -> None:
+    """Entry point of `vllm.general_plugins`: run in every vLLM process, more than once.
+
+    Cheap and idempotent. It only makes vLLM's configuration ask us whether the model is a
+    longrope one; everything else is attached by that answer (see `config`).
+    """
+    from longrope_plugin.compat import hook_configuration
+
+    hook_configuration()

@@ -1,0 +1,81 @@
+"""Engine throughput on SmolLM2-135M: factor sets against vLLM's plain RoPE."""
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longrope_factors import hf
+from longrope_factors.schema import load
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 8, 256, 48
+
+
+def measure(model: Path, factors: Path, rounds: int, eager: bool) -> dict[str, Any]:
+    """Tokens a second of both engines, in alternating rounds of the same requests.
+
+    Short requests, so that plain RoPE could serve them as well; no prefix is shared.
+    """
+    factor_file = load(factors)
+    engines = {
+        "longrope": _engine(
+            model,
+            eager,
+            max_model_len=factor_file.max_length,
+            hf_overrides=hf.hf_overrides(factor_file, factors),
+        ),
+        "plain": _engine(model, eager, max_model_len=8192),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(rounds + 1):
+        order = list(engines.items())
+        for name, llm in order if number % 2 else reversed(order):
+            speed = _round(llm, seed=number)
+            if number:
+                speeds[name].append(speed)
+    ratios = [a / b for a, b in zip(speeds["longrope"], speeds["plain"], strict=True)]
+    return {
+        "tokens_per_second": speeds,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios),
+    }
+
+
+def _engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
+    from vllm import LLM
+
+    return LLM(
+        model=str(model),
+        enforce_eager=eager,
+        max_num_seqs=REQUESTS,
+        max_num_batched_tokens=2048,
+        enable_prefix_caching=False,
+        **arguments,
+    )
+
+
+def _round(llm: "LLM", seed: int) -> float:
+    from vllm import SamplingParams, TokensPrompt
+
+    prompts = [
+        TokensPrompt(
+            prompt_token_ids=[(seed * 7919 + i * 104729 + j * j) % 40000 + 100 for j in range(n)]
+        )
+        for i, n in enumerate([PROMPT_TOKENS] * REQUESTS)
+    ]
+    params = SamplingParams(temperature=0, max_tokens=OUTPUT_TOKENS, ignore_eos=True)
+    start = time.perf_counter()
+    llm.generate(prompts, params, use_tqdm=False)
+    return REQUESTS * (PROMPT_TOKENS + OUTPUT_TOKENS) / (time.perf_counter() - start)
+
+
+def line(name: str, figure: dict[str, Any]) -> str:
+    """One line for people."""
+    ratios = ", ".join(f"{ratio:.3f}" for ratio in figure["ratios"])
+    return (
+        f"Engine throughput, {name}: longrope / plain RoPE = {figure['ratio']:.3f} "
+        f"(median of {ratios})"
+    )

@@ -1,0 +1,276 @@
+"""Every touch of vLLM's private names: what breaks without it, and when it can go.
+
+Names are resolved on use (`from longrope_plugin.compat import Scheduler` works), because
+`longrope_plugin.register` must be cheap. `check` resolves them all; it runs before a longrope
+model loads, so that a renamed one is a sentence at start-up and never a wrong answer.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+KNOWN_TO_WORK = "0.32 and 0.33"
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A name of vLLM's that is not public.
+
+    name: dotted, from the module; after a colon, an attribute that the function must set or use.
+    why: what breaks without it. until: when the touch can go.
+    """
+
+    module: str
+    name: str
+    why: str
+    until: str
+
+
+_PUBLIC_SCHEDULER = "vLLM's scheduler has a hook for per-request state"
+_PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
+_CORE = "vllm.v1.core.sched"
+_WORKER = "vllm.v1.worker"
+
+TOUCHES: dict[str, Touch] = {
+    "VllmConfig": Touch(
+        "vllm.config.vllm",
+        "VllmConfig.try_verify_and_update_config",
+        "nothing tells us that a longrope model is being configured",
+        "vLLM has a configuration hook for plug-ins that is not keyed by architecture",
+    ),
+    "current_vllm_config": Touch(
+        "vllm.config",
+        "get_current_vllm_config",
+        "the rotary layer does not know its model's factor file",
+        "get_rope passes unknown rope_parameters on",
+    ),
+    "rotary_module": Touch(
+        "vllm.model_executor.layers.rotary_embedding",
+        "Phi3LongRoPEScaledRotaryEmbedding",
+        "the engine-wide choice of short or long stays",
+        _PUBLIC_POSITIONS,
+    ),
+    "rope_cache": Touch(
+        "vllm.model_executor.layers.rotary_embedding",
+        "_ROPE_DICT",
+        "a second engine in one process could get the first one's factor sets",
+        "the cache's key covers everything the layer is built from",
+    ),
+    "RotaryEmbeddingBase": Touch(
+        "vllm.model_executor.layers.rotary_embedding.base",
+        "RotaryEmbeddingBase",
+        "a model with another rotary embedding beside longrope is not noticed",
+        _PUBLIC_POSITIONS,
+    ),
+    "rotary_kernel": Touch(
+        "vllm._custom_ops",
+        "rotary_embedding",
+        "no fused rotation on a CPU",
+        "our own kernel covers CPUs",
+    ),
+    "Scheduler": Touch(_CORE + ".scheduler", "Scheduler", "no promotion", _PUBLIC_SCHEDULER),
+    "AsyncScheduler": Touch(
+        _CORE + ".async_scheduler", "AsyncScheduler", "no asynchronous step", _PUBLIC_SCHEDULER
+    ),
+    "preempt": Touch(
+        _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    "running": Touch(
+        _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    "requires_kv_delivery": Touch(
+        _CORE + ".scheduler",
+        "Scheduler.__init__:requires_kv_delivery",
+        "a promotion could lose KV that a connector still has to hand over",
+        _PUBLIC_SCHEDULER,
+    ),
+    "Request": Touch("vllm.v1.request", "Request", "no pinning", _PUBLIC_SCHEDULER),
+    "RequestStatus": Touch(
+        "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    "update_block_hashes": Touch(
+        "vllm.v1.request",
+        "Request.update_block_hashes:block_hashes",
+        "KV blocks of different sets are not kept apart",
+        _PUBLIC_SCHEDULER,
+    ),
+    **{
+        attribute: Touch(
+            "vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER
+        )
+        for attribute, why in {
+            "cache_salt": "KV blocks of different sets are not kept apart",
+            "num_output_placeholders": "tokens in flight are not counted against the limit",
+            "num_stale_output_tokens": "promotion does not wait for tokens in flight",
+            "drop_stale_output": "promotion waits for tokens that never come",
+            "resumable": "a streaming session could outgrow its set",
+            "spec_token_ids": "draft tokens could cross the limit",
+        }.items()
+    },
+    "GPUModelRunner": Touch(
+        _WORKER + ".gpu_model_runner", "GPUModelRunner", "no V1 runner", _PUBLIC_POSITIONS
+    ),
+    "preprocess": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._preprocess",
+        "V1 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+    "update_states": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._update_states",
+        "the V1 runner does not learn a request's set",
+        _PUBLIC_POSITIONS,
+    ),
+    "req_indices": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner.__init__:req_indices",
+        "V1 tokens are not mapped to requests",
+        _PUBLIC_POSITIONS,
+    ),
+    "model_states": Touch(
+        _WORKER + ".gpu.model_states",
+        "resolve_model_state_cls",
+        "V2 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+    "ModelState": Touch(
+        _WORKER + ".gpu.model_states.interface",
+        "ModelState.prepare_dummy_inputs",
+        "V2 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+}
+
+
+def check() -> None:
+    """Resolves every touch. Raises RuntimeError naming the first that is not there."""
+    for touch in TOUCHES.values():
+        _resolve(touch)
+
+
+def _resolve(touch: Touch) -> Any:
+    """The object of the touch's dotted name, its attribute after the colon verified."""
+    path, _, attribute = touch.name.partition(":")
+    try:
+        value: Any = importlib.import_module(touch.module)
+        for part in path.split("."):
+            value = getattr(value, part)
+        if attribute and attribute not in value.__code__.co_names:
+            raise AttributeError(attribute)
+    except (ImportError, AttributeError) as error:
+        from vllm.version import __version__ as version
+
+        raise RuntimeError(
+            f"longrope needs {touch.module}.{touch.name}, which vLLM {version} does not have "
+            f"(without it: {touch.why}). vLLM {KNOWN_TO_WORK} are known to work."
+        ) from error
+    return value
+
+
+_CLASSES = (
+    "Scheduler",
+    "AsyncScheduler",
+    "Request",
+    "GPUModelRunner",
+    "RotaryEmbeddingBase",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return _resolve(TOUCHES[name])
+    if name == "RequestStatus":
+        _resolve(TOUCHES[name])
+        return importlib.import_module("vllm.v1.request").RequestStatus
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def hook_configuration() -> None:
+    """Makes every VllmConfig ask `config.configure`, after vLLM's own per-model hook."""
+    original = _resolve(TOUCHES["VllmConfig"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def try_verify_and_update_config(vllm_config: Any) -> None:
+        model_config = vllm_config.model_config
+        is_first_call = model_config is not None and not model_config.config_updated
+        original(vllm_config)
+        if is_first_call:
+            from longrope_plugin.config import configure
+
+            configure(vllm_config)
+
+    try_verify_and_update_config.longrope = True  # type: ignore[attr-defined]
+    owner = importlib.import_module("vllm.config.vllm").VllmConfig
+    owner.try_verify_and_update_config = try_verify_and_update_config
+
+
+def current_vllm_config() -> Any:
+    """The configuration of the engine whose model is being built."""
+    return _resolve(TOUCHES["current_vllm_config"])()
+
+
+def platform_worker() -> type:
+    """The worker class that vLLM would have used on this machine's platform."""
+    from vllm.platforms import current_platform
+
+    module, name = (
+        ("vllm.v1.worker.cpu_worker", "CPUWorker")
+        if current_platform.is_cpu()
+        else ("vllm.v1.worker.xpu_worker", "XPUWorker")
+        if current_platform.is_xpu()
+        else ("vllm.v1.worker.gpu_worker", "Worker")
+    )
+    return _resolve(Touch(module, name, "no worker", "worker_cls takes a mix-in"))
+
+
+def replace_rotary_embedding() -> None:
+    """Puts our layer where `get_rope` looks for the one of `rope_type: longrope`."""
+    from longrope_plugin.rotary import from_vllm
+
+    _resolve(TOUCHES["rotary_module"])
+    _resolve(TOUCHES["rope_cache"]).clear()
+    module = importlib.import_module(TOUCHES["rotary_module"].module)
+    module.Phi3LongRoPEScaledRotaryEmbedding = from_vllm  # type: ignore[attr-defined]
+
+
+def replace_model_state() -> None:
+    """Adds factor sets to the model state of a longrope model, whichever class it has."""
+    original = _resolve(TOUCHES["model_states"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def resolve_model_state_cls(vllm_config: Any, model: Any) -> type:
+        from longrope_plugin.config import WORKER
+        from longrope_plugin.model_state import with_factor_sets
+
+        cls = original(vllm_config, model)
+        return with_factor_sets(cls) if vllm_config.parallel_config.worker_cls == WORKER else cls
+
+    resolve_model_state_cls.longrope = True  # type: ignore[attr-defined]
+    module = importlib.import_module(TOUCHES["model_states"].module)
+    module.resolve_model_state_cls = resolve_model_state_cls  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _rotary_kernel() -> Callable[..., None]:
+    return _resolve(TOUCHES["rotary_kernel"])
+
+
+def rotate_by_table(
+    rows: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor | None,
+    head_size: int,
+    cos_sin: torch.Tensor,
+    is_neox_style: bool,
+) -> None:
+    """vLLM's fused rotation, in place. rows: int64 [n]; cos_sin: [rows, rotary_dim]."""
+    _rotary_kernel()(rows, query, key, head_size, cos_sin, is_neox_style)

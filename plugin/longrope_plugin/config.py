@@ -1,0 +1,92 @@
+"""Decides, once the engine's configuration is known, whether and how longrope takes part."""
+
+from typing import TYPE_CHECKING
+
+from longrope_factors import hf
+
+from longrope_plugin.selection import Selection
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+WORKER = "longrope_plugin.worker.LongRoPEWorker"
+SCHEDULER = "longrope_plugin.scheduler.scheduler"
+
+# Connectors whose keys are the engine's own block hashes, which the set's salt has changed.
+HASH_KEYED_CONNECTORS = ("OffloadingConnector",)
+
+
+def configure(vllm_config: "VllmConfig") -> None:
+    """Names our scheduler and worker if, and only if, the model is a longrope one.
+
+    Raises ValueError, a sentence, for what could only be served wrong.
+    """
+    selection = Selection.from_vllm_config(vllm_config)
+    if selection is None:
+        return
+    for refusal in (
+        _refuse_length,
+        _refuse_foreign_classes,
+        _refuse_draft_model,
+        _refuse_connector,
+        _refuse_layouts,
+    ):
+        refusal(vllm_config, selection)
+    vllm_config.parallel_config.worker_cls = WORKER
+    vllm_config.scheduler_config.scheduler_cls = SCHEDULER
+
+
+def _refuse_length(vllm_config: "VllmConfig", selection: Selection) -> None:
+    longest = selection.factor_file.max_length
+    if selection.max_model_len > longest:
+        raise ValueError(
+            f"max_model_len is {selection.max_model_len}, but the largest factor set of "
+            f"{selection.factor_file.model.name} covers {longest} tokens: set --max-model-len to "
+            f"at most {longest} or serve a factor file with a larger set."
+        )
+
+
+def _refuse_foreign_classes(vllm_config: "VllmConfig", selection: Selection) -> None:
+    for field, value, ours, default in (
+        ("worker_cls", vllm_config.parallel_config.worker_cls, WORKER, "auto"),
+        ("scheduler_cls", vllm_config.scheduler_config.scheduler_cls, SCHEDULER, None),
+    ):
+        if value not in (ours, default):
+            raise ValueError(
+                f"{field} is {value}, but a longrope model needs longrope's own: leave "
+                f"--{field.replace('_', '-')} unset, or unset VLLM_PLUGINS to serve without "
+                "per-request factor sets."
+            )
+
+
+def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None:
+    speculative = vllm_config.speculative_config
+    draft = speculative and speculative.draft_model_config
+    if draft and hf.is_longrope(draft.hf_text_config.to_dict()):
+        raise ValueError(
+            f"The draft model {draft.model} has a longrope configuration of its own, and drafts "
+            "are not rotated by request: use a draft model without longrope, or n-gram drafts."
+        )
+
+
+def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
+    transfer = vllm_config.kv_transfer_config
+    if transfer and transfer.kv_connector not in HASH_KEYED_CONNECTORS:
+        raise ValueError(
+            f"The KV connector {transfer.kv_connector} may return KV that was computed under "
+            f"another factor set: use one of {', '.join(HASH_KEYED_CONNECTORS)}."
+        )
+
+
+def _refuse_layouts(vllm_config: "VllmConfig", selection: Selection) -> None:
+    if vllm_config.model_config.uses_mrope:
+        raise ValueError(
+            f"{vllm_config.model_config.model} has multi-dimensional positions (M-RoPE): "
+            "longrope factor sets are for one-dimensional positions."
+        )
+    if vllm_config.parallel_config.prefill_context_parallel_size > 1:
+        raise ValueError(
+            "prefill_context_parallel_size is "
+            f"{vllm_config.parallel_config.prefill_context_parallel_size}: a prefill split over "
+            "ranks is not served with per-request factor sets; set it to 1."
+        )

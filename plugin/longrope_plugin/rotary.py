@@ -1,0 +1,201 @@
+"""The rotary embedding that replaces vLLM's for `rope_type: longrope`."""
+
+import torch
+from longrope_factors.schema import FactorFile, FactorFileError
+from torch import nn
+
+from longrope_plugin import compat
+from longrope_plugin.selection import Selection
+from longrope_plugin.turns import TurnTable, turn_table
+
+
+class LongRoPERotaryEmbedding(nn.Module):
+    """Rotates each token by its packed position, under the factor set packed with it.
+
+    Any number of sets, each with start tokens and an attention factor; partial rotary
+    dimensions; neox and interleaved layouts. Three small tables, none of which grows with a
+    length.
+    """
+
+    def __init__(self, factor_file: FactorFile, head_size: int, is_neox_style: bool) -> None:
+        super().__init__()
+        self.factor_file = factor_file
+        self.head_size = head_size
+        self.rotary_dim = factor_file.model.rotary_dim
+        self.is_neox_style = is_neox_style
+        table = turn_table(factor_file)
+        self.register_buffer("turns", table.turns, persistent=False)
+        self.register_buffer("start_tokens", table.start_tokens, persistent=False)
+        self.register_buffer("attention_factor", table.attention_factor, persistent=False)
+
+    @property
+    def table(self) -> TurnTable:
+        return TurnTable(self.turns, self.start_tokens, self.attention_factor)
+
+    def forward(
+        self,
+        positions: torch.Tensor,
+        query: torch.Tensor,
+        key: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rotates query and key.
+
+        positions: int64 [n], packed. query: [n, heads * head_size] or [n, heads, head_size];
+        key the same with its own number of heads, or None. Returns tensors of the same shapes.
+        """
+        assert offsets is None, "longrope positions are absolute"
+        if query.device.type == "cpu":
+            return self._forward_cpu(positions, query, key)
+        cos_sin = self.table.cos_sin(positions, query.dtype)
+        rotated_key = None if key is None else self._rotate(key, cos_sin)
+        return self._rotate(query, cos_sin), rotated_key
+
+    def _forward_cpu(
+        self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        arguments = (
+            positions,
+            query,
+            key,
+            self.turns,
+            self.start_tokens,
+            self.attention_factor,
+            self.head_size,
+            self.is_neox_style,
+        )
+        if torch.compiler.is_compiling():
+            torch.ops.longrope.rotate_in_place(*arguments)
+        else:
+            rotate_in_place(*arguments)
+        return query, key
+
+    def _rotate(self, x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
+        """Out of place and traceable: RoFormer (arXiv 2104.09864), equation 34."""
+        heads = x.view(x.shape[0], -1, self.head_size)
+        cos, sin = cos_sin.unsqueeze(1).chunk(2, dim=-1)
+        rotated, passed = heads[..., : self.rotary_dim], heads[..., self.rotary_dim :]
+        if self.is_neox_style:
+            first, second = rotated.chunk(2, dim=-1)
+        else:
+            first, second = rotated[..., ::2], rotated[..., 1::2]
+        turned = (first * cos - second * sin, second * cos + first * sin)
+        rotated = (
+            torch.cat(turned, dim=-1)
+            if self.is_neox_style
+            else torch.stack(turned, dim=-1).flatten(-2)
+        )
+        return torch.cat((rotated, passed), dim=-1).view(x.shape)
+
+
+class _LastRows:
+    """cos and sin of the last positions asked for.
+
+    All layers of a forward pass ask for the same positions. Remembered by value, never by
+    address, so it is a pure function made cheaper and not a state that could be stale.
+    """
+
+    def __init__(self) -> None:
+        self._turns: torch.Tensor | None = None
+        self._packed = torch.empty(0, dtype=torch.int64)
+        self._cos_sin = torch.empty(0)
+        self._indices = torch.empty(0, dtype=torch.int64)
+
+    def get(
+        self, packed: torch.Tensor, table: TurnTable, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row indices int64 [n] and rows `dtype` [n, rotary_dim] for packed positions [n]."""
+        if not (
+            self._turns is table.turns
+            and self._cos_sin.dtype == dtype
+            and torch.equal(self._packed, packed)
+        ):
+            self._cos_sin = table.cos_sin(packed, dtype)
+            self._packed = packed.clone()
+            self._turns = table.turns
+            if self._indices.shape[0] < packed.shape[0]:
+                self._indices = torch.arange(packed.shape[0])
+        return self._indices[: packed.shape[0]], self._cos_sin
+
+
+_last_rows = _LastRows()
+
+
+def rotate_in_place(
+    positions: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor | None,
+    turns: torch.Tensor,
+    start_tokens: torch.Tensor,
+    attention_factor: torch.Tensor,
+    head_size: int,
+    is_neox_style: bool,
+) -> None:
+    """Rotates query and key in place on a CPU, with vLLM's own rotary kernel.
+
+    The kernel looks rows up in a table by position; here the table is the cos and sin of just
+    this batch's tokens, looked up by token.
+    """
+    table = TurnTable(turns, start_tokens, attention_factor)
+    indices, cos_sin = _last_rows.get(positions, table, query.dtype)
+    compat.rotate_by_table(indices, query, key, head_size, cos_sin, is_neox_style)
+
+
+def _rotate_in_place_fake(
+    positions: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor | None,
+    turns: torch.Tensor,
+    start_tokens: torch.Tensor,
+    attention_factor: torch.Tensor,
+    head_size: int,
+    is_neox_style: bool,
+) -> None:
+    return None
+
+
+_library = torch.library.Library("longrope", "FRAGMENT")
+_library.define(
+    "rotate_in_place"
+    + torch.library.infer_schema(rotate_in_place, mutates_args=("query", "key"))
+)
+_library.impl("rotate_in_place", rotate_in_place, dispatch_key="CPU")
+torch.library.register_fake("longrope::rotate_in_place", _rotate_in_place_fake, lib=_library)
+
+
+def from_vllm(
+    head_size: int,
+    rotary_dim: int,
+    max_position: int,
+    original_max_position: int,
+    base: float,
+    is_neox_style: bool,
+    dtype: torch.dtype,
+    short_factor: list[float],
+    long_factor: list[float],
+    short_mscale: float | None = None,
+    long_mscale: float | None = None,
+) -> LongRoPERotaryEmbedding:
+    """Stands where vLLM's `get_rope` calls `Phi3LongRoPEScaledRotaryEmbedding`.
+
+    The two lists are not enough to build from (they hold no start tokens and only two sets), so
+    the factor file of the model being built is used, after a check that this layer is its.
+    """
+    selection = Selection.from_vllm_config(compat.current_vllm_config())
+    assert selection is not None
+    model = selection.factor_file.model
+    for field, layer, file in (
+        ("rotary_dim", rotary_dim, model.rotary_dim),
+        ("rope_theta", base, model.rope_theta),
+        (
+            "original_max_position_embeddings",
+            original_max_position,
+            model.original_max_position_embeddings,
+        ),
+    ):
+        if layer != file:
+            raise FactorFileError(
+                f"The model has a longrope layer with {field} {layer}, but its factor sets are "
+                f"for {field} {file}: one factor file serves one kind of layer."
+            )
+    return LongRoPERotaryEmbedding(selection.factor_file, head_size, is_neox_style)

@@ -1,0 +1,123 @@
+"""Pins each request to its set, keeps the sets' KV caches apart, and promotes.
+
+The life of a request: `add_request` pins it to the set that its length selects and salts its
+block hashes with that set; every step tells the workers the sets of the requests that start or
+resume in it; a request that is about to outgrow its set is preempted, pinned to the next set
+that covers it, and recomputed from its first token by vLLM's own resumption.
+"""
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from longrope_plugin.compat import AsyncScheduler, Request, RequestStatus, Scheduler
+from longrope_plugin.selection import Selection
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+
+    Base = Scheduler
+else:
+    Base = object
+
+
+class FactorSetScheduling(Base):
+    """What longrope adds to either of vLLM's schedulers.
+
+    A request carries two attributes of ours: `factor_set`, the index of its set, and
+    `caller_salt`, the cache salt that came with it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        selection = Selection.from_vllm_config(self.vllm_config)
+        assert selection is not None
+        self.selection: Selection = selection
+        self.preempted: set[Request] = set()
+        self.promotions = 0
+
+    def add_request(self, request: Request) -> None:
+        if request.request_id not in self.requests:
+            request.caller_salt = request.cache_salt
+            self._pin(request, self._starting_set(request))
+        super().add_request(request)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
+        self._preempt_outgrown()
+        self._repin_preempted()
+        output = super().schedule(*args, **kwargs)
+        for new in output.scheduled_new_reqs:
+            new.factor_set = self.requests[new.req_id].factor_set
+        output.resumed_factor_sets = {
+            request_id: self.requests[request_id].factor_set
+            for request_id in output.scheduled_cached_reqs.resumed_req_ids
+        }
+        return output
+
+    def _starting_set(self, request: Request) -> int:
+        if request.resumable:  # A streaming session grows by later prompts of unknown length.
+            return self.selection.covering(self.max_model_len)
+        return self.selection.start(request.num_prompt_tokens, request.max_tokens)
+
+    def _pin(self, request: Request, index: int) -> None:
+        """Gives a request its set, and block hashes that no other set's blocks can have."""
+        request.factor_set = index
+        fingerprint = self.selection.factor_file.sets[index].fingerprint
+        request.cache_salt = json.dumps([fingerprint, request.caller_salt])
+        request.block_hashes.clear()
+        request.update_block_hashes()
+
+    def _preempt_outgrown(self) -> None:
+        """Preempts the running requests whose next position is past their set's limit."""
+        outgrown = []
+        for request in self.running:
+            limit = self.selection.limit(request.factor_set)
+            length = request.num_tokens + request.num_output_placeholders
+            if length > limit and length < request.num_prompt_tokens + request.max_tokens:
+                outgrown.append(request)
+            elif length + len(request.spec_token_ids) > limit:
+                # Draft tokens may not cross the limit: they would be verified under this set.
+                request.spec_token_ids = request.spec_token_ids[: max(limit - length, 0)]
+        for request in outgrown:
+            self.running.remove(request)
+            self._preempt_request(
+                request, time.monotonic(), drop_stale_output=self.requires_kv_delivery
+            )
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        self.preempted.add(request)
+
+    def _repin_preempted(self) -> None:
+        """Promotes what was preempted and, with all its tokens known, no longer fits its set.
+
+        Outgrowing is not the only way here: a request preempted for want of memory may come to
+        its limit with the last token that was in flight.
+        """
+        for request in list(self.preempted):
+            if request.status == RequestStatus.PREEMPTED:
+                if request.num_stale_output_tokens and not request.drop_stale_output:
+                    continue
+                index = self.selection.covering(request.num_tokens)
+                if index > request.factor_set:
+                    self._pin(request, index)
+                    self.promotions += 1
+            self.preempted.discard(request)
+
+
+class LongRoPEScheduler(FactorSetScheduling, Scheduler):
+    """vLLM's synchronous scheduler with factor sets."""
+
+
+class LongRoPEAsyncScheduler(FactorSetScheduling, AsyncScheduler):
+    """vLLM's asynchronous scheduler with factor sets."""
+
+
+def scheduler(**kwargs: Any) -> Scheduler:
+    """Named by `scheduler_config.scheduler_cls`.
+
+    A function, because vLLM decides on asynchronous scheduling after our configuration hook.
+    """
+    if kwargs["vllm_config"].scheduler_config.async_scheduling:
+        return LongRoPEAsyncScheduler(**kwargs)
+    return LongRoPEScheduler(**kwargs)

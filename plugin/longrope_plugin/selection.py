@@ -1,0 +1,74 @@
+"""Which factor set serves a sequence."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from longrope_factors import hf
+from longrope_factors.schema import FactorFile
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+Policy = Literal["length", "reserve"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rule by which a request gets its set.
+
+    policy `length`: the smallest set that covers the sequence as it is; a sequence that outgrows
+    its set is promoted. `reserve`: the smallest that covers prompt and max_tokens, so that
+    promotion never happens.
+    """
+
+    factor_file: FactorFile
+    policy: Policy
+    max_model_len: int
+
+    @classmethod
+    def from_vllm_config(cls, vllm_config: "VllmConfig") -> "Selection | None":
+        """The selection of a longrope model; None for every other model.
+
+        Raises FactorFileError (a sentence) for a factor file or lists that cannot be served.
+        """
+        model_config = vllm_config.model_config
+        if model_config is None:
+            return None
+        config = model_config.hf_text_config.to_dict()
+        if not hf.is_longrope(config):
+            return None
+        factors = getattr(model_config.hf_config, "longrope_factors", None)
+        if factors is not None:
+            config["longrope_factors"] = factors
+        policy = (vllm_config.additional_config or {}).get("longrope_selection", "length")
+        if policy not in get_args(Policy):
+            raise ValueError(
+                f"longrope_selection is {policy!r}; it must be one of "
+                f"{', '.join(map(repr, get_args(Policy)))}."
+            )
+        factor_file = hf.from_config(config, base_dir=Path(model_config.model))
+        return cls(factor_file, policy, model_config.max_model_len)
+
+    def limit(self, index: int) -> int:
+        """The longest sequence, in tokens, that set `index` serves."""
+        return self.factor_file.sets[index].max_length
+
+    def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """The index of the set that a request starts with."""
+        if self.policy == "length":
+            return self.covering(prompt_tokens)
+        room = self.max_model_len - prompt_tokens
+        reserved = room if max_tokens is None else min(max_tokens, room)
+        return self.covering(prompt_tokens + reserved)
+
+    def finish(self, start: int, total_tokens: int) -> int:
+        """The index of the set that computed the last token of prompt + output.
+
+        The last token itself was sampled and never fed back, so it takes no place.
+        """
+        return max(start, self.covering(total_tokens - 1))
+
+    def covering(self, tokens: int) -> int:
+        """The index of the smallest set that covers a sequence of `tokens`."""
+        return self.factor_file.select(max(tokens, 1))

@@ -1,0 +1,71 @@
+"""Exact angles without a table: 64-bit fixed-point turns.
+
+A dimension pair turns by f = base^(-2i/d) / (l_i 2 pi) of a full circle for each position
+(LongRoPE, arXiv 2402.13753, equation 1). Stored as F = round(2^64 f), position * F in wrapping
+64-bit arithmetic is the angle in units of 2^-64 turn with all full circles already gone, so the
+error does not grow with the angle: 2^21 positions * 2^-65 turn = 4e-13 rad, before the one
+rounding to float32 that every path pays.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from longrope_factors.schema import FactorFile
+
+from longrope_plugin.packing import unpack
+
+_RADIANS_PER_UNIT = 2 * math.pi / 2**64
+
+
+@dataclass(frozen=True)
+class TurnTable:
+    """The rotation of every set; its size does not depend on any length.
+
+    turns: int64 [sets + 1, rotary_dim / 2]; the last row is the unscaled rotation, which the
+    first `start_tokens` positions keep.
+    start_tokens: int64 [sets].
+    attention_factor: float32 [sets].
+    """
+
+    turns: torch.Tensor
+    start_tokens: torch.Tensor
+    attention_factor: torch.Tensor
+
+    def cos_sin(self, packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """cos and sin side by side, times the attention factor.
+
+        packed: int64 [n] from `packing.pack`. Returns `dtype` [n, rotary_dim].
+        """
+        positions, sets = unpack(packed)
+        unscaled_row = self.turns.shape[0] - 1
+        rows = torch.where(positions < self.start_tokens[sets], unscaled_row, sets)
+        angles = (positions.unsqueeze(1) * self.turns[rows]).to(torch.float32) * _RADIANS_PER_UNIT
+        cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1)
+        return (cos_sin * self.attention_factor[sets].unsqueeze(1)).to(dtype)
+
+
+def turn_table(factor_file: FactorFile) -> TurnTable:
+    """The table of a factor file, on the CPU."""
+    model = factor_file.model
+    unscaled = [1.0] * (model.rotary_dim // 2)
+    rows = [_turns(model.rope_theta, s.factors) for s in factor_file.sets]
+    rows.append(_turns(model.rope_theta, unscaled))
+    return TurnTable(
+        turns=torch.tensor(rows, dtype=torch.int64),
+        start_tokens=torch.tensor([s.start_tokens for s in factor_file.sets], dtype=torch.int64),
+        attention_factor=torch.tensor(
+            [s.attention_factor for s in factor_file.sets], dtype=torch.float32
+        ),
+    )
+
+
+def _turns(base: float, factors: Sequence[float]) -> list[int]:
+    """Turns per position in units of 2^-64, as signed 64-bit integers."""
+    pairs = len(factors)
+    per_position = [
+        round(2**64 * base ** (-i / pairs) / (factor * 2 * math.pi))
+        for i, factor in enumerate(factors)
+    ]
+    return [(turn + 2**63) % 2**64 - 2**63 for turn in per_position]

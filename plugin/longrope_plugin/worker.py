@@ -1,0 +1,30 @@
+"""The worker process of a longrope model: named by `parallel_config.worker_cls`."""
+
+from typing import Any
+
+from longrope_plugin import compat
+from longrope_plugin.model_runner import add_factor_sets
+from longrope_plugin.rotary import LongRoPERotaryEmbedding
+
+
+class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
+    """The platform's own worker, whose model rotates with factor sets on either model runner."""
+
+    def init_device(self) -> None:
+        compat.replace_rotary_embedding()
+        compat.replace_model_state()
+        super().init_device()
+        if not self.use_v2_model_runner:
+            add_factor_sets(self.model_runner)
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        super().load_model(*args, **kwargs)
+        for name, module in self.model_runner.get_model().named_modules():
+            if isinstance(module, compat.RotaryEmbeddingBase) and not isinstance(
+                module, LongRoPERotaryEmbedding
+            ):
+                raise ValueError(
+                    f"Layer {name} of {self.model_config.model} is a "
+                    f"{type(module).__name__}: a model that mixes longrope with another rotary "
+                    "embedding cannot be served with per-request factor sets."
+                )

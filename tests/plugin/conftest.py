@@ -1,0 +1,34 @@
+"""Engines run in this process, so that a test can see their scheduler.
+
+`VLLM_USE_V2_MODEL_RUNNER=1 pytest tests/plugin` runs the same tests on Model Runner V2, whose
+Triton kernels then run in Triton's interpreter.
+"""
+
+import os
+from types import SimpleNamespace
+
+ON_V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+if ON_V2:
+    os.environ["TRITON_INTERPRET"] = "1"
+    import triton.backends
+
+    triton.backends.backends["cpu"] = SimpleNamespace(
+        compiler=None, driver=SimpleNamespace(is_active=lambda: True)
+    )
+
+import pytest  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On V2 only the tests of engines that V2 can run here: eager ones of tiny models."""
+    if ON_V2:
+        skip = pytest.mark.skip(reason="V1 only: compiled, large or not about a runner")
+        for item in items:
+            if item.get_closest_marker("both_runners") is None:
+                item.add_marker(skip)

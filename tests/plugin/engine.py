@@ -1,0 +1,87 @@
+"""An engine in this process, and the requests that tests send it."""
+
+import contextlib
+import gc
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tests.plugin.models import VOCABULARY, TinyModel
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput
+
+
+@contextlib.contextmanager
+def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
+    """vLLM as a user would start it on this model; shut down at the end of the block."""
+    from vllm import LLM
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    llm = LLM(
+        model=str(model.directory),
+        **{
+            "dtype": "float32",
+            "skip_tokenizer_init": True,
+            "enforce_eager": True,
+            "max_model_len": model.limits[-1],
+            "max_num_seqs": 16,
+            "max_num_batched_tokens": 64,
+            "block_size": 32,
+            "disable_log_stats": False,
+            **arguments,
+        },
+    )
+    try:
+        yield llm
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+
+def scheduler(llm: "LLM") -> Any:
+    """The scheduler inside the engine."""
+    return llm.llm_engine.engine_core.engine_core.scheduler
+
+
+def counter(llm: "LLM", name: str) -> int:
+    """The value of one of the engine's own Prometheus counters."""
+    return sum(int(m.value) for m in llm.get_metrics() if m.name == name)
+
+
+def random_prompts(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
+    """One prompt of random tokens for each length."""
+    generator = random.Random(seed)
+    return [[generator.randrange(3, VOCABULARY) for _ in range(length)] for length in lengths]
+
+
+def generate(
+    llm: "LLM", prompts: Sequence[Sequence[int]], max_tokens: int | Sequence[int], **params: Any
+) -> "list[RequestOutput]":
+    """Greedy decoding of all prompts in one batch, past any end token unless told otherwise."""
+    from vllm import SamplingParams, TokensPrompt
+
+    counts = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else max_tokens
+    return llm.generate(
+        [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts],
+        [
+            SamplingParams(
+                **{
+                    "temperature": 0,
+                    "ignore_eos": True,
+                    "detokenize": False,
+                    "max_tokens": n,
+                    **params,
+                }
+            )
+            for n in counts
+        ],
+        use_tqdm=False,
+    )
+
+
+def tokens(outputs: "list[RequestOutput]") -> list[list[int]]:
+    """The generated token ids of each request's first choice."""
+    return [list(output.outputs[0].token_ids) for output in outputs]

@@ -1,0 +1,116 @@
+"""Tiny random models with real longrope configurations, and their factor files.
+
+The weights are drawn wide, so that attention is peaked and a wrong rotation changes the tokens:
+with the usual narrow ones a test could not tell the sets apart.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from longrope_factors import hf
+from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity, Provenance, save
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCABULARY = 512
+PROVENANCE = Provenance(
+    method="longrope", source="drawn at random for a test", date="2026-11-23", tool_version="0"
+)
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A model directory and the factor file that its configuration names."""
+
+    directory: Path
+    factor_file: FactorFile
+
+    @property
+    def limits(self) -> list[int]:
+        return [s.max_length for s in self.factor_file.sets]
+
+
+def random_factor_file(
+    rotary_dim: int,
+    limits: list[int],
+    *,
+    architecture: str = "LlamaForCausalLM",
+    theta: float = 10000.0,
+    start_tokens: int = 4,
+    seed: int = 0,
+) -> FactorFile:
+    """Sets far from one another, the first one too far from 1 to be mistaken for plain RoPE."""
+    generator = np.random.default_rng(seed)
+    sets = tuple(
+        FactorSet(
+            max_length=limit,
+            factors=tuple(np.sort(1 + generator.random(rotary_dim // 2) * 3 * (i + 1)).tolist()),
+            start_tokens=start_tokens * i,
+            attention_factor=1.0 + 0.1 * i,
+            provenance=PROVENANCE,
+        )
+        for i, limit in enumerate(limits)
+    )
+    identity = ModelIdentity(
+        name="tiny",
+        architecture=architecture,
+        rotary_dim=rotary_dim,
+        rope_theta=theta,
+        original_max_position_embeddings=limits[0],
+    )
+    return FactorFile(format=FORMAT, model=identity, sets=sets)
+
+
+def tiny_model(
+    directory: Path,
+    model_type: str = "llama",
+    limits: tuple[int, ...] = (64, 128, 256),
+    dtype: torch.dtype = torch.float32,
+    partial_rotary_factor: float = 1.0,
+    seed: int = 0,
+    **config_fields: Any,
+) -> TinyModel:
+    """Writes a two-layer model with random weights and a factor file beside its config."""
+    head_dim = 32
+    config = AutoConfig.for_model(
+        model_type,
+        **{
+            "vocab_size": VOCABULARY,
+            "hidden_size": 128,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": head_dim,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 2,
+            "tie_word_embeddings": False,
+            **config_fields,
+        },
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=1.0 if "embed" in name else parameter.shape[1] ** -0.5 * 1.5)
+    model.save_pretrained(directory)
+    factor_file = random_factor_file(
+        int(head_dim * partial_rotary_factor),
+        list(limits),
+        architecture=type(model).__name__,
+        seed=seed,
+    )
+    path = directory / "longrope_factors.json"
+    save(factor_file, path)
+    saved = AutoConfig.from_pretrained(directory)
+    saved.update(hf.hf_overrides(factor_file, path))
+    saved.longrope_factors = path.name
+    saved.architectures = [type(model).__name__]
+    if partial_rotary_factor != 1.0:
+        saved.rope_parameters["partial_rotary_factor"] = partial_rotary_factor
+    saved.save_pretrained(directory)
+    return TinyModel(directory, factor_file)

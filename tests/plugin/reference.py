@@ -1,0 +1,78 @@
+"""What Hugging Face computes for each sequence alone, and the comparison with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from transformers import AutoModelForCausalLM
+
+
+def angles(positions: np.ndarray, factor_set: FactorSet, identity: ModelIdentity) -> np.ndarray:
+    """LongRoPE's equation in float64, written down anew: [n, rotary_dim / 2] radians."""
+    pairs = np.arange(identity.rotary_dim // 2)
+    plain = identity.rope_theta ** (-2.0 * pairs / identity.rotary_dim)
+    scaled = plain / np.array(factor_set.factors)
+    is_start = (positions < factor_set.start_tokens)[:, None]
+    return positions.astype(np.float64)[:, None] * np.where(is_start, plain, scaled)
+
+
+@dataclass
+class Reference:
+    """A Hugging Face model that runs a sequence from its first token under a chosen set."""
+
+    directory: Path
+    factor_file: FactorFile
+    dtype: torch.dtype = torch.float32
+    excused: int = 0
+    compared: int = 0
+    _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype).eval()
+        self.model.model.rotary_emb.forward = self._cos_sin
+        self._set = self.factor_file.sets[0]
+
+    def _cos_sin(
+        self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        turned = angles(position_ids[0].numpy(), self._set, self.factor_file.model)
+        both = torch.from_numpy(np.concatenate((turned, turned), axis=1))[None]
+        scale = self._set.attention_factor
+        return (both.cos() * scale).to(x.dtype), (both.sin() * scale).to(x.dtype)
+
+    @torch.inference_mode()
+    def logits(self, tokens: Sequence[int], index: int, last: int) -> torch.Tensor:
+        """Logits float32 [last, vocabulary] at the last positions, all under one set."""
+        key = (tuple(tokens), index)
+        if key not in self._logits:
+            self._set = self.factor_file.sets[index]
+            output = self.model(torch.tensor([list(tokens)]), use_cache=False, logits_to_keep=last)
+            self._logits[key] = output.logits[0].float()
+        return self._logits[key]
+
+    def expect(
+        self, prompt: Sequence[int], output: Sequence[int], starts: int | None = None
+    ) -> None:
+        """Asserts that `output` is what greedy decoding gives, each token under its set.
+
+        The token after n tokens must be the best one of the model run on those n alone, under
+        the smallest set that covers n (or `starts`, if larger). Another token is excused only
+        where its logit is within the dtype's rounding of the best.
+        """
+        tokens = [*prompt, *output]
+        for i, token in enumerate(output):
+            length = len(prompt) + i
+            index = max(self.factor_file.select(length), starts or 0)
+            row = self.logits(tokens[:-1], index, len(output))[i]
+            gap = float(row.max() - row[token])
+            tolerance = float(row.abs().max()) * 32 * torch.finfo(self.dtype).eps
+            self.compared += 1
+            if token != int(row.argmax()):
+                assert gap <= tolerance, (
+                    f"after {length} tokens (prompt {len(prompt)}, set {index}): token {token} is "
+                    f"{gap:.4g} below {int(row.argmax())}, rounding is {tolerance:.2g}"
+                )
+                self.excused += 1

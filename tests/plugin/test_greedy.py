@@ -1,0 +1,132 @@
+"""Greedy tokens equal Hugging Face's for each sequence alone with its set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugin.conftest import ON_V2
+from tests.plugin.engine import counter, engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.models import TinyModel, tiny_model
+from tests.plugin.reference import Reference
+
+pytestmark = pytest.mark.both_runners
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return tiny_model(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def reference(model: TinyModel) -> Iterator[Reference]:
+    reference = Reference(model.directory, model.factor_file)
+    yield reference
+    print(f"\n{reference.excused} of {reference.compared} tokens were excused as ties")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[{"async_scheduling": True}, {"async_scheduling": False}],
+    ids=["async", "sync"],
+)
+def llm(request: pytest.FixtureRequest, model: TinyModel) -> Iterator[Any]:
+    with engine(model, **request.param) as llm:
+        yield llm
+
+
+def test_model_tells_the_sets_apart(reference: Reference) -> None:
+    (prompt,) = random_prompts([60], seed=9)
+    best = [reference.logits(prompt, index, 40).argmax(-1) for index in range(3)]
+    assert (best[0] != best[1]).sum() > 10
+    assert (best[1] != best[2]).sum() > 10
+
+
+def test_runner_is_the_one_asked_for(llm: Any) -> None:
+    runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.model_runner
+    assert ("gpu.model_runner" in str(type(runner).__mro__)) == ON_V2
+
+
+def test_one_batch_around_every_limit(llm: Any, reference: Reference) -> None:
+    lengths = [5, 63, 64, 65, 127, 128, 129, 200]
+    before = scheduler(llm).promotions
+    outputs = tokens(generate(llm, prompts := random_prompts(lengths), max_tokens=8))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        assert len(output) == 8
+        reference.expect(prompt, output)
+    assert scheduler(llm).promotions - before == 4  # 63, 64, 127 and 128 grow past their sets
+
+
+def test_last_token_on_the_limit_needs_no_promotion(llm: Any, reference: Reference) -> None:
+    before = scheduler(llm).promotions
+    prompts = random_prompts([60, 61, 62], seed=1)
+    outputs = tokens(generate(llm, prompts, max_tokens=[5, 4, 4]))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert scheduler(llm).promotions - before == 1  # only 62 + 4 feeds a 65th token back
+
+
+def test_promoted_twice_beside_neighbours(llm: Any, reference: Reference) -> None:
+    before = scheduler(llm).promotions
+    prompts = random_prompts([40, 100, 20, 30, 150, 10], seed=2)
+    outputs = tokens(generate(llm, prompts, max_tokens=[120, 60, 20, 50, 30, 8]))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert scheduler(llm).promotions - before == 2 + 1 + 0 + 1 + 0 + 0
+
+
+def test_up_to_the_last_position(llm: Any, reference: Reference, model: TinyModel) -> None:
+    prompts = random_prompts([240, 255], seed=3)
+    outputs = tokens(generate(llm, prompts, max_tokens=50))
+    assert [len(output) for output in outputs] == [16, 1]
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+
+
+@pytest.mark.parametrize("async_scheduling", [True, False], ids=["async", "sync"])
+def test_preemption_before_and_after_promotion(
+    model: TinyModel, reference: Reference, async_scheduling: bool
+) -> None:
+    with engine(
+        model, num_gpu_blocks_override=14, async_scheduling=async_scheduling
+    ) as llm:
+        prompts = random_prompts([50, 58, 90, 120, 30], seed=4)
+        outputs = tokens(generate(llm, prompts, max_tokens=[100, 100, 80, 100, 60]))
+        preemptions = counter(llm, "vllm:num_preemptions")
+        promotions = scheduler(llm).promotions
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert promotions == 2 + 2 + 1 + 1 + 1
+    assert preemptions > promotions, "the cache was large enough for everyone: nothing was shown"
+
+
+def test_reserve_never_promotes(model: TinyModel, reference: Reference) -> None:
+    with engine(model, additional_config={"longrope_selection": "reserve"}) as llm:
+        prompts = random_prompts([20, 60, 100], seed=5)
+        counts = [30, 30, 100]
+        outputs = tokens(generate(llm, prompts, max_tokens=counts))
+        assert scheduler(llm).promotions == 0
+    for prompt, output, n in zip(prompts, outputs, counts, strict=True):
+        start = model.factor_file.select(len(prompt) + n)
+        reference.expect(prompt, output, starts=start)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
+    [
+        ("mistral", {"sliding_window": None}),
+        ("qwen2", {}),
+        ("qwen3", {}),
+        ("phi3", {"partial_rotary_factor": 0.5}),
+    ],
+)
+def test_architectures(tmp_path: Path, model_type: str, fields: dict[str, Any]) -> None:
+    model = tiny_model(tmp_path, model_type, **fields)
+    reference = Reference(model.directory, model.factor_file)
+    with engine(model) as llm:
+        prompts = random_prompts([10, 60, 64, 65, 100, 140], seed=6)
+        outputs = tokens(generate(llm, prompts, max_tokens=12))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert reference.excused <= reference.compared // 20
