@@ -7,6 +7,7 @@ model loads, so that a renamed one is a sentence at start-up and never a wrong a
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -160,7 +161,7 @@ def _resolve(touch: Touch) -> Any:
         value: Any = importlib.import_module(touch.module)
         for part in path.split("."):
             value = getattr(value, part)
-        if attribute and attribute not in value.__code__.co_names:
+        if attribute and attribute not in inspect.unwrap(value).__code__.co_names:
             raise AttributeError(attribute)
     except (ImportError, AttributeError) as error:
         from vllm.version import __version__ as version

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from longrope_factors import hf
 
+from longrope_plugin import compat
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def configure(vllm_config: "VllmConfig") -> None:
     selection = Selection.from_vllm_config(vllm_config)
     if selection is None:
         return
+    compat.check()
     for refusal in (
         _refuse_length,
         _refuse_foreign_classes,

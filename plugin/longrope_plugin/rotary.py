@@ -102,20 +102,25 @@ class _LastRows:
         self._indices = torch.empty(0, dtype=torch.int64)
 
     def get(
-        self, packed: torch.Tensor, table: TurnTable, dtype: torch.dtype
+        self,
+        packed: torch.Tensor,
+        turns: torch.Tensor,
+        start_tokens: torch.Tensor,
+        attention_factor: torch.Tensor,
+        dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Row indices int64 [n] and rows `dtype` [n, rotary_dim] for packed positions [n]."""
         if not (
-            self._turns is table.turns
+            self._turns is turns
             and self._cos_sin.dtype == dtype
             and torch.equal(self._packed, packed)
         ):
+            table = TurnTable(turns, start_tokens, attention_factor)
             self._cos_sin = table.cos_sin(packed, dtype)
             self._packed = packed.clone()
-            self._turns = table.turns
-            if self._indices.shape[0] < packed.shape[0]:
-                self._indices = torch.arange(packed.shape[0])
-        return self._indices[: packed.shape[0]], self._cos_sin
+            self._turns = turns
+            self._indices = torch.arange(packed.shape[0])
+        return self._indices, self._cos_sin
 
 
 _last_rows = _LastRows()
@@ -136,8 +141,9 @@ def rotate_in_place(
     The kernel looks rows up in a table by position; here the table is the cos and sin of just
     this batch's tokens, looked up by token.
     """
-    table = TurnTable(turns, start_tokens, attention_factor)
-    indices, cos_sin = _last_rows.get(positions, table, query.dtype)
+    indices, cos_sin = _last_rows.get(
+        positions, turns, start_tokens, attention_factor, query.dtype
+    )
     compat.rotate_by_table(indices, query, key, head_size, cos_sin, is_neox_style)
 
 

@@ -40,10 +40,13 @@ class TurnTable:
         """
         positions, sets = unpack(packed)
         unscaled_row = self.turns.shape[0] - 1
-        rows = torch.where(positions < self.start_tokens[sets], unscaled_row, sets)
-        angles = (positions.unsqueeze(1) * self.turns[rows]).to(torch.float32) * _RADIANS_PER_UNIT
-        cos_sin = torch.cat((angles.cos(), angles.sin()), dim=1)
-        return (cos_sin * self.attention_factor[sets].unsqueeze(1)).to(dtype)
+        is_start = positions < self.start_tokens.index_select(0, sets)
+        rows = torch.where(is_start, unscaled_row, sets)
+        # In place: fresh memory for every intermediate costs more than the arithmetic.
+        units = self.turns.index_select(0, rows).mul_(positions.unsqueeze(1))
+        angles = units.to(torch.float32).mul_(_RADIANS_PER_UNIT)
+        cos_sin = torch.cat((angles.cos(), angles.sin_()), dim=1)
+        return cos_sin.mul_(self.attention_factor.index_select(0, sets).unsqueeze(1)).to(dtype)
 
 
 def turn_table(factor_file: FactorFile) -> TurnTable:

@@ -70,9 +70,13 @@ def tiny_model(
     dtype: torch.dtype = torch.float32,
     partial_rotary_factor: float = 1.0,
     seed: int = 0,
+    two_lists: bool = False,
     **config_fields: Any,
 ) -> TinyModel:
-    """Writes a two-layer model with random weights and a factor file beside its config."""
+    """Writes a two-layer model with random weights and a factor file beside its config.
+
+    With `two_lists` the config alone says everything, as Hugging Face's do: no factor file.
+    """
     head_dim = 32
     config = AutoConfig.for_model(
         model_type,
@@ -107,10 +111,13 @@ def tiny_model(
     path = directory / "longrope_factors.json"
     save(factor_file, path)
     saved = AutoConfig.from_pretrained(directory)
-    saved.update(hf.hf_overrides(factor_file, path))
+    saved.update(hf.hf_overrides(factor_file, path, partial_rotary_factor))
     saved.longrope_factors = path.name
+    if two_lists:
+        del saved.longrope_factors
+        path.unlink()
     saved.architectures = [type(model).__name__]
-    if partial_rotary_factor != 1.0:
-        saved.rope_parameters["partial_rotary_factor"] = partial_rotary_factor
     saved.save_pretrained(directory)
+    if two_lists:
+        factor_file = hf.from_config(saved.to_dict())
     return TinyModel(directory, factor_file)

@@ -21,18 +21,23 @@ def angles(positions: np.ndarray, factor_set: FactorSet, identity: ModelIdentity
 
 @dataclass
 class Reference:
-    """A Hugging Face model that runs a sequence from its first token under a chosen set."""
+    """A Hugging Face model that runs a sequence from its first token under a chosen set.
+
+    native: leave the rotation to Hugging Face, which chooses by the length of its input.
+    """
 
     directory: Path
     factor_file: FactorFile
     dtype: torch.dtype = torch.float32
+    native: bool = False
     excused: int = 0
     compared: int = 0
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype).eval()
-        self.model.model.rotary_emb.forward = self._cos_sin
+        if not self.native:
+            self.model.model.rotary_emb.forward = self._cos_sin
         self._set = self.factor_file.sets[0]
 
     def _cos_sin(
@@ -53,6 +58,11 @@ class Reference:
             self._logits[key] = output.logits[0].float()
         return self._logits[key]
 
+    @torch.inference_mode()
+    def native_logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits float32 [vocabulary] after `tokens`, under the set that Hugging Face chooses."""
+        return self.model(torch.tensor([list(tokens)]), use_cache=False).logits[0, -1].float()
+
     def expect(
         self, prompt: Sequence[int], output: Sequence[int], starts: int | None = None
     ) -> None:
@@ -66,7 +76,11 @@ class Reference:
         for i, token in enumerate(output):
             length = len(prompt) + i
             index = max(self.factor_file.select(length), starts or 0)
-            row = self.logits(tokens[:-1], index, len(output))[i]
+            row = (
+                self.native_logits(tokens[:length])
+                if self.native
+                else self.logits(tokens[:-1], index, len(output))[i]
+            )
             gap = float(row.max() - row[token])
             tolerance = float(row.abs().max()) * 32 * torch.finfo(self.dtype).eps
             self.compared += 1

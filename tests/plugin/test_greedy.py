@@ -46,6 +46,10 @@ def test_model_tells_the_sets_apart(reference: Reference) -> None:
 def test_runner_is_the_one_asked_for(llm: Any) -> None:
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.model_runner
     assert ("gpu.model_runner" in str(type(runner).__mro__)) == ON_V2
+    is_async = llm.llm_engine.vllm_config.scheduler_config.async_scheduling
+    name = "LongRoPEAsyncScheduler" if is_async else "LongRoPEScheduler"
+    assert type(scheduler(llm)).__name__ == name
+    print(name)
 
 
 def test_one_batch_around_every_limit(llm: Any, reference: Reference) -> None:
@@ -130,3 +134,25 @@ def test_architectures(tmp_path: Path, model_type: str, fields: dict[str, Any]) 
     for prompt, output in zip(prompts, outputs, strict=True):
         reference.expect(prompt, output)
     assert reference.excused <= reference.compared // 20
+
+
+@pytest.mark.skipif(ON_V2, reason="compiling for V2 needs a GPU")
+def test_compiled(model: TinyModel, reference: Reference) -> None:
+    with engine(model, enforce_eager=False) as llm:
+        assert llm.llm_engine.vllm_config.compilation_config.mode > 0
+        prompts = random_prompts([5, 63, 64, 65, 127, 128, 129], seed=7)
+        outputs = tokens(generate(llm, prompts, max_tokens=8))
+        assert scheduler(llm).promotions == 4
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+
+
+def test_two_lists_of_a_hugging_face_config(tmp_path: Path) -> None:
+    """No factor file: the reference is Hugging Face's own longrope, not our formula."""
+    model = tiny_model(tmp_path, "phi3", limits=(64, 256), two_lists=True)
+    reference = Reference(model.directory, model.factor_file, native=True)
+    with engine(model) as llm:
+        prompts = random_prompts([10, 63, 64, 65, 100], seed=8)
+        outputs = tokens(generate(llm, prompts, max_tokens=12))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)

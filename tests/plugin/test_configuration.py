@@ -1,0 +1,155 @@
+"""What takes part, what stays out, and what is refused before any weight is read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longrope_factors.schema import save
+from transformers import AutoConfig
+
+from longrope_plugin import compat, register
+from longrope_plugin.config import SCHEDULER, WORKER
+from tests.plugin.models import TinyModel, random_factor_file, tiny_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> TinyModel:
+    return tiny_model(tmp_path / "model")
+
+
+def configure(model: TinyModel, **arguments: Any) -> Any:
+    """The engine's configuration, without an engine."""
+    from vllm import EngineArgs
+
+    register()
+    defaults = {"max_model_len": 256, "skip_tokenizer_init": True}
+    return EngineArgs(
+        model=str(model.directory), **{**defaults, **arguments}
+    ).create_engine_config()
+
+
+def change_config(model: TinyModel, **fields: Any) -> None:
+    path = model.directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_longrope_model_gets_our_scheduler_and_worker(model: TinyModel) -> None:
+    config = configure(model)
+    assert config.scheduler_config.scheduler_cls == SCHEDULER
+    assert config.parallel_config.worker_cls == WORKER
+
+
+def test_register_is_idempotent_and_every_touched_name_exists() -> None:
+    from vllm.config.vllm import VllmConfig
+
+    register()
+    hooked = VllmConfig.try_verify_and_update_config
+    register()
+    assert VllmConfig.try_verify_and_update_config is hooked
+    compat.check()
+
+
+def test_a_renamed_name_is_a_sentence(monkeypatch: pytest.MonkeyPatch, model: TinyModel) -> None:
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    monkeypatch.delattr(Scheduler, "_preempt_request")
+    with pytest.raises(Exception, match=r"_preempt_request, which vLLM .* does not have"):
+        configure(model)
+
+
+def test_every_touch_says_why_and_until_when() -> None:
+    for touch in compat.TOUCHES.values():
+        assert touch.why
+        assert touch.until
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            {"scheduler_cls": "vllm.v1.core.sched.scheduler.Scheduler"},
+            r"scheduler_cls is vllm.v1.core.sched.scheduler.Scheduler, but",
+        ),
+        ({"worker_cls": "vllm.v1.worker.cpu_worker.CPUWorker"}, "worker_cls is"),
+        (
+            {"additional_config": {"longrope_selection": "shortest"}},
+            "longrope_selection is 'shortest'; it must be one of 'length', 'reserve'",
+        ),
+        (
+            {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}},
+            "The KV connector NixlConnector may return KV that was computed under another",
+        ),
+    ],
+    ids=["scheduler", "worker", "policy", "connector"],
+)
+def test_refused_arguments(model: TinyModel, arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Exception, match=sentence):
+        configure(model, **arguments)
+
+
+def test_refused_length(model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_config(model, max_position_embeddings=1024)
+    with pytest.raises(Exception, match=r"max_model_len is 1024, but .* covers 256 tokens"):
+        configure(model, max_model_len=1024)
+
+
+def test_refused_draft_model(model: TinyModel) -> None:
+    speculative = {
+        "method": "draft_model",
+        "model": str(model.directory),
+        "num_speculative_tokens": 2,
+    }
+    with pytest.raises(Exception, match="has a longrope configuration of its own"):
+        configure(model, speculative_config=speculative)
+
+
+def test_refused_factor_file_of_another_model(model: TinyModel) -> None:
+    other = random_factor_file(32, [64, 128, 256], theta=500000.0)
+    save(other, model.directory / "longrope_factors.json")
+    with pytest.raises(Exception, match=r"longrope_factors\.json.*rope_theta"):
+        configure(model)
+
+
+SCRIPT = """
+import json, sys
+from vllm import LLM, SamplingParams, TokensPrompt
+llm = LLM(model=sys.argv[1], skip_tokenizer_init=True, enforce_eager=True, max_model_len=128,
+          dtype="float32")
+core = llm.llm_engine.engine_core.engine_core
+outputs = llm.generate(
+    [TokensPrompt(prompt_token_ids=[(7 * i * i) % 500 + 3 for i in range(n)]) for n in (5, 60, 90)],
+    SamplingParams(temperature=0, max_tokens=20, detokenize=False, ignore_eos=True),
+    use_tqdm=False,
+)
+worker = core.model_executor.driver_worker
+print("RESULT", json.dumps([
+    [list(o.outputs[0].token_ids) for o in outputs],
+    [c.__module__ + "." + c.__qualname__ for c in (
+        type(core.scheduler), type(worker.worker), type(worker.model_runner))],
+]))
+"""
+
+
+def test_without_longrope_nothing_changes(model: TinyModel) -> None:
+    """Same tokens and vLLM's own classes, with the plug-in installed and without."""
+    config = AutoConfig.from_pretrained(model.directory)
+    config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    del config.longrope_factors
+    config.save_pretrained(model.directory)
+    results = []
+    for plugins in ("longrope", "none"):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(model.directory)],
+            env={**os.environ, "VLLM_PLUGINS": plugins},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (line,) = [x for x in done.stdout.splitlines() if x.startswith("RESULT")]
+        results.append(json.loads(line.removeprefix("RESULT")))
+    assert results[0] == results[1]
+    assert all(name.startswith("vllm.v1.") for name in results[0][1])
