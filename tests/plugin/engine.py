@@ -17,6 +17,16 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     """vLLM as a user would start it on this model; shut down at the end of the block."""
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.platforms import current_platform
+
+    platform_defaults = current_platform.check_and_update_config
+    if arguments.get("async_scheduling"):
+        # vLLM turns it off on a CPU, as a thing not needed; it works there.
+        def check_and_update_config(config: Any) -> None:
+            platform_defaults(config)
+            config.scheduler_config.async_scheduling = True
+
+        current_platform.check_and_update_config = check_and_update_config
 
     llm = LLM(
         model=str(model.directory),
