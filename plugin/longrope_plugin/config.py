@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 WORKER = "longrope_plugin.worker.LongRoPEWorker"
 SCHEDULER = "longrope_plugin.scheduler.scheduler"
 
+DRAFTS_WITHOUT_A_MODEL = ("ngram", "ngram_gpu", "suffix")
+
 # Connectors whose keys are the engine's own block hashes, which the set's salt has changed.
 HASH_KEYED_CONNECTORS = ("OffloadingConnector",)
 
@@ -63,7 +65,9 @@ def _refuse_foreign_classes(vllm_config: "VllmConfig", selection: Selection) -> 
 
 def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None:
     speculative = vllm_config.speculative_config
-    draft = speculative and speculative.draft_model_config
+    if speculative is None or speculative.method in DRAFTS_WITHOUT_A_MODEL:
+        return
+    draft = speculative.draft_model_config
     if draft and hf.is_longrope(draft.hf_text_config.to_dict()):
         raise ValueError(
             f"The draft model {draft.model} has a longrope configuration of its own, and drafts "

@@ -14,8 +14,14 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         compat.replace_rotary_embedding()
         compat.replace_model_state()
         super().init_device()
-        if not self.use_v2_model_runner:
-            add_factor_sets(self.model_runner)
+        if self.use_v2_model_runner:
+            return
+        if self.device.type != "cpu" and not self.model_config.enforce_eager:
+            raise ValueError(
+                "Model Runner V1 replays CUDA graphs with positions that hold no factor set: "
+                "use V2 (unset VLLM_USE_V2_MODEL_RUNNER) or --enforce-eager."
+            )
+        add_factor_sets(self.model_runner)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         super().load_model(*args, **kwargs)

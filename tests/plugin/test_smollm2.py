@@ -40,7 +40,7 @@ def shortened(shipped: TinyModel) -> TinyModel:
         update={"original_max_position_embeddings": SHORT_LIMITS[0]}
     )
     sets = tuple(
-        methods.factor_set("original" if i == 0 else "yarn", limit, identity)
+        methods.factor_set("original" if i == 0 else "yarn", identity, limit)
         for i, limit in enumerate(SHORT_LIMITS)
     )
     return TinyModel(shipped.directory, FactorFile(format=FORMAT, model=identity, sets=sets))
