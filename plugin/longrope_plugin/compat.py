@@ -100,9 +100,7 @@ TOUCHES: dict[str, Touch] = {
         _PUBLIC_SCHEDULER,
     ),
     **{
-        attribute: Touch(
-            "vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER
-        )
+        attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
         for attribute, why in {
             "cache_salt": "KV blocks of different sets are not kept apart",
             "num_output_placeholders": "tokens in flight are not counted against the limit",

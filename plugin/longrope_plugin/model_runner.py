@@ -9,8 +9,7 @@ from longrope_plugin.packing import pack
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
-
-    Base = GPUModelRunner
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner as Base
 else:
     Base = object
 
@@ -33,9 +32,7 @@ class FactorSetRunner(Base):
         return super()._update_states(scheduler_output)
 
     def _preprocess(self, scheduler_output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
-        input_ids, embeds, positions, *rest = super()._preprocess(
-            scheduler_output, *args, **kwargs
-        )
+        input_ids, embeds, positions, *rest = super()._preprocess(scheduler_output, *args, **kwargs)
         sets = [self.factor_sets[request_id] for request_id in self.input_batch.req_ids]
         if any(sets):
             scheduled = scheduler_output.total_num_scheduled_tokens

@@ -11,10 +11,8 @@ from longrope_plugin.packing import pack
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData
     from vllm.v1.worker.gpu.input_batch import InputBatch
-    from vllm.v1.worker.gpu.model_states.interface import ModelState
+    from vllm.v1.worker.gpu.model_states.interface import ModelState as Base
     from vllm.v1.worker.gpu.states import RequestState
-
-    Base = ModelState
 else:
     Base = object
 
@@ -36,6 +34,7 @@ class FactorSetState(Base):
         )
 
     def add_request(self, req_index: int, new_req_data: "NewRequestData") -> None:
+        """Notes the set of the request that takes a slot."""
         super().add_request(req_index, new_req_data)
         # The runner warms itself up with requests that no scheduler saw.
         self.factor_sets[req_index] = getattr(new_req_data, "factor_set", 0)
@@ -43,6 +42,7 @@ class FactorSetState(Base):
     def prepare_inputs(
         self, input_batch: "InputBatch", req_states: "RequestState"
     ) -> dict[str, Any]:
+        """The model's inputs, the positions packed with each token's set."""
         inputs = super().prepare_inputs(input_batch, req_states)
         sets = torch.from_numpy(self.factor_sets[input_batch.idx_mapping_np]).to(self.device)
         tokens = torch.arange(
@@ -56,11 +56,12 @@ class FactorSetState(Base):
         return {**inputs, "positions": packed}
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
+        """The inputs of a dummy run, at the addresses of the real ones."""
         inputs = super().prepare_dummy_inputs(num_reqs, num_tokens)
         return {**inputs, "positions": self.packed_positions[:num_tokens]}
 
 
 @cache
-def with_factor_sets(cls: "type[ModelState]") -> "type[ModelState]":
+def with_factor_sets(cls: type[Any]) -> type[Any]:
     """The model state class that a model would have had, with factor sets."""
     return type(f"LongRoPE{cls.__name__}", (FactorSetState, cls), {})

@@ -30,6 +30,7 @@ class LongRoPERotaryEmbedding(nn.Module):
 
     @property
     def table(self) -> TurnTable:
+        """The rotation of every set, on the layer's device."""
         return TurnTable(self.turns, self.start_tokens, self.attention_factor)
 
     def forward(
@@ -141,9 +142,7 @@ def rotate_in_place(
     The kernel looks rows up in a table by position; here the table is the cos and sin of just
     this batch's tokens, looked up by token.
     """
-    indices, cos_sin = _last_rows.get(
-        positions, turns, start_tokens, attention_factor, query.dtype
-    )
+    indices, cos_sin = _last_rows.get(positions, turns, start_tokens, attention_factor, query.dtype)
     compat.rotate_by_table(indices, query, key, head_size, cos_sin, is_neox_style)
 
 
@@ -162,8 +161,7 @@ def _rotate_in_place_fake(
 
 _library = torch.library.Library("longrope", "FRAGMENT")
 _library.define(
-    "rotate_in_place"
-    + torch.library.infer_schema(rotate_in_place, mutates_args=("query", "key"))
+    "rotate_in_place" + torch.library.infer_schema(rotate_in_place, mutates_args=("query", "key"))
 )
 _library.impl("rotate_in_place", rotate_in_place, dispatch_key="CPU")
 torch.library.register_fake("longrope::rotate_in_place", _rotate_in_place_fake, lib=_library)

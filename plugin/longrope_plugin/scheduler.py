@@ -15,8 +15,7 @@ from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
-
-    Base = Scheduler
+    from vllm.v1.core.sched.scheduler import Scheduler as Base
 else:
     Base = object
 
@@ -37,12 +36,14 @@ class FactorSetScheduling(Base):
         self.promotions = 0
 
     def add_request(self, request: Request) -> None:
+        """Pins a new request before vLLM queues it."""
         if request.request_id not in self.requests:
             request.caller_salt = request.cache_salt
             self._pin(request, self._starting_set(request))
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
+        """One step: promotions first, then vLLM's, and the sets of what starts or resumes."""
         self._preempt_outgrown()
         self._repin_preempted()
         output = super().schedule(*args, **kwargs)

@@ -11,6 +11,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
     """The platform's own worker, whose model rotates with factor sets on either model runner."""
 
     def init_device(self) -> None:
+        """Builds the model runner, with factor sets."""
         compat.replace_rotary_embedding()
         compat.replace_model_state()
         super().init_device()
@@ -24,6 +25,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         add_factor_sets(self.model_runner)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Loads the model; raises ValueError if longrope is not its only rotary embedding."""
         super().load_model(*args, **kwargs)
         for name, module in self.model_runner.get_model().named_modules():
             if isinstance(module, compat.RotaryEmbeddingBase) and not isinstance(

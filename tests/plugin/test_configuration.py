@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from longrope_factors.schema import save
-from transformers import AutoConfig
-
 from longrope_plugin import compat, register
 from longrope_plugin.config import SCHEDULER, WORKER
+from transformers import AutoConfig
+
 from tests.plugin.models import TinyModel, random_factor_file, tiny_model
 
 

@@ -92,9 +92,7 @@ def test_up_to_the_last_position(llm: Any, reference: Reference, model: TinyMode
 def test_preemption_before_and_after_promotion(
     model: TinyModel, reference: Reference, async_scheduling: bool
 ) -> None:
-    with engine(
-        model, num_gpu_blocks_override=10, async_scheduling=async_scheduling
-    ) as llm:
+    with engine(model, num_gpu_blocks_override=10, async_scheduling=async_scheduling) as llm:
         prompts = random_prompts([50, 58, 90, 120, 30], seed=4)
         outputs = tokens(generate(llm, prompts, max_tokens=[100, 100, 80, 100, 60]))
         preemptions = counter(llm, "vllm:num_preemptions")

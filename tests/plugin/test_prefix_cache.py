@@ -40,7 +40,7 @@ def test_hit_inside_a_set(llm: Any, reference: Reference) -> None:
     (prompt,) = random_prompts([100], seed=10)
     assert run(llm, reference, prompt)[0] == 0
     assert run(llm, reference, prompt)[0] == 96
-    assert run(llm, reference, prompt[:80] + [7, 8, 9])[0] == 64
+    assert run(llm, reference, [*prompt[:80], 7, 8, 9])[0] == 64
 
 
 def test_no_hit_across_sets(llm: Any, reference: Reference) -> None:

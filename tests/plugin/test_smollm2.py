@@ -9,9 +9,9 @@ import pytest
 import torch
 from longrope_factors import hf, methods, schema
 from longrope_factors.schema import FORMAT, FactorFile
-
 from longrope_server.embedded import FACTOR_FILE, model_directory
 from longrope_server.library import factor_file
+
 from tests.plugin.engine import engine, generate, scheduler, tokens
 from tests.plugin.models import TinyModel
 from tests.plugin.reference import Reference
@@ -48,9 +48,7 @@ def shortened(shipped: TinyModel) -> TinyModel:
 
 def serve(model: TinyModel, path: Path, **arguments: Any) -> Any:
     schema.save(model.factor_file, path)
-    return engine(
-        model, hf_overrides=hf.hf_overrides(model.factor_file, path), **arguments
-    )
+    return engine(model, hf_overrides=hf.hf_overrides(model.factor_file, path), **arguments)
 
 
 @pytest.fixture(scope="module")

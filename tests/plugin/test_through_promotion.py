@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from longrope_factors.schema import FactorFile, save
-
 from longrope_server.embedded import model_directory
+
 from tests.plugin.engine import engine, scheduler
 from tests.plugin.models import TinyModel, tiny_model
 
@@ -39,7 +39,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         "enable_prefix_caching": False,
         "max_logprobs": 5,
     }
-    save(FactorFile(format=model.factor_file.format, model=model.factor_file.model, sets=(last,)), path)
+    save(
+        FactorFile(format=model.factor_file.format, model=model.factor_file.model, sets=(last,)),
+        path,
+    )
     with engine(model, **arguments) as whole:
         save(
             FactorFile(

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity
-
 from longrope_plugin.packing import pack, unpack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from longrope_plugin.turns import turn_table
+
 from tests.plugin.models import PROVENANCE, random_factor_file
 from tests.plugin.reference import angles
 
@@ -58,9 +58,13 @@ def assert_exact(factor_file: FactorFile, positions: np.ndarray) -> None:
     table = turn_table(factor_file)
     for index, factor_set in enumerate(factor_file.sets):
         packed = pack(torch.from_numpy(positions), torch.full((len(positions),), index))
-        cos, sin = table.cos_sin(packed, torch.float32).double().numpy().reshape(
-            len(positions), 2, -1
-        ).transpose(1, 0, 2)
+        cos, sin = (
+            table.cos_sin(packed, torch.float32)
+            .double()
+            .numpy()
+            .reshape(len(positions), 2, -1)
+            .transpose(1, 0, 2)
+        )
         expected = angles(positions, factor_set, factor_file.model)
         error = np.arctan2(sin, cos) - expected
         error = np.abs((error + np.pi) % (2 * np.pi) - np.pi)
@@ -92,9 +96,7 @@ def test_any_factors(seed: int, positions: list[int], theta: float) -> None:
     assert_exact(factor_file, np.array(positions))
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 1000)), min_size=1, max_size=9)
-)
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 1000)), min_size=1, max_size=9))
 def test_packing_round_trip(tokens: list[tuple[int, int]]) -> None:
     positions, sets = torch.tensor(tokens).T
     back = unpack(pack(positions, sets))
@@ -138,7 +140,10 @@ def _rotate_in_float64(
     for n, index in enumerate(sets.tolist()):
         factor_set = factor_file.sets[index]
         turn = torch.from_numpy(angles(np.array([n]), factor_set, factor_file.model)[0])
-        cos, sin = turn.cos() * factor_set.attention_factor, turn.sin() * factor_set.attention_factor
+        cos, sin = (
+            turn.cos() * factor_set.attention_factor,
+            turn.sin() * factor_set.attention_factor,
+        )
         first = slice(0, half) if is_neox_style else slice(0, 2 * half, 2)
         second = slice(half, 2 * half) if is_neox_style else slice(1, 2 * half, 2)
         a, b = rotated[n][:, first].clone(), rotated[n][:, second].clone()

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 import torch
-
 from longrope_server.embedded import model_directory
+
 from tests.plugin.models import tiny_model
 from tests.plugin.reference import Reference
 
@@ -67,7 +67,7 @@ def test_two_million_tokens_through_http(tmp_path: Path) -> None:
         }
         before = _memory(server.pid)
         start = time.monotonic()
-        with _peak(server.pid) as peak:
+        with _Peak(server.pid) as peak:
             answer = httpx.post(f"{url}/v1/completions", json=body, timeout=500)
         seconds = time.monotonic() - start
     finally:
@@ -122,7 +122,7 @@ def _memory(pid: int) -> int:
     return total
 
 
-class _peak:
+class _Peak:
     """Samples `_memory` ten times a second; its one item is the largest seen."""
 
     def __init__(self, pid: int) -> None:

@@ -28,7 +28,7 @@ def measure(factors: Path) -> list[dict[str, float]]:
     computes the angles that the other 29 find.
     """
     factor_file = load(factors)
-    layers = {
+    layers: dict[str, Callable[..., Any]] = {
         "ours": LongRoPERotaryEmbedding(factor_file, HEAD_SIZE, is_neox_style=True),
         **_vllm_layers(factor_file),
     }
@@ -77,7 +77,7 @@ def _vllm_longrope(factor_file: FactorFile, max_length: int) -> nn.Module:
     from vllm.model_executor.layers.rotary_embedding import phi3_long_rope_scaled_rope as phi3
 
     engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=max_length))
-    with mock.patch.object(phi3, "get_current_vllm_config", lambda: engine):
+    with mock.patch.object(phi3, "get_current_vllm_config", return_value=engine):
         return phi3.Phi3LongRoPEScaledRotaryEmbedding(
             HEAD_SIZE,
             factor_file.model.rotary_dim,
@@ -127,7 +127,7 @@ def table(rows: Any) -> Table:
     return result
 
 
-def measure_bytes(factors: Path) -> list[dict[str, float]]:
+def measure_bytes(factors: Path) -> list[dict[str, int]]:
     """Bytes of buffers, ours and vLLM's, as served and stretched to 2,097,152 positions."""
     served = load(factors)
     last = served.sets[-1].model_copy(update={"max_length": 2**21})
