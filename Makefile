@@ -1,0 +1,24 @@
+# The same few commands for people and for CI; each does the set-up that it needs.
+.PHONY: setup serve test check bench lock clean
+
+setup: ## make .venv
+	scripts/setup
+
+serve: ## serve the embedded model; ARGS="MODEL --factors FILE --port 8001 ..."
+	scripts/serve $(ARGS)
+
+test: ## every test but the slow ones; ARGS="tests/server -x ..."
+	scripts/test $(ARGS)
+
+check: ## format, lint, types, Dockerfile
+	scripts/check
+
+bench: ## time the rotary layer
+	scripts/bench $(ARGS)
+
+lock: ## write requirements/*.txt again from pyproject.toml
+	scripts/lock
+
+clean: ## remove .venv and every build output
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,167 @@
+"""`longrope factors`: make, check and look at factor files, and measure factor sets."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from longrope_factors import hf, methods, schema
+from longrope_factors.cli_corpus import corpus_app
+from longrope_factors.cli_errors import one_sentence
+from longrope_factors.cli_evaluate import evaluate_app
+from longrope_factors.schema import FactorFile, ModelIdentity
+
+app = typer.Typer(
+    help="Make, check and look at factor files, and measure factor sets.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(corpus_app, name="corpus")
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Factor file.")]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", metavar="DIR", help="Model directory (config.json).")
+]
+
+
+@app.command()
+def make(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (config.json).")],
+    method: Annotated[str, typer.Option(help="original, pi, ntk or yarn.")],
+    length: Annotated[
+        list[int],
+        typer.Option(min=1, max=2**31 - 1, help="max_length of a set; may be repeated."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
+) -> None:
+    """Write a factor file of an analytic method, one set for each --length.
+
+    A length equal to the model's original length gets the original set.
+    """
+    with one_sentence():
+        factor_file = _made(model, method, length)
+        schema.save(factor_file, output)
+        typer.echo(_summary(output, factor_file))
+
+
+@app.command()
+def validate(file: FileArgument, model: ModelOption = None) -> None:
+    """Check a factor file, and with --model that it was made for that model."""
+    with one_sentence():
+        factor_file = schema.load(file)
+        if model is not None:
+            schema.check_model(factor_file, _identity(model), file)
+        typer.echo(_summary(file, factor_file))
+
+
+@app.command()
+def show(
+    file: FileArgument,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw factors and wavelengths.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Print the sets of a factor file."""
+    with one_sentence():
+        factor_file = schema.load(file)
+        if plot is not None:
+            from longrope_factors.plot import draw
+
+            draw(factor_file, plot)
+        if as_json:
+            typer.echo(json.dumps(_described(factor_file)))
+        else:
+            _print_table(factor_file)
+
+
+@app.command()
+def overrides(file: FileArgument, model: ModelOption = None) -> None:
+    """Print what `vllm serve --hf-overrides` takes to serve a model with a factor file.
+
+    With --model, checks that the file fits, and keeps the model's partial_rotary_factor.
+    """
+    with one_sentence():
+        factor_file = schema.load(file)
+        partial = None
+        if model is not None:
+            schema.check_model(factor_file, _identity(model), file)
+            partial = hf.partial_rotary_factor(hf.read_config(model))
+        typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial)))
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of factor files."""
+    typer.echo(json.dumps(schema.json_schema(), indent=2))
+
+
+def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
+    method = methods.named(name)
+    rope_type = hf.rope_type(hf.read_config(model))
+    if rope_type != "default":
+        raise ValueError(
+            f"{model}: has rope_type {rope_type!r} already; a method's factors are for a model "
+            "with its original rotation."
+        )
+    identity = _identity(model)
+    original = identity.original_max_position_embeddings
+    if min(lengths) < original:
+        raise ValueError(
+            f"--length {min(lengths)} is an extension ratio below 1: it should be at least the "
+            f"original length, {original}."
+        )
+    sets = [
+        methods.factor_set("original" if each == original else method, identity, each)
+        for each in sorted(lengths)
+    ]
+    return schema.build(identity, sets)
+
+
+def _identity(model: Path) -> ModelIdentity:
+    return hf.model_identity(hf.read_config(model), model.resolve().name)
+
+
+def _summary(file: Path, factor_file: FactorFile) -> str:
+    sets = ", ".join(f"{each.max_length} {each.provenance.method}" for each in factor_file.sets)
+    return f"{file}: {len(factor_file.sets)} sets for {factor_file.model.name}: {sets}."
+
+
+def _described(factor_file: FactorFile) -> dict[str, Any]:
+    description = factor_file.model_dump(mode="json")
+    for record, factor_set in zip(description["sets"], factor_file.sets, strict=True):
+        record["fingerprint"] = factor_set.fingerprint
+    return description
+
+
+def _print_table(factor_file: FactorFile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    model = factor_file.model
+    table = Table(
+        title=f"{model.name} ({model.architecture}), rotary_dim {model.rotary_dim}, "
+        f"rope_theta {model.rope_theta:g}, original length "
+        f"{model.original_max_position_embeddings:,}"
+    )
+    for header in ("max_length", "ratio", "factors", "start\ntokens", "attention\nfactor"):
+        table.add_column(header, justify="right")
+    table.add_column("method")
+    for each in factor_file.sets:
+        table.add_row(
+            f"{each.max_length:,}",
+            f"{each.max_length / model.original_max_position_embeddings:g}",
+            f"{min(each.factors):.4g} to {max(each.factors):.4g}",
+            str(each.start_tokens),
+            f"{each.attention_factor:.4f}",
+            each.provenance.method,
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,26 @@
+"""`longrope factors corpus`: long texts to search and evaluate on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longrope_factors import corpora
+from longrope_factors.cli_errors import one_sentence
+
+corpus_app = typer.Typer(help="Long texts to search and evaluate on.", no_args_is_help=True)
+
+
+@corpus_app.callback()
+def _group() -> None:
+    """Long texts to search and evaluate on."""
+
+
+@corpus_app.command()
+def fetch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the texts go.")],
+) -> None:
+    """Fetch Austen's novels and Newton's Opticks from Debian packages, with a manifest."""
+    with one_sentence():
+        for path in corpora.fetch(folder):
+            typer.echo(path)

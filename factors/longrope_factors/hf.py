@@ -1,0 +1,244 @@
+"""Hugging Face configs: a model's identity, its two-list factors, and what vLLM is told.
+
+A config here is a mapping: a parsed config.json, or transformers' `config.to_dict()`. What a
+config means follows transformers' `modeling_rope_utils`.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longrope_factors import __version__, schema, strict_json
+from longrope_factors.errors import FactorFileError
+from longrope_factors.hf_fields import factor_list, length, number, positive
+from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.strict_json import shown
+
+Config = Mapping[str, Any]
+
+_LONGROPE = ("longrope", "su")
+_NAMELESS = "model"
+
+
+def read_config(model_dir: Path | str) -> dict[str, Any]:
+    """The config.json of a model directory; FactorFileError where it is missing or no object."""
+    path = Path(model_dir) / "config.json"
+    config = strict_json.read(path)
+    if not isinstance(config, dict):
+        raise FactorFileError(f"{path}: should be a JSON object, not {shown(config)}.")
+    return config
+
+
+def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
+    """Who the model is, as far as factors go.
+
+    rotary_dim is int(head_dim * partial_rotary_factor); the original length is
+    original_max_position_embeddings of the config or of its rope_parameters, or else
+    max_position_embeddings. Of a multi-modal config, the text_config counts. Raises
+    FactorFileError naming the field that is missing or unusable.
+    """
+    text = _text(config)
+    rope = _rope_parameters(text)
+    theta = rope.get("rope_theta", text.get("rope_theta"))
+    if theta is None:
+        raise FactorFileError(
+            "The model's config has no rope_theta, in rope_parameters or beside it: a model "
+            "without rotary embeddings has no factors, and one with them should say it."
+        )
+    architectures = config.get("architectures") or text.get("architectures")
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+        raise FactorFileError("The model's config names no architecture in architectures.")
+    rotary_dim = _rotary_dim(text, rope)
+    if rotary_dim < 2 or rotary_dim % 2:
+        raise FactorFileError(
+            f"The model's config gives a rotary dimension of {rotary_dim} (head_dim times "
+            "partial_rotary_factor); it should be even and at least 2."
+        )
+    if (theta := number(theta, "rope_theta")) <= 1:
+        raise FactorFileError(f"The model's config has rope_theta {theta}; it should be above 1.")
+    return ModelIdentity(
+        name=str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS),
+        architecture=architectures[0],
+        rotary_dim=rotary_dim,
+        rope_theta=theta,
+        original_max_position_embeddings=_original_length(text, rope),
+    )
+
+
+def rope_type(config: Config) -> str:
+    """The config's rope_type (`type` in older ones); 'default' where it names none."""
+    rope = _rope_parameters(_text(config))
+    return str(rope.get("rope_type") or rope.get("type") or "default")
+
+
+def partial_rotary_factor(config: Config) -> float | None:
+    """The config's partial_rotary_factor where it has one."""
+    text = _text(config)
+    rope = _rope_parameters(text)
+    factor = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
+    return None if factor is None else number(factor, "partial_rotary_factor")
+
+
+def is_longrope(config: Config) -> bool:
+    """Whether the config's rope_type is longrope (once called su)."""
+    return rope_type(config) in _LONGROPE
+
+
+def two_list(config: Config, name: str | None = None) -> FactorFile:
+    """The short and long factors of a longrope config as a factor file of two sets.
+
+    The short set serves up to the original length, the long one up to max_position_embeddings;
+    where that is no longer than the original length, up to `factor` times it, and without such a
+    factor there is no long set, because no length is left for it. Attention factors are
+    short_mscale and long_mscale if given, else attention_factor, else
+    sqrt(1 + ln s / ln L_original) with s the `factor` or, without one, max_position_embeddings
+    over L_original (1 for s <= 1), as in `_compute_longrope_parameters`. Raises FactorFileError
+    naming the field.
+    """
+    text = _text(config)
+    rope = _rope_parameters(text)
+    if not is_longrope(config):
+        raise FactorFileError(
+            f"The model's config has rope_type {shown(rope_type(config))}; "
+            'its own factors can be read only where that is "longrope".'
+        )
+    identity = model_identity(config, name)
+    original = identity.original_max_position_embeddings
+    window = length(text.get("max_position_embeddings"), "max_position_embeddings")
+    ratio = window / original
+    if rope.get("factor") is not None:
+        ratio = number(rope["factor"], "rope_parameters.factor")
+    attention = _attention_factor(rope, ratio, original)
+    extended = length(int(original * ratio), "rope_parameters.factor times the original length", 0)
+    reach = {"short": original, "long": window if window > original else extended}
+    provenance = _published(identity)
+    sets = []
+    for role, max_length in reach.items():
+        factors = factor_list(rope, f"{role}_factor", identity.rotary_dim)
+        if role == "long" and max_length <= original:
+            continue
+        mscale = rope.get(f"{role}_mscale")
+        sets.append(
+            FactorSet(
+                max_length=max_length,
+                factors=factors,
+                start_tokens=0,
+                attention_factor=(
+                    attention
+                    if mscale is None
+                    else positive(mscale, f"rope_parameters.{role}_mscale")
+                ),
+                provenance=provenance,
+            )
+        )
+    return schema.build(identity, sets)
+
+
+def hf_overrides(
+    factor_file: FactorFile, path: Path | str, partial_rotary_factor: float | None = None
+) -> dict[str, Any]:
+    """What `vllm serve --hf-overrides` needs to serve a model with the factor file at `path`.
+
+    Short and long factors are the first and last sets, for readers that know only those two;
+    `longrope_factors` is the absolute path of the file that has them all. Pass the model's
+    partial_rotary_factor if it has one: rope_parameters replaces the model's own.
+    """
+    model, first, last = factor_file.model, factor_file.sets[0], factor_file.sets[-1]
+    original = model.original_max_position_embeddings
+    rope: dict[str, Any] = {
+        "rope_type": "longrope",
+        "rope_theta": model.rope_theta,
+        "short_factor": list(first.factors),
+        "long_factor": list(last.factors),
+        "original_max_position_embeddings": original,
+        "factor": last.max_length / original,
+        "attention_factor": last.attention_factor,
+    }
+    if partial_rotary_factor is not None:
+        rope["partial_rotary_factor"] = partial_rotary_factor
+    return {
+        "rope_parameters": rope,
+        "max_position_embeddings": last.max_length,
+        "original_max_position_embeddings": original,
+        "longrope_factors": str(Path(path).absolute()),
+    }
+
+
+def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
+    """The factor file of a served model: the one its config names, or its own two lists.
+
+    A relative `longrope_factors` is relative to `base_dir` (the working directory without one).
+    Raises FactorFileError for a file that does not load or was made for another model.
+    """
+    named = config.get("longrope_factors")
+    if named is None:
+        return two_list(config)
+    if not isinstance(named, str):
+        raise FactorFileError(
+            f"The model's config has longrope_factors {shown(named)}; it should be a file's path."
+        )
+    path = (base_dir or Path()) / named
+    factor_file = schema.load(path)
+    schema.check_model(factor_file, model_identity(config), path)
+    return factor_file
+
+
+def _text(config: Config) -> Config:
+    nested = config.get("text_config")
+    return nested if isinstance(nested, Mapping) else config
+
+
+def _rope_parameters(text: Config) -> Config:
+    # transformers lets an old rope_scaling win over rope_parameters.
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise FactorFileError(
+            f"The model's config has rope_parameters {shown(rope)}; it should be an object."
+        )
+    if any(isinstance(value, Mapping) for value in rope.values()):
+        raise FactorFileError(
+            "The model's config has other rope_parameters for each type of layer; "
+            "one set of factors needs one rotation for all layers."
+        )
+    return rope
+
+
+def _rotary_dim(text: Config, rope: Config) -> int:
+    # With latent attention (MLA) only this part of each head is rotated.
+    head_dim = text.get("qk_rope_head_dim") or text.get("head_dim")
+    if head_dim is None:
+        hidden = length(text.get("hidden_size"), "hidden_size")
+        head_dim = hidden // length(text.get("num_attention_heads"), "num_attention_heads")
+    share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
+    share = 1.0 if share is None else number(share, "partial_rotary_factor")
+    return int(length(head_dim, "head_dim") * share)
+
+
+def _original_length(text: Config, rope: Config) -> int:
+    for place, value in (
+        ("original_max_position_embeddings", text.get("original_max_position_embeddings")),
+        (
+            "rope_parameters.original_max_position_embeddings",
+            rope.get("original_max_position_embeddings"),
+        ),
+    ):
+        if value is not None:
+            return length(value, place, least=2)
+    return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+
+
+def _attention_factor(rope: Config, ratio: float, original: int) -> float:
+    if rope.get("attention_factor") is not None:
+        return positive(rope["attention_factor"], "rope_parameters.attention_factor")
+    return 1.0 if ratio <= 1.0 else math.sqrt(1 + math.log(ratio) / math.log(original))
+
+
+def _published(identity: ModelIdentity) -> Provenance:
+    return Provenance(
+        method="published",
+        source=f"rope_parameters in the config of {identity.name}",
+        date=datetime.date.today().isoformat(),
+        tool_version=__version__,
+    )

@@ -1,0 +1,54 @@
+"""A picture of a factor file: its factors and wavelengths, pair by pair."""
+
+from pathlib import Path
+
+import numpy as np
+
+from longrope_factors.reference import frequencies
+from longrope_factors.schema import FactorFile
+
+
+def draw(factor_file: FactorFile, path: Path) -> None:
+    """Write a PNG: above, every set's factors by dimension pair; below, wavelengths in tokens.
+
+    A pair whose wavelength is beyond the original length (dashed) never made a whole turn in
+    training: those are the pairs that extension must interpolate.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    model = factor_file.model
+    pairs = np.arange(model.rotary_dim // 2)
+    figure, (above, below) = pyplot.subplots(
+        2, 1, sharex=True, figsize=(9, 8), layout="constrained"
+    )
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(factor_file.sets)))
+    for factor_set, color in zip(factor_file.sets, colors, strict=True):
+        factors = np.asarray(factor_set.factors)
+        label = f"{factor_set.max_length:,} tokens ({factor_set.provenance.method})"
+        above.plot(pairs, factors, color=color, label=label, marker=".", linewidth=1.2)
+        wavelength = 2 * np.pi * factors / frequencies(model)
+        below.plot(pairs, wavelength, color=color, marker=".", linewidth=1.2)
+    above.set_title(model.name)
+    above.set_ylabel("rescale factor")
+    above.legend(title="max_length", fontsize="small")
+    below.set_yscale("log")
+    below.set_ylabel("wavelength (tokens)")
+    below.set_xlabel("dimension pair")
+    below.axhline(model.original_max_position_embeddings, color="gray", linestyle="--", linewidth=1)
+    below.annotate(
+        f"original length {model.original_max_position_embeddings:,}",
+        (0, model.original_max_position_embeddings),
+        xytext=(0, 4),
+        textcoords="offset points",
+        color="gray",
+        fontsize="small",
+    )
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,242 @@
+"""The factor file, format `longrope-factors/1`: an ordered list of factor sets for one model."""
+
+import bisect
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from longrope_factors import strict_json
+from longrope_factors.errors import FactorFileError as FactorFileError
+from longrope_factors.refusal import place_in_words, sentence
+from longrope_factors.strict_json import shown
+
+FORMAT = "longrope-factors/1"
+
+Method = Literal["original", "pi", "ntk", "yarn", "longrope", "longrope2", "published"]
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A served position is the lower half of a 64-bit number whose sign bit stays free.
+Length = Annotated[int, Field(ge=1, le=2**31 - 1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Record(BaseModel):
+    # protected_namespaces: `model` is this format's word, whatever pydantic reserves.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class ModelIdentity(_Record):
+    """What a model must be for the factors to fit it; the name is for people only."""
+
+    name: Text
+    architecture: Text
+    rotary_dim: Annotated[int, Field(ge=2, le=2**16, multiple_of=2)]
+    rope_theta: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    original_max_position_embeddings: Annotated[int, Field(ge=2, le=2**31 - 1)]
+
+
+class CorpusText(_Record):
+    """One text that a search or an evaluation read."""
+
+    name: Text
+    sha256: Sha256
+
+
+class Provenance(_Record):
+    """Where a factor set's numbers came from; None means unknown or not applicable.
+
+    `search` holds a search's settings, `evaluations` how many candidates it measured.
+    `perplexity_before` is the plain model's at the set's max_length, `perplexity_after` that under
+    this set; over several texts of `corpus`, their geometric mean.
+    """
+
+    method: Method
+    source: Text
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    tool_version: Text
+    search: dict[str, JsonValue] | None = None
+    seed: int | None = None
+    corpus: Annotated[tuple[CorpusText, ...], Strict(False)] | None = None
+    evaluations: Annotated[int, Field(ge=0)] | None = None
+    perplexity_before: PositiveFloat | None = None
+    perplexity_after: PositiveFloat | None = None
+
+    @field_validator("date")
+    @classmethod
+    def _is_a_day(cls, date: str) -> str:
+        try:
+            datetime.date.fromisoformat(date)
+        except ValueError:
+            raise ValueError("it should be a day of the calendar as YYYY-MM-DD") from None
+        return date
+
+
+class FactorSet(_Record):
+    """One vector of rescale factors and the longest sequence that it serves.
+
+    Dimension pair i turns by n * theta^(-2i/d) / factors[i] at position n, or by the original
+    angle where n < start_tokens (n_hat); cos and sin are multiplied by attention_factor.
+    LongRoPE, arXiv 2402.13753, equation 3.
+    """
+
+    max_length: Length
+    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)]
+    start_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    attention_factor: PositiveFloat
+    provenance: Provenance
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that differ when the rotation does; max_length has no part."""
+        return _fingerprint(self.factors, self.start_tokens, self.attention_factor)
+
+
+class FactorFile(_Record):
+    """Factor sets of one model, ascending by max_length."""
+
+    format: Literal["longrope-factors/1"]
+    model: ModelIdentity
+    sets: Annotated[tuple[FactorSet, ...], Strict(False), Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sets_fit_model_and_ascend(self) -> Self:
+        pairs = self.model.rotary_dim // 2
+        for index, factor_set in enumerate(self.sets):
+            where = f"sets[{index}] (max_length {factor_set.max_length})"
+            count = len(factor_set.factors)
+            if count != pairs:
+                raise ValueError(
+                    f"{where}: factors has {count} numbers, "
+                    f"but rotary_dim {self.model.rotary_dim} needs {pairs}"
+                )
+            if index and factor_set.max_length <= self.sets[index - 1].max_length:
+                raise ValueError(
+                    f"{where}: max_length should be greater than the "
+                    f"{self.sets[index - 1].max_length} of the set before it"
+                )
+        return self
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that any set serves, in tokens."""
+        return self.sets[-1].max_length
+
+    def select(self, length: int) -> int:
+        """Index of the smallest set that covers a sequence of `length` tokens.
+
+        Exactly a set's max_length still fits it. Raises ValueError where none fits.
+        """
+        if length < 1:
+            raise ValueError(f"A sequence of {length} tokens has no factor set: 1 is the least.")
+        if length > self.max_length:
+            raise ValueError(
+                f"A sequence of {length} tokens is longer than {self.max_length}, "
+                "the max_length of the last factor set."
+            )
+        return bisect.bisect_left(self.sets, length, key=lambda each: each.max_length)
+
+
+def load(path: Path | str) -> FactorFile:
+    """Read and check a factor file.
+
+    Raises FactorFileError: one sentence naming the file, the set and the field.
+    """
+    path = Path(path)
+    document = strict_json.read(path)
+    if not isinstance(document, dict):
+        raise FactorFileError(f"{path}: should be a JSON object, not {shown(document)}.")
+    if "format" in document and document["format"] != FORMAT:
+        raise FactorFileError(
+            f"{path}: format is {shown(document['format'])}, but this version reads "
+            f"{shown(FORMAT)} only."
+        )
+    if (non_finite := strict_json.first_non_finite(document)) is not None:
+        place, value = non_finite
+        where = place_in_words(place, document)
+        raise FactorFileError(f"{path}: {where} is {shown(value)}; it should be a finite number.")
+    return _validated(document, str(path))
+
+
+def build(model: ModelIdentity, sets: tuple[FactorSet, ...] | list[FactorSet]) -> FactorFile:
+    """A factor file of these sets; raises FactorFileError where they do not fit together."""
+    return _validated({"format": FORMAT, "model": model, "sets": sets}, model.name)
+
+
+def save(factor_file: FactorFile, path: Path | str) -> None:
+    """Write `factor_file`, replacing what is at `path` in one step.
+
+    Fields that are None (unknown) are left out. Raises FactorFileError if it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = dumps(factor_file)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise FactorFileError(f"{path}: cannot be written: {error.strerror}.") from None
+
+
+def dumps(factor_file: FactorFile) -> str:
+    """The text of a factor file: stable, indented, many factors to a line."""
+    return strict_json.formatted(factor_file.model_dump(mode="json", exclude_none=True), 0) + "\n"
+
+
+def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | str) -> None:
+    """Raise FactorFileError unless the file at `path` was made for the model `identity`."""
+    for field in (
+        "architecture",
+        "rotary_dim",
+        "rope_theta",
+        "original_max_position_embeddings",
+    ):
+        in_file, in_model = getattr(factor_file.model, field), getattr(identity, field)
+        if in_file != in_model:
+            raise FactorFileError(
+                f"{path}: model.{field} is {shown(in_file)}, "
+                f"but the model {shown(identity.name)} has {shown(in_model)}."
+            )
+
+
+def json_schema() -> dict[str, Any]:
+    """The format as JSON Schema (draft 2020-12); counts and order are beyond what it can say."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": FORMAT,
+        **FactorFile.model_json_schema(),
+    }
+
+
+# Cached by content, not on the instance: a copy with other factors must not keep the old one.
+@lru_cache
+def _fingerprint(factors: tuple[float, ...], start_tokens: int, attention_factor: float) -> str:
+    content = [[factor.hex() for factor in factors], start_tokens, attention_factor.hex()]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _validated(document: dict[str, Any], source: str) -> FactorFile:
+    try:
+        return FactorFile.model_validate(document)
+    except ValidationError as error:
+        raise FactorFileError(f"{source}: {sentence(error, document)}.") from None

@@ -1,0 +1,1 @@
+"""The `longrope` command and what it adds to vLLM's own OpenAI server."""

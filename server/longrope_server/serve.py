@@ -1,0 +1,177 @@
+"""`longrope serve`: checks what is to be served, then hands over to vLLM's own `vllm serve`.
+
+Everything that can be refused is refused before vLLM is imported, which takes seconds.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longrope_factors import hf, schema
+from longrope_factors.schema import FactorFile
+
+from longrope_server import embedded, environment, library
+from longrope_server.arguments import Arguments, conflict, merge, parse_length
+from longrope_server.errors import UsageError
+from longrope_server.vllm_command import run_vllm_serve
+
+POLICIES = ("length", "reserve")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is handed to vLLM, and what is said to the person who asked for it."""
+
+    words: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def serve(words: list[str]) -> None:
+    """Serves what `words`, the command line after `longrope serve`, ask for.
+
+    Raises UsageError or FactorFileError, one sentence, for what cannot be served.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "vLLM is not installed: on a CPU install requirements/cpu.txt with --no-deps "
+            "(scripts/setup does), on a GPU longrope[cuda]."
+        )
+    command = compose(words)
+    environment.allow_endpoint_plugin(os.environ)
+    room = environment.reserve_kv_space(os.environ)
+    for note in (*command.notes, room):
+        if note:
+            print(f"longrope: {note}", file=sys.stderr, flush=True)
+
+    run_vllm_serve(command.words)
+
+
+def compose(words: list[str]) -> Command:
+    """The words after `vllm serve`: the model, our flags, then the user's own unchanged."""
+    arguments = Arguments(words)
+    model = arguments.take_model()
+    factors, policy = arguments.take("factors"), arguments.take("selection")
+    if policy is not None and policy not in POLICIES:
+        raise UsageError(f"--selection is {policy!r}; it should be one of {', '.join(POLICIES)}.")
+    ours: list[str] = []
+    if model is None:
+        model = str(embedded.model_directory())
+        factors = factors or str(library.factor_file(embedded.FACTOR_FILE))
+        if arguments.peek("served-model-name") is None:
+            # The last of vLLM's list values would swallow a word that follows it: flags do.
+            ours += ["--served-model-name", *embedded.SERVED_NAMES]
+
+    overrides = arguments.take_object("hf-overrides")
+    config = _config(model, arguments)
+    factor_file = None
+    if config is not None:
+        config = merge(config, overrides)
+        factors = factors or _named_by(config, model)
+    if factors is not None:
+        factor_file, overrides = _from_file(Path(factors), config, model, overrides)
+    elif config is not None and hf.is_longrope(config):
+        factor_file = hf.two_list(config, model)
+
+    if overrides:
+        ours += ["--hf-overrides", json.dumps(overrides)]
+    if factor_file is None:
+        return _unchanged(model, ours, arguments, policy, checked=config is not None)
+
+    ours += _served_length(factor_file, arguments)
+    selection = {"longrope_selection": policy} if policy else {}
+    additional = _merged(arguments.take_object("additional-config"), selection, "additional-config")
+    if additional:
+        ours += ["--additional-config", json.dumps(additional)]
+    limits = ", ".join(f"{each.max_length:,}" for each in factor_file.sets)
+    note = f"{model} is served with factor sets up to {limits} tokens."
+    return Command([model, *ours, *arguments.rest], [note])
+
+
+def _from_file(
+    path: Path, config: dict[str, Any] | None, model: str, overrides: dict[str, Any]
+) -> tuple[FactorFile, dict[str, Any]]:
+    """The factor file, checked against the model, and the overrides that make vLLM read it."""
+    factor_file = schema.load(path)
+    partial = None
+    if config is not None:
+        schema.check_model(factor_file, hf.model_identity(config, model), path)
+        partial = hf.partial_rotary_factor(config)
+    ours = hf.hf_overrides(factor_file, path, partial)
+    return factor_file, _merged(overrides, ours, "hf-overrides")
+
+
+def _named_by(config: dict[str, Any], model: str) -> str | None:
+    """The factor file that the model's own config names, if it does."""
+    named = config.get("longrope_factors")
+    return None if named is None else str(Path(model) / str(named))
+
+
+def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str, Any]:
+    if (key := conflict(ours, theirs)) is not None:
+        raise UsageError(
+            f"--{flag} gives {key} another value than longrope needs: leave {key} out of it."
+        )
+    return merge(theirs, ours)
+
+
+def _unchanged(
+    model: str, ours: list[str], arguments: Arguments, policy: str | None, checked: bool
+) -> Command:
+    if policy is not None:
+        raise UsageError(
+            f"--selection chooses between factor sets, but {model} has none: name a factor file "
+            "with --factors."
+        )
+    note = (
+        f"{model} has no longrope factors and is served unchanged."
+        if checked
+        else f"The config of {model} cannot be read before vLLM does: nothing was checked."
+    )
+    return Command([model, *ours, *arguments.rest], [note])
+
+
+def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
+    longest = factor_file.max_length
+    asked = arguments.peek("max-model-len")
+    if asked is None:
+        return ["--max-model-len", str(longest)]
+    length = parse_length(asked)
+    if length is not None and length > longest:
+        raise UsageError(
+            f"--max-model-len is {length}, but the largest factor set of "
+            f"{factor_file.model.name} covers {longest} tokens: ask for at most that."
+        )
+    return []
+
+
+def _config(model: str, arguments: Arguments) -> dict[str, Any] | None:
+    """The model's config.json, from its directory or from the hub.
+
+    None where only vLLM can read it: a single file, or an address of an object store.
+    """
+    place = arguments.peek("hf-config-path") or model
+    if Path(place).is_dir():
+        return hf.read_config(place)
+    if Path(place).is_file() or "://" in place:
+        return None
+    return _config_from_hub(place, arguments.peek("revision"))
+
+
+def _config_from_hub(name: str, revision: str | None) -> dict[str, Any]:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        file = huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
+    except HFValidationError:
+        raise UsageError(f"{name} is neither a directory here nor a name on the hub.") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        raise UsageError(
+            f"{name} is no directory here, and its config cannot be had from the hub: check the "
+            "name and the connection."
+        ) from None
+    return hf.read_config(Path(file).parent)

@@ -1,0 +1,55 @@
+"""Adds `factor_set` to the `usage` object of a JSON document and changes no other byte."""
+
+import json
+
+from longrope_server.answer import FactorSetUsage
+
+# Where OpenAI's and Anthropic's APIs have their usage: in an answer, in the response of a
+# Responses API event, in the message of a Messages API event.
+PLACES = (("usage",), ("response", "usage"), ("message", "usage"))
+
+_decoder = json.JSONDecoder()
+
+
+def with_factor_set(document: bytes, factor_set: FactorSetUsage) -> bytes:
+    """`document` with `factor_set` as the last member of its usage object.
+
+    A document that has no usage object, or is not JSON, is returned as it is.
+    """
+    if b'"usage"' not in document:  # exact: inside a string the quotes are escaped
+        return document
+    try:
+        text = document.decode()
+        for place in PLACES:
+            if (start := _object_at(text, place)) is not None:
+                usage, end = _decoder.raw_decode(text, start)
+                comma = "," if usage else ""
+                member = f'{comma}"factor_set":{json.dumps(factor_set, separators=(",", ":"))}'
+                return (text[: end - 1] + member + text[end - 1 :]).encode()
+    except ValueError:
+        pass
+    return document
+
+
+def _object_at(text: str, place: tuple[str, ...], start: int = 0) -> int | None:
+    """Index of the brace that opens the object at `place`, a path of keys; None without one."""
+    at = _skip_space(text, start)
+    if text[at : at + 1] != "{":
+        return None
+    if not place:
+        return at
+    at = _skip_space(text, at + 1)
+    while text[at : at + 1] == '"':
+        key, at = _decoder.raw_decode(text, at)
+        at = _skip_space(text, _skip_space(text, at) + 1)  # over the colon
+        if key == place[0]:
+            return _object_at(text, place[1:], at)
+        at = _skip_space(text, _decoder.raw_decode(text, at)[1])
+        at = _skip_space(text, at + 1)  # over the comma
+    return None
+
+
+def _skip_space(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
+        at += 1
+    return at

@@ -1,0 +1,105 @@
+"""Perplexity in chunks with exact angles, on a tiny model, against transformers' own loss."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from longrope_factors import methods, perplexity
+from longrope_factors.perplexity import ExactRotary, of_losses, rotated_by
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.factors.examples import IDENTITY, llama_config
+
+IDS = torch.arange(97).mul(37).remainder(128).tolist()
+
+
+def tiny(**rope: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "rope_theta": IDENTITY.rope_theta, **rope}
+    return LlamaForCausalLM(LlamaConfig(**llama_config(rope_parameters=rope))).eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    return tiny()
+
+
+def their_losses(model: LlamaForCausalLM) -> np.ndarray:
+    with torch.inference_mode():
+        logits = model(torch.tensor([IDS])).logits[0, :-1]
+    return torch.nn.functional.cross_entropy(
+        logits, torch.tensor(IDS[1:]), reduction="none"
+    ).numpy()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 96, 1000])
+def test_plain_model(model: LlamaForCausalLM, chunk: int) -> None:
+    losses = perplexity.perplexity(model, IDS, None, IDENTITY, chunk)
+    assert losses.shape == (96,)
+    assert losses == pytest.approx(their_losses(model), rel=1e-5)
+
+
+def test_original_set_changes_nothing(model: LlamaForCausalLM) -> None:
+    factor_set = methods.factor_set("original", IDENTITY, 8192)
+    losses = perplexity.perplexity(model, IDS, factor_set, IDENTITY, 32)
+    assert losses == pytest.approx(their_losses(model), rel=1e-4)
+
+
+def test_yarn_set_is_transformers_yarn(model: LlamaForCausalLM) -> None:
+    yarn = tiny(rope_type="yarn", factor=4.0, truncate=False, original_max_position_embeddings=8192)
+    factor_set = methods.factor_set("yarn", IDENTITY, 32768)
+    losses = perplexity.perplexity(model, IDS, factor_set, IDENTITY, 32)
+    assert losses == pytest.approx(their_losses(yarn), rel=1e-4)
+    plain = perplexity.perplexity(model, IDS, None, IDENTITY, 32)
+    assert losses != pytest.approx(plain, rel=1e-4)
+
+
+def test_the_model_gets_its_rotation_back(model: LlamaForCausalLM) -> None:
+    theirs = model.model.rotary_emb
+    with rotated_by(model, methods.factor_set("pi", IDENTITY, 16384), IDENTITY):
+        assert isinstance(model.model.rotary_emb, ExactRotary)
+    assert model.model.rotary_emb is theirs
+
+
+def test_layers_are_counted(model: LlamaForCausalLM) -> None:
+    calls: list[None] = []
+    perplexity.perplexity(model, IDS, None, IDENTITY, 32, lambda: calls.append(None))
+    assert len(calls) == 2
+
+
+def test_perplexity_of_losses() -> None:
+    losses = np.log([2.0, 8.0, 4.0, 4.0])
+    assert of_losses(losses) == pytest.approx(4.0)
+    assert of_losses(losses[:2]) == pytest.approx(4.0)
+    assert of_losses(losses, 3) == pytest.approx(2 ** (7 / 3))
+
+
+def test_another_rotary_dimension_is_refused(model: LlamaForCausalLM) -> None:
+    other = IDENTITY.model_copy(update={"rotary_dim": 32})
+    factor_set = methods.factor_set("pi", other, 16384)
+    with pytest.raises(ValueError, match="rotary_dim 32"):
+        perplexity.perplexity(model, IDS, factor_set, other, 32)
+
+
+def test_a_model_without_rotary_module_is_refused() -> None:
+    factor_set = methods.factor_set("pi", IDENTITY, 16384)
+    with (
+        pytest.raises(ValueError, match="0 modules named rotary_emb"),
+        rotated_by(torch.nn.Linear(2, 2), factor_set, IDENTITY),
+    ):
+        pass
+
+
+def test_logits_that_are_changed_after_the_embedding_are_refused() -> None:
+    model = tiny()
+    forward = model.forward
+
+    def scaled(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits * 3
+        return output
+
+    model.forward = scaled
+    with pytest.raises(ValueError, match="changes its logits"):
+        perplexity.perplexity(model, IDS, None, IDENTITY, 32)

@@ -1,0 +1,164 @@
+"""What a good factor file does: selection, fingerprints, round trips and the published schema."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from longrope_factors import schema
+from longrope_factors.schema import FactorFile, FactorFileError, FactorSet, Provenance
+from pydantic import ValidationError
+
+from tests.factors.examples import IDENTITY, document, provenance, write
+
+PUBLISHED = Path(schema.__file__).with_name("factor_file.schema.json")
+LIBRARY = Path(schema.__file__).parents[1] / "library"
+
+factors = st.floats(min_value=1e-3, max_value=1e6)
+
+
+@st.composite
+def factor_files(draw: st.DrawFn) -> FactorFile:
+    pairs = draw(st.integers(1, 8))
+    lengths = draw(st.lists(st.integers(1, 2**21), min_size=1, max_size=6, unique=True))
+    sets = [
+        FactorSet(
+            max_length=length,
+            factors=tuple(draw(st.lists(factors, min_size=pairs, max_size=pairs))),
+            start_tokens=draw(st.integers(0, 256)),
+            attention_factor=draw(factors),
+            provenance=Provenance(
+                method=draw(st.sampled_from(["longrope", "published"])),
+                source=draw(st.text(min_size=1)),
+                date="2026-11-23",
+                tool_version="0.1.0",
+                seed=draw(st.none() | st.integers()),
+                search=draw(st.none() | st.dictionaries(st.text(), st.integers() | st.text())),
+            ),
+        )
+        for length in sorted(lengths)
+    ]
+    return schema.build(IDENTITY.model_copy(update={"rotary_dim": 2 * pairs}), sets)
+
+
+@settings(deadline=None)  # it writes to a disk that others may keep busy
+@given(factor_files())
+def test_saved_files_load_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, factor_file: FactorFile
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip.json"
+    schema.save(factor_file, path)
+    again = schema.load(path)
+    assert again == factor_file
+    assert [each.fingerprint for each in again.sets] == [
+        each.fingerprint for each in factor_file.sets
+    ]
+    text = path.read_text(encoding="utf-8")
+    schema.save(again, path)
+    assert path.read_text(encoding="utf-8") == text
+
+
+@settings(deadline=None)
+@given(factor_files(), st.data())
+def test_selection_is_the_smallest_set_that_covers(
+    factor_file: FactorFile, data: st.DataObject
+) -> None:
+    length = data.draw(st.integers(1, factor_file.max_length))
+    lengths = [each.max_length for each in factor_file.sets]
+    assert factor_file.select(length) == next(
+        index for index, limit in enumerate(lengths) if length <= limit
+    )
+    for index, limit in enumerate(lengths):
+        assert factor_file.select(limit) == index
+        if index + 1 < len(lengths):
+            assert factor_file.select(limit + 1) == index + 1
+
+
+@pytest.mark.parametrize(("length", "word"), [(0, "least"), (-5, "least"), (32769, "longer")])
+def test_selection_refuses_what_no_set_covers(length: int, word: str) -> None:
+    factor_file = FactorFile.model_validate(document())
+    with pytest.raises(ValueError, match=word):
+        factor_file.select(length)
+
+
+def test_fingerprint_follows_the_rotation_only() -> None:
+    def made(**changes: object) -> str:
+        content = {**document()["sets"][1], **changes}
+        return FactorSet.model_validate(content).fingerprint
+
+    plain = made()
+    assert plain == made(max_length=99, provenance=provenance("yarn"))
+    assert plain == made(factors=[2] * 32)
+    others = {
+        made(factors=[2.0] * 31 + [2.0000000000000004]),
+        made(start_tokens=1),
+        made(attention_factor=1.0000000000000002),
+    }
+    assert len(others | {plain}) == 4
+
+
+def test_records_are_frozen() -> None:
+    factor_file = FactorFile.model_validate(document())
+    with pytest.raises(ValidationError):
+        factor_file.sets[0].max_length = 5  # type: ignore[misc]
+
+
+def test_unknown_provenance_is_left_out_of_the_file() -> None:
+    text = schema.dumps(FactorFile.model_validate(document()))
+    assert "perplexity_before" not in text
+    assert "null" not in text
+
+
+def test_factors_stand_many_to_a_line() -> None:
+    lines = schema.dumps(FactorFile.model_validate(document())).splitlines()
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 100
+
+
+def test_save_replaces_in_one_step(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", "old")
+    schema.save(FactorFile.model_validate(document()), path)
+    assert schema.load(path).max_length == 32768
+    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+@pytest.mark.parametrize("place", ["missing/x.json", "folder"])
+def test_save_where_it_cannot(place: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / place
+    with pytest.raises(FactorFileError, match="cannot be written") as caught:
+        schema.save(FactorFile.model_validate(document()), path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_build_says_which_set_does_not_fit() -> None:
+    sets = FactorFile.model_validate(document()).sets
+    with pytest.raises(
+        FactorFileError, match=r"^example: sets\[1\] \(max_length 8192\): max_length"
+    ):
+        schema.build(IDENTITY, (sets[0], sets[0]))
+
+
+def test_published_json_schema_is_up_to_date() -> None:
+    # `longrope factors schema` prints what this file should hold.
+    assert json.loads(PUBLISHED.read_text(encoding="utf-8")) == schema.json_schema()
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.json")), ids=lambda path: path.name)
+def test_shipped_files_load(path: Path) -> None:
+    factor_file = schema.load(path)
+    assert path.read_text(encoding="utf-8") == schema.dumps(factor_file)
+    first = factor_file.sets[0]
+    assert first.max_length == factor_file.model.original_max_position_embeddings
+    assert set(first.factors) == {1.0}
+
+
+def test_a_copy_with_another_rotation_has_another_fingerprint() -> None:
+    factor_set = FactorFile.model_validate(document()).sets[1]
+    before = factor_set.fingerprint
+    assert factor_set.model_copy(update={"start_tokens": 4}).fingerprint != before
+    assert factor_set.model_copy(update={"max_length": 4}).fingerprint == before

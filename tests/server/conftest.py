@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+from longrope_factors import schema
+
+from tests.server import models
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model directory without longrope."""
+    return models.write_model(tmp_path / "plain", models.config())
+
+
+@pytest.fixture
+def longrope_model(tmp_path: Path) -> Path:
+    """A model directory with short and long lists in its config."""
+    return models.write_model(tmp_path / "two-lists", models.longrope_config())
+
+
+@pytest.fixture
+def factors(tmp_path: Path) -> Path:
+    """A factor file for both, up to 64, 128 and 512 tokens."""
+    path = tmp_path / "factors.json"
+    schema.save(models.factor_file(64, 128, 512), path)
+    return path

@@ -1,0 +1,154 @@
+"""The command line that vLLM is given."""
+
+import json
+from pathlib import Path
+
+import pytest
+from longrope_factors.errors import FactorFileError
+from longrope_server import embedded
+from longrope_server.errors import UsageError
+from longrope_server.serve import compose
+
+
+def value_of(flag: str, words: list[str]) -> str:
+    return words[words.index(flag) + 1]
+
+
+def test_a_factor_file_becomes_overrides_and_a_length(model: Path, factors: Path) -> None:
+    words = compose([str(model), "--factors", str(factors), "--port", "9"]).words
+    assert words[0] == str(model)
+    assert words[-2:] == ["--port", "9"]
+    assert value_of("--max-model-len", words) == "512"
+    overrides = json.loads(value_of("--hf-overrides", words))
+    assert overrides["longrope_factors"] == str(factors)
+    assert overrides["rope_parameters"]["rope_type"] == "longrope"
+    assert "--additional-config" not in words
+    assert "--factors" not in words
+
+
+def test_a_relative_factor_file_is_handed_over_absolute(
+    model: Path, factors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(factors.parent)
+    words = compose([str(model), "--factors", factors.name]).words
+    assert json.loads(value_of("--hf-overrides", words))["longrope_factors"] == str(factors)
+
+
+def test_the_users_overrides_are_merged(model: Path, factors: Path) -> None:
+    words = compose(
+        [str(model), "--factors", str(factors), "--hf-overrides", '{"x": {"y": 1}}']
+    ).words
+    assert words.count("--hf-overrides") == 1
+    overrides = json.loads(value_of("--hf-overrides", words))
+    assert overrides["x"] == {"y": 1}
+    assert overrides["max_position_embeddings"] == 512
+
+
+def test_an_override_against_the_factor_file_is_refused(model: Path, factors: Path) -> None:
+    given = '{"rope_parameters": {"attention_factor": 3.0}}'
+    with pytest.raises(UsageError, match=r"rope_parameters\.attention_factor another value"):
+        compose([str(model), "--factors", str(factors), "--hf-overrides", given])
+
+
+@pytest.mark.parametrize("length", ["513", "1K", "1k"])
+def test_a_length_above_the_largest_set_is_refused(model: Path, factors: Path, length: str) -> None:
+    with pytest.raises(UsageError, match="covers 512 tokens"):
+        compose([str(model), "--factors", str(factors), f"--max_model_len={length}"])
+
+
+@pytest.mark.parametrize("length", ["512", "100", "auto"])
+def test_a_length_within_the_largest_set_is_kept(model: Path, factors: Path, length: str) -> None:
+    words = compose([str(model), "--factors", str(factors), "--max-model-len", length]).words
+    assert words.count("--max-model-len") == 1
+    assert value_of("--max-model-len", words) == length
+
+
+def test_the_selection_goes_into_the_additional_config(model: Path, factors: Path) -> None:
+    words = compose(
+        [str(model), "--factors", str(factors), "--selection=reserve", "--additional-config.x=1"]
+    ).words
+    assert json.loads(value_of("--additional-config", words)) == {
+        "x": 1,
+        "longrope_selection": "reserve",
+    }
+
+
+def test_two_selections_are_refused(model: Path, factors: Path) -> None:
+    words = ["--selection=reserve", "--additional-config.longrope_selection=length"]
+    with pytest.raises(UsageError, match="longrope_selection another value"):
+        compose([str(model), "--factors", str(factors), *words])
+
+
+def test_an_unknown_selection_is_refused(model: Path, factors: Path) -> None:
+    with pytest.raises(UsageError, match="one of length, reserve"):
+        compose([str(model), "--factors", str(factors), "--selection", "longest"])
+
+
+def test_a_longrope_model_is_served_from_its_own_lists(longrope_model: Path) -> None:
+    command = compose([str(longrope_model)])
+    assert command.words == [str(longrope_model), "--max-model-len", "256"]
+    assert "up to 64, 256 tokens" in command.notes[0]
+
+
+def test_a_factor_file_takes_the_place_of_a_models_own_lists(
+    longrope_model: Path, factors: Path
+) -> None:
+    words = compose([str(longrope_model), "--factors", str(factors)]).words
+    assert value_of("--max-model-len", words) == "512"
+
+
+def test_a_factor_file_that_the_models_config_names_is_used(
+    longrope_model: Path, factors: Path
+) -> None:
+    (longrope_model / "factors.json").write_text(factors.read_text())
+    config = json.loads((longrope_model / "config.json").read_text())
+    config["longrope_factors"] = "factors.json"
+    (longrope_model / "config.json").write_text(json.dumps(config))
+    words = compose([str(longrope_model)]).words
+    assert value_of("--max-model-len", words) == "512"
+
+
+def test_a_model_without_factors_is_served_unchanged(model: Path) -> None:
+    command = compose([str(model), "--port", "9", "--hf-overrides.x", "1"])
+    assert command.words == [str(model), "--hf-overrides", '{"x": 1}', "--port", "9"]
+    assert "served unchanged" in command.notes[0]
+
+
+def test_a_selection_without_factors_is_refused(model: Path) -> None:
+    with pytest.raises(UsageError, match="has none: name a factor file"):
+        compose([str(model), "--selection", "length"])
+
+
+def test_a_factor_file_of_another_model_is_refused(model: Path, factors: Path) -> None:
+    theta = "--hf-overrides.rope_parameters.rope_theta=5e5"
+    with pytest.raises(FactorFileError, match=r"model\.rope_theta is 10000"):
+        compose([str(model), "--factors", str(factors), theta])
+
+
+def test_what_only_vllm_can_read_is_left_to_it(factors: Path) -> None:
+    command = compose(["s3://bucket/model", "--factors", str(factors)])
+    assert value_of("--max-model-len", command.words) == "512"
+    assert "nothing was checked" in compose(["s3://bucket/model"]).notes[0]
+
+
+def test_the_embedded_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    identity = {
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 576,
+        "num_attention_heads": 9,
+        "head_dim": 64,
+        "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(identity))
+    monkeypatch.setattr(embedded, "model_directory", lambda: tmp_path)
+    words = compose(["--port", "9"]).words
+    assert words[0] == str(tmp_path)
+    at = words.index("--served-model-name")
+    assert tuple(words[at + 1 : at + 3]) == embedded.SERVED_NAMES
+    assert words[at + 3].startswith("--")
+    named = json.loads(value_of("--hf-overrides", words))["longrope_factors"]
+    assert Path(named).name == embedded.FACTOR_FILE
+
+    words = compose(["--served-model-name", "mine"]).words
+    assert words.count("--served-model-name") == 1

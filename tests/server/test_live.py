@@ -1,0 +1,216 @@
+"""`longrope serve` as a user runs it: the embedded model, over HTTP, with the openai SDK."""
+
+import asyncio
+import os
+import pydoc_data.topics
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+from longrope_server.answer import HEADER
+
+MODEL = "smollm2-135m"
+START_SECONDS = 300
+LONG = "\n\n".join(pydoc_data.topics.topics.values())[:56_000]  # over 12,000 tokens
+SHORT = "What is the capital of France?"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running server; on the way out it is stopped as an operator would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = Path(sys.executable).parent / "longrope"
+    # Without what tests of engines in this process may have set.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [command, "serve", "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
+            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(port, process, log)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()[-4000:]
+        _wait_until_gone(process.pid)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        assert process.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        with suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+            return
+        time.sleep(0.5)
+
+
+def _wait_until_gone(group: int) -> None:
+    """No process of the server's is left behind (its init may take a moment to reap them)."""
+    deadline = time.monotonic() + 10
+    while left := [each for each in psutil.process_iter() if _runs_in(group, each)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _runs_in(group: int, process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.fixture
+async def client(server: str) -> Any:
+    async with openai.AsyncOpenAI(base_url=f"{server}/v1", api_key="none", timeout=500) as client:
+        yield client
+
+
+async def chat(client: openai.AsyncOpenAI, text: str) -> tuple[str, int, dict[str, Any]]:
+    """What was said, the header, and usage."""
+    raw = await client.chat.completions.with_raw_response.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": text}],
+        max_tokens=12,
+        temperature=0,
+    )
+    answer = raw.parse()
+    assert answer.usage is not None
+    said = answer.choices[0].message.content or ""
+    return said, int(raw.headers[HEADER]), answer.usage.model_dump()
+
+
+async def streamed_chat(client: openai.AsyncOpenAI, text: str) -> tuple[str, int, dict[str, Any]]:
+    """The same as `chat`, streamed."""
+    raw = await client.chat.completions.with_raw_response.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": text}],
+        max_tokens=12,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    said, usage = "", None
+    async for chunk in raw.parse():
+        said += "".join(choice.delta.content or "" for choice in chunk.choices)
+        usage = chunk.usage or usage
+    assert usage is not None
+    return said, int(raw.headers[HEADER]), usage.model_dump()
+
+
+def only(limit: int) -> dict[str, Any]:
+    return {"started": limit, "finished": limit, "promoted": False}
+
+
+async def test_short_and_long_questions_at_once_get_their_own_sets(
+    client: openai.AsyncOpenAI,
+) -> None:
+    alone = await chat(client, SHORT)
+    long, *short = await asyncio.gather(
+        chat(client, LONG), chat(client, SHORT), streamed_chat(client, SHORT)
+    )
+    for said, started, usage in (alone, *short):
+        assert said == "The capital of France is Paris."
+        assert started == 8192
+        assert usage["factor_set"] == only(8192)
+    for _, started, usage in (long, await streamed_chat(client, LONG)):
+        assert usage["prompt_tokens"] > 12_000
+        assert started == 16384
+        assert usage["factor_set"] == only(16384)
+
+
+async def test_an_answer_that_outgrows_its_set_says_so(client: openai.AsyncOpenAI) -> None:
+    # The head of the long chat above: what is recomputed after promotion is in the prefix cache.
+    chat = {"messages": [{"role": "user", "content": LONG}]}
+    prompt = (await _post(client, "/tokenize", chat))["tokens"][:8180]
+    raw = await client.completions.with_raw_response.create(
+        model=MODEL,
+        prompt=prompt,
+        max_tokens=20,
+        temperature=0,
+        extra_body={"ignore_eos": True},
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    assert int(raw.headers[HEADER]) == 8192
+    chunks = [chunk async for chunk in raw.parse()]
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.completion_tokens == 20
+    assert usage.model_dump()["factor_set"] == {
+        "started": 8192,
+        "finished": 16384,
+        "promoted": True,
+    }
+
+
+async def test_the_responses_api_says_it_too(client: openai.AsyncOpenAI) -> None:
+    raw = await client.responses.with_raw_response.create(
+        model=MODEL, input=SHORT, max_output_tokens=8
+    )
+    assert raw.headers[HEADER] == "8192"
+    usage = raw.parse().usage
+    assert usage is not None
+    assert usage.model_dump()["factor_set"] == only(8192)
+
+    stream = await client.responses.with_raw_response.create(
+        model=MODEL, input=SHORT, max_output_tokens=8, stream=True
+    )
+    assert stream.headers[HEADER] == "8192"
+    events = [event async for event in stream.parse()]
+    assert events[0].type == "response.created"
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.usage.model_dump()["factor_set"] == only(8192)
+
+
+async def test_several_prompts_and_samples_are_one_answer(client: openai.AsyncOpenAI) -> None:
+    raw = await client.completions.with_raw_response.create(
+        model=MODEL, prompt=["One, two,", "A, B,"], n=2, max_tokens=4
+    )
+    answer = raw.parse()
+    assert len(answer.choices) == 4
+    assert raw.headers[HEADER] == "8192"
+    assert answer.usage is not None
+    assert answer.usage.model_dump()["factor_set"] == only(8192)
+
+
+async def test_the_served_sets_are_listed(client: openai.AsyncOpenAI) -> None:
+    listed = await client.get("/factors", cast_to=dict[str, Any])
+    assert listed["selection"] == "length"
+    limits = [each["max_length"] for each in listed["sets"]]
+    assert limits[:2] == [8192, 16384]
+    assert listed["max_model_len"] == limits[-1]
+    assert all(each["provenance"]["method"] for each in listed["sets"])
+
+
+async def test_vllms_own_routes_are_as_they_were(client: openai.AsyncOpenAI, server: str) -> None:
+    models = await client.models.list()
+    assert [each.id for each in models.data] == [MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert (await _post(client, "/tokenize", {"prompt": "hi"}))["tokens"] == [6004]
+    with pytest.raises(openai.NotFoundError) as refused:
+        await client.completions.create(model="other", prompt="hi")
+    assert HEADER not in refused.value.response.headers
+
+
+async def _post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    root = str(client.base_url).removesuffix("/v1/")
+    return await client.post(f"{root}{path}", body={"model": MODEL, **body}, cast_to=dict[str, Any])
