@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from longrope_factors import hf
 from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity, Provenance, save
+from longrope_server.embedded import model_directory
 from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCABULARY = 512
@@ -121,3 +122,10 @@ def tiny_model(
     if two_lists:
         factor_file = hf.from_config(saved.to_dict())
     return TinyModel(directory, factor_file)
+
+
+def give_words(model: TinyModel) -> TinyModel:
+    """Puts SmolLM2's tokenizer beside a model of its vocabulary."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model.directory / name).write_bytes((model_directory() / name).read_bytes())
+    return model

@@ -1,26 +1,17 @@
 """`longrope serve` as a user runs it: the embedded model, over HTTP, with the openai SDK."""
 
 import asyncio
-import os
 import pydoc_data.topics
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import openai
-import psutil
 import pytest
 from longrope_server.answer import HEADER
 
+from tests.serving import LONGROPE_SERVE, running
+
 MODEL = "smollm2-135m"
-START_SECONDS = 300
 LONG = "\n\n".join(pydoc_data.topics.topics.values())[:56_000]  # over 12,000 tokens
 SHORT = "What is the capital of France?"
 
@@ -28,55 +19,9 @@ SHORT = "What is the capital of France?"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running server; on the way out it is stopped as an operator would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    command = Path(sys.executable).parent / "longrope"
-    # Without what tests of engines in this process may have set.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [command, "serve", "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
-            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_healthy(port, process, log)
-        yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()[-4000:]
-        _wait_until_gone(process.pid)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        assert process.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < deadline, log.read_text()[-4000:]
-        with suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-            return
-        time.sleep(0.5)
-
-
-def _wait_until_gone(group: int) -> None:
-    """No process of the server's is left behind (its init may take a moment to reap them)."""
-    deadline = time.monotonic() + 10
-    while left := [each for each in psutil.process_iter() if _runs_in(group, each)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
-
-
-def _runs_in(group: int, process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess, ProcessLookupError):
-        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
-    return False
+    with running(LONGROPE_SERVE, log) as server:
+        yield server.url
 
 
 @pytest.fixture

