@@ -13,7 +13,7 @@ test: ## every test but the slow ones; ARGS="tests/server -x ..."
 check: ## format, lint, types, Dockerfile
 	scripts/check
 
-bench: ## time the rotary layer
+bench: ## the rotary layer and the engine against vLLM's own, as ratios
 	scripts/bench $(ARGS)
 
 lock: ## write requirements/*.txt again from pyproject.toml

@@ -83,12 +83,6 @@ TOUCHES: dict[str, Touch] = {
     "running": Touch(
         _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", _PUBLIC_SCHEDULER
     ),
-    "requires_kv_delivery": Touch(
-        _CORE + ".scheduler",
-        "Scheduler.__init__:requires_kv_delivery",
-        "a promotion could lose KV that a connector still has to hand over",
-        _PUBLIC_SCHEDULER,
-    ),
     "Request": Touch("vllm.v1.request", "Request", "no pinning", _PUBLIC_SCHEDULER),
     "RequestStatus": Touch(
         "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", _PUBLIC_SCHEDULER

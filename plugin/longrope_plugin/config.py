@@ -15,9 +15,6 @@ SCHEDULER = "longrope_plugin.scheduler.scheduler"
 
 DRAFTS_WITHOUT_A_MODEL = ("ngram", "ngram_gpu", "suffix")
 
-# Connectors whose keys are the engine's own block hashes, which the set's salt has changed.
-HASH_KEYED_CONNECTORS = ("OffloadingConnector",)
-
 
 def configure(vllm_config: "VllmConfig") -> None:
     """Names our scheduler and worker if, and only if, the model is a longrope one.
@@ -77,10 +74,11 @@ def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None
 
 def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
     transfer = vllm_config.kv_transfer_config
-    if transfer and transfer.kv_connector not in HASH_KEYED_CONNECTORS:
+    if transfer and transfer.kv_connector:
         raise ValueError(
-            f"The KV connector {transfer.kv_connector} may return KV that was computed under "
-            f"another factor set: use one of {', '.join(HASH_KEYED_CONNECTORS)}."
+            f"The KV connector {transfer.kv_connector} keeps the keys of a request's blocks for "
+            "its whole life, and a promotion changes them: serve a longrope model without "
+            "--kv-transfer-config and --kv-offloading-size."
         )
 
 

@@ -81,9 +81,7 @@ class FactorSetScheduling(Base):
                 request.spec_token_ids = request.spec_token_ids[: max(limit - length, 0)]
         for request in outgrown:
             self.running.remove(request)
-            self._preempt_request(
-                request, time.monotonic(), drop_stale_output=self.requires_kv_delivery
-            )
+            self._preempt_request(request, time.monotonic())
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)

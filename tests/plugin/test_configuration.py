@@ -81,7 +81,7 @@ def test_every_touch_says_why_and_until_when() -> None:
         ),
         (
             {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}},
-            "The KV connector NixlConnector may return KV that was computed under another",
+            "The KV connector NixlConnector keeps the keys of a request's blocks",
         ),
     ],
     ids=["scheduler", "worker", "policy", "connector"],
