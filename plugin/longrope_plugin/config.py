@@ -74,9 +74,12 @@ def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None
 
 def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
     transfer = vllm_config.kv_transfer_config
-    if transfer and transfer.kv_connector:
+    connector = transfer and transfer.kv_connector
+    if vllm_config.cache_config.kv_offloading_size:  # becomes a connector later
+        connector = "of --kv-offloading-size"
+    if connector:
         raise ValueError(
-            f"The KV connector {transfer.kv_connector} keeps the keys of a request's blocks for "
+            f"The KV connector {connector} keeps the keys of a request's blocks for "
             "its whole life, and a promotion changes them: serve a longrope model without "
             "--kv-transfer-config and --kv-offloading-size."
         )

@@ -5,6 +5,7 @@ import gc
 import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from tests.plugin.models import VOCABULARY, TinyModel
 
@@ -17,31 +18,22 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     """vLLM as a user would start it on this model; shut down at the end of the block."""
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
-    from vllm.platforms import current_platform
 
-    platform_defaults = current_platform.check_and_update_config
-    if arguments.get("async_scheduling"):
-        # vLLM turns it off on a CPU, as a thing not needed; it works there.
-        def check_and_update_config(config: Any) -> None:
-            platform_defaults(config)
-            config.scheduler_config.async_scheduling = True
-
-        current_platform.check_and_update_config = check_and_update_config
-
-    llm = LLM(
-        model=str(model.directory),
-        **{
-            "dtype": "float32",
-            "skip_tokenizer_init": True,
-            "enforce_eager": True,
-            "max_model_len": model.limits[-1],
-            "max_num_seqs": 16,
-            "max_num_batched_tokens": 64,
-            "block_size": 32,
-            "disable_log_stats": False,
-            **arguments,
-        },
-    )
+    with _async_scheduling() if arguments.get("async_scheduling") else contextlib.nullcontext():
+        llm = LLM(
+            model=str(model.directory),
+            **{
+                "dtype": "float32",
+                "skip_tokenizer_init": True,
+                "enforce_eager": True,
+                "max_model_len": model.limits[-1],
+                "max_num_seqs": 16,
+                "max_num_batched_tokens": 64,
+                "block_size": 32,
+                "disable_log_stats": False,
+                **arguments,
+            },
+        )
     try:
         yield llm
     finally:
@@ -49,6 +41,21 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
+
+
+@contextlib.contextmanager
+def _async_scheduling() -> Iterator[None]:
+    """Lets an engine schedule asynchronously on a CPU, where vLLM turns it off as not needed."""
+    from vllm.platforms import current_platform
+
+    platform_defaults = current_platform.check_and_update_config
+
+    def check_and_update_config(config: Any) -> None:
+        platform_defaults(config)
+        config.scheduler_config.async_scheduling = True
+
+    with mock.patch.object(current_platform, "check_and_update_config", check_and_update_config):
+        yield
 
 
 def scheduler(llm: "LLM") -> Any:

@@ -83,8 +83,9 @@ def test_every_touch_says_why_and_until_when() -> None:
             {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}},
             "The KV connector NixlConnector keeps the keys of a request's blocks",
         ),
+        ({"kv_offloading_size": 1.0}, "The KV connector of --kv-offloading-size keeps the keys"),
     ],
-    ids=["scheduler", "worker", "policy", "connector"],
+    ids=["scheduler", "worker", "policy", "connector", "offloading"],
 )
 def test_refused_arguments(model: TinyModel, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Exception, match=sentence):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from longrope_plugin.scheduler import LongRoPEAsyncScheduler, LongRoPEScheduler
 
 from tests.plugin.conftest import ON_V2
 from tests.plugin.engine import counter, engine, generate, random_prompts, scheduler, tokens
@@ -26,13 +27,9 @@ def reference(model: TinyModel) -> Iterator[Reference]:
     print(f"\n{reference.excused} of {reference.compared} tokens were excused as ties")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[{"async_scheduling": True}, {"async_scheduling": False}],
-    ids=["async", "sync"],
-)
+@pytest.fixture(scope="module", params=["async", "sync"])
 def llm(request: pytest.FixtureRequest, model: TinyModel) -> Iterator[Any]:
-    with engine(model, **request.param) as llm:
+    with engine(model, async_scheduling=request.param == "async") as llm:
         yield llm
 
 
@@ -43,13 +40,11 @@ def test_model_tells_the_sets_apart(reference: Reference) -> None:
     assert (best[1] != best[2]).sum() > 10
 
 
-def test_runner_is_the_one_asked_for(llm: Any) -> None:
+def test_runner_and_scheduler_are_those_asked_for(llm: Any, request: pytest.FixtureRequest) -> None:
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.model_runner
     assert ("gpu.model_runner" in str(type(runner).__mro__)) == ON_V2
-    is_async = llm.llm_engine.vllm_config.scheduler_config.async_scheduling
-    name = "LongRoPEAsyncScheduler" if is_async else "LongRoPEScheduler"
-    assert type(scheduler(llm)).__name__ == name
-    print(name)
+    is_async = request.node.callspec.params["llm"] == "async"
+    assert type(scheduler(llm)) is (LongRoPEAsyncScheduler if is_async else LongRoPEScheduler)
 
 
 def test_one_batch_around_every_limit(llm: Any, reference: Reference) -> None:

