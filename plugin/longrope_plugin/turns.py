@@ -50,7 +50,7 @@ class TurnTable:
 
 
 def turn_table(factor_file: FactorFile) -> TurnTable:
-    """The table of a factor file, on the CPU."""
+    """The table of a factor file, on torch's default device."""
     model = factor_file.model
     unscaled = [1.0] * (model.rotary_dim // 2)
     rows = [_turns(model.rope_theta, s.factors) for s in factor_file.sets]

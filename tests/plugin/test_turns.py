@@ -122,7 +122,7 @@ def test_kernel_and_traceable_forms_agree(
     positions, sets = torch.arange(100), torch.arange(100) % 3
     packed = pack(positions, sets)
     query, key = torch.randn(100, 9 * 64, dtype=dtype), torch.randn(100, 3 * 64, dtype=dtype)
-    cos_sin = layer.table.cos_sin(packed, dtype)
+    cos_sin = turn_table(factor_file).cos_sin(packed, dtype)
     traced = [layer._rotate(x, cos_sin) for x in (query, key)]
     expected = [_rotate_in_float64(x, sets, factor_file, is_neox_style) for x in (query, key)]
     kernel = layer(packed, query.clone(), key.clone())
@@ -154,12 +154,13 @@ def _rotate_in_float64(
 
 def test_remembered_rows_follow_the_content_not_the_buffer() -> None:
     """A runner may reuse its buffer: the same tensor with other positions is another question."""
-    layer = LongRoPERotaryEmbedding(random_factor_file(64, [64, 128]), 64, is_neox_style=True)
+    factor_file = random_factor_file(64, [64, 128])
+    layer = LongRoPERotaryEmbedding(factor_file, 64, is_neox_style=True)
     buffer = torch.arange(10)
     query = torch.randn(10, 64)
     first = layer(buffer, query.clone(), query.clone())[0].clone()
     buffer += 5
     moved = layer(buffer, query.clone(), query.clone())[0]
     assert not torch.allclose(first, moved)
-    fresh = layer._rotate(query, layer.table.cos_sin(buffer, torch.float32))
+    fresh = layer._rotate(query, turn_table(factor_file).cos_sin(buffer, torch.float32))
     torch.testing.assert_close(moved, fresh)

@@ -20,7 +20,7 @@ def main(
     model: Annotated[Path, typer.Option(help="SmolLM2-135M's directory.")],
     factors: Annotated[Path, typer.Option(help="Its factor file.")],
     output: Annotated[Path | None, typer.Option("-o", help="Also write the figures here.")] = None,
-    rounds: Annotated[int, typer.Option(help="Pairs of rounds for engine throughput.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Pairs of rounds for engine throughput.")] = 40,
     skip_engine: Annotated[bool, typer.Option(help="Leave out engine throughput.")] = False,
 ) -> None:
     """Prints the rotary layer's time and memory and the engine's throughput, as ratios."""
