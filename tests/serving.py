@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 LONGROPE_SERVE = (str(Path(sys.executable).with_name("longrope")), "serve")
@@ -34,6 +35,22 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
         return total
+
+    def complete(
+        self, model: Path, prompt: list[int] | list[list[int]], max_tokens: int
+    ) -> httpx.Response:
+        """Greedy completion of one prompt or several, past any end token, with token ids."""
+        body = {
+            "model": str(model),
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "return_token_ids": True,
+        }
+        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=500)
+        assert answer.status_code == 200, answer.text[:1000]
+        return answer
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ def test_around_every_limit(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_around_the_shipped_limits(shipped: TinyModel, words: list[int], tmp_path: Path) -> None:
     """As served: bf16, the shipped file, 8,191 to 12,000 tokens beside a short prompt."""
     lengths = [50, 8191, 8192, 8193, 12_000]

@@ -24,20 +24,8 @@ def test_ngram_drafts(tmp_path: Path) -> None:
     prompts = [prompt * 9 for prompt in random_prompts([5, 6, 7, 10, 13], seed=20)]
     flags = ["--dtype=float32", f"--speculative-config={json.dumps(speculative)}"]
     with running([*LONGROPE_SERVE, model.directory, *flags], tmp_path / "log") as server:
-        answer = httpx.post(
-            f"{server.url}/v1/completions",
-            json={
-                "model": str(model.directory),
-                "prompt": prompts,
-                "max_tokens": 60,
-                "temperature": 0,
-                "ignore_eos": True,
-                "return_token_ids": True,
-            },
-            timeout=300,
-        )
+        answer = server.complete(model.directory, prompts, 60)
         metrics = httpx.get(f"{server.url}/metrics").text
-    assert answer.status_code == 200, answer.text
     for prompt, choice in zip(prompts, answer.json()["choices"], strict=True):
         assert len(choice["token_ids"]) == 60
         reference.expect(prompt, choice["token_ids"])

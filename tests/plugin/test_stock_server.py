@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.plugin.engine import random_prompts
@@ -16,21 +15,9 @@ def test_servers_alike(tmp_path: Path, command: tuple[str, ...]) -> None:
     model = give_words(tiny_model(tmp_path / "model", vocab_size=49152))
     reference = Reference(model.directory, model.factor_file)
     prompts = random_prompts([5, 63, 64, 65, 120, 200], seed=30)
-    flags = ["--dtype=float32", "--max-num-batched-tokens=64", f"--max-model-len={256}"]
+    flags = ["--dtype=float32", "--max-num-batched-tokens=64", "--max-model-len=256"]
     with running([*command, model.directory, *flags], tmp_path / "log") as server:
-        answer = httpx.post(
-            f"{server.url}/v1/completions",
-            json={
-                "model": str(model.directory),
-                "prompt": prompts,
-                "max_tokens": 20,
-                "temperature": 0,
-                "ignore_eos": True,
-                "return_token_ids": True,
-            },
-            timeout=300,
-        )
-    assert answer.status_code == 200, answer.text
+        answer = server.complete(model.directory, prompts, 20)
     for prompt, choice in zip(prompts, answer.json()["choices"], strict=True):
         reference.expect(prompt, choice["token_ids"])
     assert ("x-longrope-factor-set" in answer.headers) == (command is LONGROPE_SERVE)
