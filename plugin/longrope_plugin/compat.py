@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-KNOWN_TO_WORK = "0.32 and 0.33"
+KNOWN_TO_WORK = "0.32.0"
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _resolve(touch: Touch) -> Any:
 
         raise RuntimeError(
             f"longrope needs {touch.module}.{touch.name}, which vLLM {version} does not have "
-            f"(without it: {touch.why}). vLLM {KNOWN_TO_WORK} are known to work."
+            f"(without it: {touch.why}). vLLM {KNOWN_TO_WORK} is known to work."
         ) from error
     return value
 

@@ -55,8 +55,8 @@ def _refuse_foreign_classes(vllm_config: "VllmConfig", selection: Selection) -> 
         if value not in (ours, default):
             raise ValueError(
                 f"{field} is {value}, but a longrope model needs longrope's own: leave "
-                f"--{field.replace('_', '-')} unset, or unset VLLM_PLUGINS to serve without "
-                "per-request factor sets."
+                f"--{field.replace('_', '-')} unset, or set VLLM_PLUGINS to a list without "
+                "longrope to serve without per-request factor sets."
             )
 
 

@@ -55,18 +55,14 @@ def _cos_sin(
     return rows(packed, turns, start_tokens, attention_factor, dtype)[1].clone()
 
 
-def _cos_sin_fake(
-    packed: torch.Tensor,
-    turns: torch.Tensor,
-    start_tokens: torch.Tensor,
-    attention_factor: torch.Tensor,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    return packed.new_empty((packed.shape[0], 2 * turns.shape[1]), dtype=dtype)
-
-
 # For compiled code, which cannot look into memory: `torch.ops.longrope.cos_sin`.
 _library = torch.library.Library("longrope", "FRAGMENT")
 _library.define("cos_sin" + torch.library.infer_schema(_cos_sin, mutates_args=()))
 _library.impl("cos_sin", _cos_sin, dispatch_key="CPU")
-torch.library.register_fake("longrope::cos_sin", _cos_sin_fake, lib=_library)
+torch.library.register_fake(
+    "longrope::cos_sin",
+    lambda packed, turns, start_tokens, attention_factor, dtype: packed.new_empty(
+        (packed.shape[0], 2 * turns.shape[1]), dtype=dtype
+    ),
+    lib=_library,
+)

@@ -4,7 +4,6 @@ from typing import Any
 
 from longrope_plugin import compat
 from longrope_plugin.model_runner import add_factor_sets
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
 
 
 class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
@@ -28,9 +27,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         """Loads the model; raises ValueError if longrope is not its only rotary embedding."""
         super().load_model(*args, **kwargs)
         for name, module in self.model_runner.get_model().named_modules():
-            if isinstance(module, compat.RotaryEmbeddingBase) and not isinstance(
-                module, LongRoPERotaryEmbedding
-            ):
+            if isinstance(module, compat.RotaryEmbeddingBase):  # ours is none
                 raise ValueError(
                     f"Layer {name} of {self.model_config.model} is a "
                     f"{type(module).__name__}: a model that mixes longrope with another rotary "

@@ -9,17 +9,18 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from longrope_factors import hf, schema
 from longrope_factors.schema import FactorFile
+from longrope_plugin.selection import Policy
 
 from longrope_server import embedded, environment, library
 from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
 from longrope_server.vllm_command import run_vllm_serve
 
-POLICIES = ("length", "reserve")
+POLICIES: tuple[str, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True)
