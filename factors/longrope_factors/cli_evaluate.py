@@ -1,6 +1,5 @@
 """`longrope factors evaluate`: measure factor sets on a model and texts."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
 
 if TYPE_CHECKING:
-    from longrope_factors.evaluation import Evaluation, Subject, Text
+    from longrope_factors.evaluation import Evaluation
 
 evaluate_app = typer.Typer(help="Measure factor sets on a model and texts.", no_args_is_help=True)
 
@@ -52,7 +51,7 @@ def perplexity(
         ]
         if not planned:
             raise ValueError("Nothing to evaluate: give --method, --factors or both.")
-        _evaluate(model, identity, corpus, planned, output)
+        _evaluate(model, corpus, planned, output)
 
 
 @evaluate_app.command()
@@ -86,58 +85,33 @@ def _factor_sets(
 
 def _evaluate(
     model_dir: Path,
-    identity: ModelIdentity,
     corpus: list[Path],
     planned: list[tuple[int, str, FactorSet]],
     output: Path,
 ) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from longrope_factors import evaluation
+    from longrope_factors import evaluation, loading, texts
 
     done = {each.key: each for each in evaluation.finished(output)}
-    subject, texts = _load(model_dir, identity, corpus, max(length for length, *_ in planned))
+    # Tokens first: a text that is too short is said before the weights are loaded.
+    read = texts.read(corpus, model_dir, max(length for length, *_ in planned))
+    loaded = loading.load(model_dir)
     rows = []
-    layers = subject.model.config.num_hidden_layers
+    layers = loaded.model.config.num_hidden_layers
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
-        for text in texts:
+        for text in read:
             for length, label, factor_set in planned:
-                key = (subject.weights_sha256, text.sha256, length, factor_set.fingerprint)
+                key = (loaded.weights_sha256, text.sha256, length, factor_set.fingerprint)
                 if key not in done:
                     task = progress.add_task(f"{text.name} {length} {label}", total=layers)
-                    done[key] = subject.evaluate(
-                        text, length, label, factor_set, partial(progress.advance, task)
+                    done[key] = evaluation.evaluate(
+                        loaded, text, length, label, factor_set, partial(progress.advance, task)
                     )
                     evaluation.append(output, done[key])
                 rows.append((label, done[key]))
     _print_table(rows)
-
-
-def _load(
-    model_dir: Path, identity: ModelIdentity, corpus: list[Path], longest: int
-) -> tuple["Subject", list["Text"]]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from longrope_factors import evaluation
-
-    # Tokens first: a text that is too short is said before the weights are loaded.
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    texts = []
-    for path in corpus:
-        content = path.read_bytes()
-        token_ids = tokenizer(content.decode("utf-8"))["input_ids"]
-        if len(token_ids) < longest:
-            raise ValueError(f"{path}: has {len(token_ids)} tokens; {longest} are asked for.")
-        sha256 = hashlib.sha256(content).hexdigest()
-        texts.append(evaluation.Text(path.stem, sha256, token_ids[:longest]))
-    weights_sha256 = evaluation.sha256_of(evaluation.weights(model_dir))
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=torch.bfloat16, attn_implementation="sdpa"
-    )
-    model.eval()
-    return evaluation.Subject(model, identity, weights_sha256), texts
 
 
 def _print_table(rows: list[tuple[str, "Evaluation"]]) -> None:

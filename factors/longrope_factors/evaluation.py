@@ -1,16 +1,16 @@
 """Evaluations of factor sets on texts, one JSON line each, resumable."""
 
 import datetime
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from longrope_factors import __version__
-from longrope_factors.schema import FactorSet, ModelIdentity
+from longrope_factors.loading import LoadedModel
+from longrope_factors.schema import FactorSet
+from longrope_factors.texts import Text
 
 LAST_TOKENS = 1024
 _CHUNK = 1024
@@ -39,52 +39,35 @@ class Evaluation:
         return self.weights_sha256, self.corpus_sha256, self.length, self.fingerprint
 
 
-@dataclass(frozen=True)
-class Text:
-    """A corpus text and its tokens under the model's tokenizer."""
+def evaluate(
+    loaded: LoadedModel,
+    text: Text,
+    length: int,
+    method: str,
+    factor_set: FactorSet,
+    on_layer: Callable[[], None],
+) -> Evaluation:
+    """Perplexity over the first `length` tokens of `text`, and over their last 1,024."""
+    from longrope_factors import perplexity  # torch: not for those who only read results
 
-    name: str
-    sha256: str
-    token_ids: list[int]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A loaded model with what identifies it."""
-
-    model: Any
-    identity: ModelIdentity
-    weights_sha256: str
-
-    def evaluate(
-        self,
-        text: Text,
-        length: int,
-        method: str,
-        factor_set: FactorSet,
-        on_layer: Callable[[], None],
-    ) -> Evaluation:
-        """Perplexity over the first `length` tokens of `text`, and over their last 1,024."""
-        from longrope_factors import perplexity  # torch: not for those who only read results
-
-        started = time.monotonic()
-        losses = perplexity.perplexity(
-            self.model, text.token_ids[:length], factor_set, self.identity, _CHUNK, on_layer
-        )
-        return Evaluation(
-            model=self.identity.name,
-            weights_sha256=self.weights_sha256,
-            corpus=text.name,
-            corpus_sha256=text.sha256,
-            length=length,
-            method=method,
-            fingerprint=factor_set.fingerprint,
-            perplexity=perplexity.of_losses(losses),
-            perplexity_last_1024=perplexity.of_losses(losses, LAST_TOKENS),
-            seconds=round(time.monotonic() - started, 1),
-            date=datetime.date.today().isoformat(),
-            tool_version=__version__,
-        )
+    started = time.monotonic()
+    losses = perplexity.perplexity(
+        loaded.model, text.token_ids[:length], factor_set, loaded.identity, _CHUNK, on_layer
+    )
+    return Evaluation(
+        model=loaded.identity.name,
+        weights_sha256=loaded.weights_sha256,
+        corpus=text.name,
+        corpus_sha256=text.sha256,
+        length=length,
+        method=method,
+        fingerprint=factor_set.fingerprint,
+        perplexity=perplexity.of_losses(losses),
+        perplexity_last_1024=perplexity.of_losses(losses, LAST_TOKENS),
+        seconds=round(time.monotonic() - started, 1),
+        date=datetime.date.today().isoformat(),
+        tool_version=__version__,
+    )
 
 
 def finished(path: Path) -> list[Evaluation]:
@@ -116,21 +99,3 @@ def append(path: Path, evaluation: Evaluation) -> None:
     """Add one line to a results file."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(evaluation)) + "\n")
-
-
-def sha256_of(paths: list[Path]) -> str:
-    """One SHA-256 over the contents of the files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def weights(model_dir: Path) -> list[Path]:
-    """The safetensors files of a model directory; ValueError where there are none."""
-    paths = list(model_dir.glob("*.safetensors"))
-    if not paths:
-        raise ValueError(f"{model_dir}: has no *.safetensors file with the model's weights.")
-    return paths

@@ -1,0 +1,44 @@
+"""Texts as tokens: what searches, evaluations and fine-tunes read."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus text and its tokens under the model's tokenizer."""
+
+    name: str
+    sha256: str
+    token_ids: list[int]
+
+
+def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
+    """Each file's tokens, by the tokenizer in `model_dir`; `sha256` is of the file's bytes.
+
+    Raises ValueError, naming the file, where it is no UTF-8 text or has fewer than `least` tokens.
+    """
+    from transformers import AutoTokenizer
+
+    if not paths:
+        raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
+    contents = [path.read_bytes() for path in paths]
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    return [
+        _tokenized(path, content, tokenizer, least)
+        for path, content in zip(paths, contents, strict=True)
+    ]
+
+
+def _tokenized(path: Path, content: bytes, tokenizer: Any, least: int) -> Text:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+    token_ids = tokenizer(text)["input_ids"]
+    if len(token_ids) < least:
+        raise ValueError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
+    return Text(path.stem, hashlib.sha256(content).hexdigest(), token_ids)
