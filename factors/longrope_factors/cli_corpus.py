@@ -20,7 +20,7 @@ def _group() -> None:
 def fetch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the texts go.")],
 ) -> None:
-    """Fetch Austen's novels and Newton's Opticks from Debian packages, with a manifest."""
+    """Fetch Austen's novels, Newton's Opticks and the Jargon File, with a manifest."""
     with one_sentence():
         for path in corpora.fetch(folder):
             typer.echo(path)

@@ -1,7 +1,7 @@
 """Long real texts for search and evaluation, from Debian packages: fetched and hashed.
 
-Austen's six novels (r-cran-janeaustenr) and Newton's Opticks (golang-1.19-src). The texts are
-not part of this repository; the manifest beside them says what was fetched.
+Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the Jargon File
+(jargon-text). The texts are not part of this repository; the manifest beside them says what was fetched.
 """
 
 import gzip
@@ -15,9 +15,13 @@ from pathlib import Path
 from longrope_factors.rdata import unserialize
 
 AUSTEN_PACKAGE, OPTICKS_PACKAGE = "r-cran-janeaustenr", "golang-1.19-src"
+JARGON_PACKAGE = "jargon-text"
 MANIFEST = "manifest.json"
 _AUSTEN = "usr/lib/R/site-library/janeaustenr/data/Rdata"
 _OPTICKS = "usr/share/go-1.19/src/testdata/Isaac.Newton-Opticks.txt"
+_JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
+# Before this come tables of contents and of revisions.
+_JARGON_START = "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Construction"
 
 
 def fetch(folder: Path) -> list[Path]:
@@ -34,6 +38,10 @@ def fetch(folder: Path) -> list[Path]:
         root, version = _unpacked(OPTICKS_PACKAGE, Path(scratch))
         lines = (root / _OPTICKS).read_text(encoding="utf-8").splitlines()
         texts.append(("opticks", version, unwrapped(lines)))
+        root, version = _unpacked(JARGON_PACKAGE, Path(scratch))
+        jargon = gzip.decompress((root / _JARGON).read_bytes()).decode("utf-8")
+        lines = jargon[jargon.index(_JARGON_START) :].splitlines()
+        texts.append(("jargon", version, unwrapped(lines)))
     folder.mkdir(parents=True, exist_ok=True)
     paths, manifest = [], []
     for name, version, text in texts:

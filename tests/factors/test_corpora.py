@@ -62,6 +62,9 @@ def package(root: Path, novels: dict[str, list[str]]) -> None:
     opticks = root / corpora._OPTICKS
     opticks.parent.mkdir(parents=True)
     opticks.write_text("OPTICKS:\n\n\nLight is\nrefracted.\n")
+    jargon = root / corpora._JARGON
+    jargon.parent.mkdir(parents=True)
+    jargon.write_bytes(gzip.compress(f"Contents\n\n{corpora._JARGON_START}\n\nHackers\n".encode()))
 
 
 NOVELS = {"emma": ["EMMA", "", "Emma Woodhouse,", "handsome", "", ""], "persuasion": ["Sir", "W."]}
@@ -79,6 +82,7 @@ def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.Mon
         "emma": "EMMA\n\nEmma Woodhouse, handsome\n",
         "persuasion": "Sir W.\n",
         "opticks": "OPTICKS:\n\nLight is refracted.\n",
+        "jargon": f"{corpora._JARGON_START}\n\nHackers\n",
     }
     manifest = json.loads((tmp_path / "texts" / corpora.MANIFEST).read_text())
     assert manifest["texts"][0] == {

@@ -1,0 +1,232 @@
+"""`longrope factors search`: find a factor set by evolution."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from longrope_factors import loading, schema
+from longrope_factors.cli_errors import one_sentence
+from longrope_factors.schema import FactorFile, FactorSet
+
+if TYPE_CHECKING:
+    from longrope_factors.search.evolution import Iteration
+    from longrope_factors.search.plan import Plan
+    from longrope_factors.search.run import Measured
+
+Objective = Literal["perplexity", "needle"]
+Shape = Literal["monotone", "piecewise", "critical"]
+
+
+def search(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
+    length: Annotated[int, typer.Option(min=2, max=2**31 - 1, help="Target length in tokens.")],
+    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text; repeat.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
+    log: Annotated[
+        Path | None, typer.Option(metavar="JSONL", help="Evaluations; default OUTPUT.jsonl.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Picture; default OUTPUT.png.")
+    ] = None,
+    windows: Annotated[int, typer.Option(min=1, help="Windows of each text.")] = 1,
+    objective: Annotated[
+        Objective, typer.Option(help="All tokens' perplexity, or that of needles' answers.")
+    ] = "perplexity",
+    shape: Annotated[
+        Shape, typer.Option(help="monotone, piecewise (two cuts) or critical (LongRoPE2).")
+    ] = "monotone",
+    critical_pair: Annotated[
+        int | None, typer.Option(help="Fix the critical dimension pair; else it is searched.")
+    ] = None,
+    population: Annotated[int, typer.Option(help="P: first population.")] = 64,
+    mutations: Annotated[int, typer.Option(help="N1: mutations an iteration.")] = 16,
+    crossovers: Annotated[int, typer.Option(help="N2: crossovers an iteration.")] = 16,
+    parents: Annotated[int, typer.Option(help="k: parents of the next iteration.")] = 32,
+    iterations: Annotated[int, typer.Option(help="T: iterations.")] = 40,
+    chance: Annotated[float, typer.Option(help="p: chance that a gene mutates.")] = 0.3,
+    warp: Annotated[
+        float, typer.Option(help="Share of mutations that move the whole curve; 0: the papers'.")
+    ] = 0.5,
+    step: Annotated[float, typer.Option(min=1e-6, help="Grid of factors.")] = 0.01,
+    max_factor: Annotated[
+        float | None, typer.Option(min=1.0, help="Largest factor; default 1.25 x the ratio.")
+    ] = None,
+    attention_factor: Annotated[
+        str | None, typer.Option(help="A number, or 'search'; default Hugging Face's formula.")
+    ] = None,
+    start_tokens: Annotated[
+        bool, typer.Option("--start-tokens/--no-start-tokens", help="Search n_hat too.")
+    ] = True,
+    racing: Annotated[
+        float, typer.Option(min=0.0, help="Standard errors behind at which one is dropped.")
+    ] = 1.0,
+    no_racing: Annotated[
+        bool, typer.Option("--no-racing", help="Measure every candidate on every document.")
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Second search: the factors of the fine-tuning."),
+    ] = None,
+    start_from: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="More seeds: sets of factor files.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Factor file whose other sets to keep.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Models that measure at once.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each worker; default an equal share.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Workers on a Ray cluster, or 'local'.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cuda:0; default a GPU if any.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights.")] = "bfloat16",
+) -> None:
+    """Search the factor set with the lowest loss at a length (LongRoPE, Algorithm 1).
+
+    Every evaluation is logged; run the same command again to go on with a killed search. The
+    factor file gets the original set too, or the other sets of --keep.
+    """
+    with one_sentence():
+        from longrope_factors.search.plan import Question, plan
+        from longrope_factors.search.settings import Settings
+
+        kept = None if keep is None else _checked(keep, model)
+        question = Question(
+            model_dir=model,
+            length=length,
+            corpus=tuple(corpus),
+            windows=windows,
+            objective=objective,
+            shape=shape,
+            critical_pair=critical_pair,
+            step=step,
+            max_factor=max_factor,
+            attention_factor=_attention_factor(attention_factor),
+            search_start_tokens=start_tokens,
+            base=None if base is None else _checked(base, model).sets[-1],
+            starts=_all_sets(start_from or [], model),
+            dtype=dtype,
+        )
+        evolution = Settings(
+            population=population,
+            mutations=mutations,
+            crossovers=crossovers,
+            parents=parents,
+            iterations=iterations,
+            chance=chance,
+            warp=warp,
+            racing=None if no_racing else racing,
+            seed=seed,
+        )
+        planned = plan(question, evolution)
+        share = threads or max((os.cpu_count() or 1) // workers, 1)
+        found, history = run(
+            planned, log or output.with_suffix(".jsonl"), workers, share, ray, device
+        )
+        from longrope_factors import plot_search
+        from longrope_factors.search.plan import file_of
+
+        schema.save(file_of(found, planned, kept), output)
+        plot_search.draw(history, found, planned.identity, plot or output.with_suffix(".png"))
+        last = history[-1]
+        typer.echo(
+            f"{output}: perplexity {found.provenance.perplexity_after} at {length} tokens "
+            f"(plain {found.provenance.perplexity_before}) after {last.measured} evaluations; "
+            f"without racing {last.full}."
+        )
+
+
+def run(
+    planned: "Plan", log: Path, workers: int, threads: int, ray: str | None, device: str | None
+) -> tuple[FactorSet, list["Iteration"]]:
+    """Search with progress on the terminal."""
+    from longrope_factors.search.run import search as run_search
+    from longrope_factors.search.task import Laboratory
+    from longrope_factors.search.workers import workers as start
+
+    laboratory = Laboratory(
+        planned.question.model_dir, planned.documents, device, planned.question.dtype, threads
+    )
+    with _progress(planned) as (on_measured, on_iteration):
+        return run_search(
+            planned, log, lambda: start(laboratory, workers, ray), on_measured, on_iteration
+        )
+
+
+@contextmanager
+def _progress(planned: "Plan") -> Iterator[tuple[Any, Any]]:
+    """Evaluations so far of the most that may come, and the best perplexity."""
+    import math
+
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    evolution, documents = planned.evolution, len(planned.documents)
+    children = evolution.mutations + evolution.crossovers
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        most = documents * (1 + evolution.population + evolution.iterations * children)
+        task = progress.add_task("first population", total=most)
+
+        def on_measured(_: "Measured") -> None:
+            progress.advance(task)
+
+        def on_iteration(iteration: "Iteration") -> None:
+            best = math.exp(iteration.best.mean(documents))
+            left = (evolution.iterations - iteration.number) * children * documents
+            # What racing saved so far is taken off what is still to come.
+            spared = iteration.measured / max(iteration.full, 1)
+            done = iteration.measured + documents
+            progress.update(
+                task,
+                description=f"iteration {iteration.number}: best {best:.3f}",
+                completed=done,
+                total=done + round(left * spared),
+            )
+
+        yield on_measured, on_iteration
+
+
+def _attention_factor(text: str | None) -> float | Literal["search"] | None:
+    if text is None:
+        return None
+    if text == "search":
+        return "search"
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"--attention-factor is {text!r}; it should be a number or 'search'.")
+    return number
+
+
+def _checked(path: Path, model: Path) -> FactorFile:
+    factor_file = schema.load(path)
+    schema.check_model(factor_file, loading.identity_of(model), path)
+    return factor_file
+
+
+def _all_sets(paths: list[Path], model: Path) -> tuple[FactorSet, ...]:
+    return tuple(each for path in paths for each in _checked(path, model).sets)

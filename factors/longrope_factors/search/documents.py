@@ -1,0 +1,102 @@
+"""What a candidate is measured on: windows of texts, whole or with needles to find."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from longrope_factors.texts import Text
+
+Objective = Literal["perplexity", "needle"]
+NEEDLES = 4
+_FACT = "\n\nThe magic number of {place} is {number}.\n\n"
+_QUESTION = "\n\nWhat is the magic number of {place}? The magic number of {place} is"
+_PLACES = ("Lisbon", "Cairo", "Lima", "Oslo", "Delhi", "Quito", "Hanoi", "Perth")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tokens of one window, and which of them count.
+
+    `scored` lists the positions (from 1) whose tokens' losses count; None is all but the first.
+    """
+
+    name: str
+    token_ids: tuple[int, ...]
+    scored: tuple[int, ...] | None = None
+
+
+def windows(texts: Sequence[Text], length: int, each: int) -> list[Document]:
+    """The first window of `length` tokens of every text, then the second of every text, ...
+
+    The `each` windows of a text are spread evenly over it and do not overlap. Raises ValueError
+    naming the text that is too short for as many.
+    """
+    for text in texts:
+        if (most := len(text.token_ids) // length) < each:
+            raise ValueError(
+                f"{text.name}: has {len(text.token_ids)} tokens, which is {most} windows of "
+                f"{length}; {each} are asked for."
+            )
+    found = []
+    for index in range(each):
+        for text in texts:
+            start = index * (len(text.token_ids) // each)
+            found.append(
+                Document(f"{text.name}@{start}", tuple(text.token_ids[start : start + length]))
+            )
+    return found
+
+
+def with_needles(document: Document, tokenizer: Any, seed: int) -> Document:
+    """The window with facts put in at random depths and asked for at the end.
+
+    LongRoPE2's needle-driven perplexity (arXiv 2502.20082, section 3.2): only the tokens of the
+    answers count. The window keeps its length; text at its end makes room.
+    """
+    rng = random.Random(f"{seed}-{document.name}")
+    places = rng.sample(_PLACES, NEEDLES)
+    numbers = [str(rng.randint(10_000, 99_999)) for _ in places]
+
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    facts = [
+        tokens(_FACT.format(place=place, number=number))
+        for place, number in zip(places, numbers, strict=True)
+    ]
+    ending: list[int] = []
+    answers: list[int] = []
+    for place, number in rng.sample(list(zip(places, numbers, strict=True)), NEEDLES):
+        ending += tokens(_QUESTION.format(place=place))
+        answer = tokens(f" {number}")
+        answers += range(len(ending), len(ending) + len(answer))
+        ending += answer
+    room = len(document.token_ids) - len(ending) - sum(map(len, facts))
+    if room < NEEDLES:
+        raise ValueError(
+            f"A window of {len(document.token_ids)} tokens is too short for {NEEDLES} needles: "
+            f"--length should be at least {len(document.token_ids) - room + NEEDLES}."
+        )
+    depths = sorted(rng.randrange(room) for _ in facts)
+    body: list[int] = []
+    for fact, start, end in zip(facts, [0, *depths], depths, strict=False):
+        body += document.token_ids[start:end]
+        body += fact
+    body += document.token_ids[depths[-1] : room]
+    scored = tuple(len(body) + answer for answer in answers)
+    return Document(document.name, tuple(body + ending), scored)
+
+
+def prepared(
+    texts: Sequence[Text], model_dir: Path, length: int, each: int, objective: Objective, seed: int
+) -> list[Document]:
+    """The documents of a search, in the order in which candidates meet them."""
+    found = windows(texts, length, each)
+    if objective == "perplexity":
+        return found
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    return [with_needles(document, tokenizer, seed) for document in found]

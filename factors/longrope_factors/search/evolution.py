@@ -1,0 +1,111 @@
+"""Algorithm 1 of LongRoPE (arXiv 2402.13753), with racing."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from longrope_factors.search.genome import Genome
+from longrope_factors.search.race import Candidate, Measure, race
+from longrope_factors.search.settings import Settings
+from longrope_factors.search.space import Space
+from longrope_factors.search.variation import crossed, mutated
+
+_TRIES = 100
+# A candidate must look as good as the best third of the parents to be measured on: of those below,
+# few ever have the best children.
+_CONTENDERS = 3
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """Where a search stands after an iteration; iteration 0 is the first population."""
+
+    number: int
+    best: Candidate
+    measured: int
+    full: int
+
+
+def evolve(
+    seeds: Sequence[Genome],
+    space: Space,
+    settings: Settings,
+    documents: int,
+    measure: Measure,
+    on_iteration: Callable[[Iteration], None] = lambda _: None,
+) -> Candidate:
+    """The genome of the lowest mean loss over `documents` that the search found.
+
+    The first population is the seeds and mutations of them; then each iteration measures children
+    of the k best so far. `measured` counts evaluations (one genome on one document), `full` what
+    they would have been without racing. The same seed and losses give the same result.
+    """
+    rng = random.Random(settings.seed)
+    met: set[Genome] = set()
+    counted = _Counted(measure)
+    best: list[Candidate] = []
+    full = 0
+    places = max(settings.parents // _CONTENDERS, 1)
+
+    def compete(genomes: list[Genome], slack: float | None) -> None:
+        nonlocal best, full
+        field = [Candidate(each) for each in genomes]
+        full += len(field) * documents
+        finished = race(field, best, places, documents, counted, slack)
+        ranked = sorted([*best, *finished], key=lambda each: each.mean(documents))
+        best = ranked[: settings.parents]
+
+    def mutations(parents: Sequence[Genome], number: int) -> list[Genome]:
+        return _children(
+            number,
+            lambda: mutated(rng.choice(parents), space, settings.chance, settings.warp, rng),
+            space,
+            met,
+        )
+
+    def crossovers(parents: Sequence[Genome], number: int) -> list[Genome]:
+        return _children(
+            number,
+            lambda: crossed(rng.choice(parents), rng.choice(parents), space, rng),
+            space,
+            met,
+        )
+
+    first = list(dict.fromkeys(seeds))[: settings.population]
+    met.update(first)
+    compete(first, None)
+    compete(mutations(first, settings.population - len(first)), settings.racing)
+    on_iteration(Iteration(0, best[0], counted.count, full))
+    for number in range(1, settings.iterations + 1):
+        parents = [each.genome for each in best]
+        children = mutations(parents, settings.mutations)
+        compete(children + crossovers(parents, settings.crossovers), settings.racing)
+        on_iteration(Iteration(number, best[0], counted.count, full))
+    return best[0]
+
+
+def _children(
+    number: int, make: Callable[[], Genome | None], space: Space, met: set[Genome]
+) -> list[Genome]:
+    """Up to `number` genomes that were never met before and hold the constraint."""
+    children: list[Genome] = []
+    for _ in range(number * _TRIES):
+        if len(children) == number:
+            break
+        child = make()
+        if child is not None and child not in met and space.holds(child):
+            met.add(child)
+            children.append(child)
+    return children
+
+
+class _Counted:
+    """A measure that counts."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self.count = 0
+
+    def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> list[float]:
+        self.count += len(pairs)
+        return list(self._measure(pairs))

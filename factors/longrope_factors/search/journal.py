@@ -1,0 +1,106 @@
+"""The log of a search, JSON lines: every evaluation, and all that a search needs to go on.
+
+A search is a function of its settings and of the losses that it measures, so a killed one is
+resumed by running it again from the start with the losses in its log.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from longrope_factors.search.genome import Genome
+
+JournalSettings = dict[str, Any]
+_KEYS = {"genome", "document", "loss", "seconds", "factors", "start_tokens", "attention_factor"}
+
+
+class Journal:
+    """Losses by genome and document, each written to disk before it is used."""
+
+    def __init__(self, path: Path, settings: JournalSettings, started: str) -> None:
+        """Open or start the log at `path`.
+
+        A last line that a killed search left unfinished is cut off. Raises ValueError, naming what
+        is wrong, for a log of a search with other settings or with a line that is none of ours.
+        """
+        self.path = path
+        self.started = started
+        self._losses: dict[tuple[str, int], float] = {}
+        lines = _lines(path)
+        if lines:
+            self._check(_record(path, 1, lines[0]), settings)
+            for number, line in enumerate(lines[1:], 2):
+                record = _record(path, number, line)
+                if record.keys() != _KEYS:
+                    raise ValueError(f"{path}: line {number} is not an evaluation of a search.")
+                self._losses[record["genome"], record["document"]] = record["loss"]
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write({"search": settings, "started": started})
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    def loss(self, genome: Genome, document: int) -> float | None:
+        """The logged loss, in nats; None where it was not measured yet."""
+        return self._losses.get((genome.key, document))
+
+    def add(self, genome: Genome, document: int, loss: float, seconds: float) -> None:
+        """Log one evaluation."""
+        self._write(
+            {
+                "genome": genome.key,
+                "document": document,
+                "loss": loss,
+                "seconds": round(seconds, 1),
+                "factors": genome.factors,
+                "start_tokens": genome.start_tokens,
+                "attention_factor": genome.attention_factor,
+            }
+        )
+        self._losses[genome.key, document] = loss
+
+    def _write(self, record: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _check(self, header: dict[str, Any], settings: JournalSettings) -> None:
+        logged = header.get("search")
+        if not isinstance(logged, dict):
+            raise ValueError(f"{self.path}: is not the log of a search.")
+        # What went through JSON once compares with what did so too.
+        for name, value in json.loads(json.dumps(settings)).items():
+            if logged.get(name) != value:
+                raise ValueError(
+                    f"{self.path}: is the log of a search whose {name} was "
+                    f"{_short(logged.get(name))}, not {_short(value)}: go on with the same "
+                    "settings, or name another --log."
+                )
+        self.started = header["started"]
+
+
+def _lines(path: Path) -> list[bytes]:
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    if (whole := content.rfind(b"\n") + 1) < len(content):
+        os.truncate(path, whole)
+    return content[:whole].splitlines()
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: line {number} is damaged: it is not a JSON object.")
+    return record
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

@@ -1,0 +1,197 @@
+"""A search, planned: checked settings, documents, space and seeds, before any weight is loaded."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from longrope_factors import loading, methods, schema, texts
+from longrope_factors.methods import Rescaling
+from longrope_factors.schema import CorpusText, FactorFile, FactorSet, Method, ModelIdentity
+from longrope_factors.search import documents
+from longrope_factors.search.documents import Document, Objective
+from longrope_factors.search.genome import Genome
+from longrope_factors.search.settings import Settings
+from longrope_factors.search.shape import (
+    Critical,
+    Monotone,
+    Piecewise,
+    Shape,
+    theoretical_critical_pair,
+)
+from longrope_factors.search.space import START_TOKENS, Space, ones, relative
+
+ShapeName = Literal["monotone", "piecewise", "critical"]
+_SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")
+# Over the extension ratio: the upper end of the space (arXiv 2402.13753, Table 1).
+_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is searched for: factors of which model, at which length, on which texts.
+
+    `base`, a set that the model was fine-tuned with, makes this a second search: factors found
+    are multiplied by the base's, and the extension ratio counts from its max_length. `starts` are
+    more seeds: known sets, such as the long ones when short sets are searched again.
+    `attention_factor` None is Hugging Face's formula; "search" lets it evolve. `critical_pair`
+    fixes the critical dimension of that shape.
+    """
+
+    model_dir: Path
+    length: int
+    corpus: tuple[Path, ...]
+    windows: int = 1
+    objective: Objective = "perplexity"
+    shape: ShapeName = "monotone"
+    critical_pair: int | None = None
+    step: float = 0.01
+    max_factor: float | None = None
+    attention_factor: float | Literal["search"] | None = None
+    search_start_tokens: bool = True
+    base: FactorSet | None = None
+    starts: tuple[FactorSet, ...] = ()
+    dtype: str = "bfloat16"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A question with what follows from it; `settings` is what a log and a factor file record."""
+
+    question: Question
+    evolution: Settings
+    identity: ModelIdentity
+    space: Space
+    seeds: tuple[Genome, ...]
+    plain: Genome
+    documents: list[Document]
+    corpus: tuple[CorpusText, ...]
+    settings: dict[str, Any]
+
+
+def plan(question: Question, evolution: Settings) -> Plan:
+    """Check the question and prepare its search.
+
+    Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
+    """
+    identity = loading.identity_of(question.model_dir)
+    loading.weights(question.model_dir)
+    from_length = (
+        question.base.max_length
+        if question.base is not None
+        else identity.original_max_position_embeddings
+    )
+    ratio = question.length / from_length
+    if ratio < 1 and not question.starts:
+        raise ValueError(
+            f"--length {question.length} is an extension ratio below 1: it should be at least "
+            f"{from_length}, or --start-from should name the sets to start from."
+        )
+    read = texts.read(question.corpus, question.model_dir, question.length)
+    base = ones(identity) if question.base is None else question.base.factors
+    ratio = max(ratio, 1.0)
+    starts = tuple(relative(each, base) for each in question.starts)
+    upper = question.max_factor or _HEADROOM * max([ratio, *(max(each.factors) for each in starts)])
+    total = max(question.length / identity.original_max_position_embeddings, 1.0)
+    space = Space(
+        base=base,
+        upper=upper,
+        step=question.step,
+        shape=_shape(question, identity, ratio),
+        start_tokens=START_TOKENS if question.search_start_tokens else (0,),
+        attention=_attention(question.attention_factor, identity, total),
+    )
+    rescalings = [*starts, *(methods.rescale(each, identity, ratio) for each in _SEEDS)]
+    return Plan(
+        question=question,
+        evolution=evolution,
+        identity=identity,
+        space=space,
+        seeds=tuple(space.genome(_bounded(each, upper)) for each in rescalings),
+        plain=Genome(tuple(1.0 / each for each in base), 0, 1.0),
+        documents=documents.prepared(
+            read,
+            question.model_dir,
+            question.length,
+            question.windows,
+            question.objective,
+            evolution.seed,
+        ),
+        corpus=tuple(CorpusText(name=each.name, sha256=each.sha256) for each in read),
+        settings=_recorded(question, evolution, space, read),
+    )
+
+
+def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
+    factors = tuple(min(factor, upper) for factor in rescaling.factors)
+    return Rescaling(factors, rescaling.attention_factor)
+
+
+def _shape(question: Question, identity: ModelIdentity, ratio: float) -> Shape:
+    if question.critical_pair is not None and question.shape != "critical":
+        raise ValueError("--critical-pair goes with --shape critical only.")
+    match question.shape:
+        case "monotone":
+            return Monotone()
+        case "piecewise":
+            return Piecewise(ratio)
+        case "critical":
+            pairs = identity.rotary_dim // 2
+            theory = theoretical_critical_pair(
+                identity.rotary_dim,
+                identity.rope_theta,
+                identity.original_max_position_embeddings,
+            )
+            pair = question.critical_pair or min(max(theory, 1), pairs - 1)
+            if not 1 <= pair < pairs:
+                raise ValueError(
+                    f"--critical-pair is {pair}; it should be from 1 to {pairs - 1}, because the "
+                    f"model has {pairs} dimension pairs."
+                )
+            return Critical(pair, fixed=question.critical_pair is not None)
+
+
+def _attention(
+    wanted: float | Literal["search"] | None, identity: ModelIdentity, total: float
+) -> tuple[float, float]:
+    """The range of the attention factor at extension ratio `total` from the original length."""
+    if wanted == "search":
+        # Twice YaRN's logarithm is well beyond every method's.
+        return 1.0, max(1.0 + 0.2 * math.log(total), 1.05)
+    if wanted is None:
+        window = identity.original_max_position_embeddings
+        wanted = math.sqrt(1 + math.log(total) / math.log(window))
+    return wanted, wanted
+
+
+def _recorded(
+    question: Question, evolution: Settings, space: Space, read: list[texts.Text]
+) -> dict[str, Any]:
+    # Iterations are left out of what must agree: a search may be asked to go on for more of them.
+    chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
+    return {
+        "weights_sha256": loading.sha256_of(loading.weights(question.model_dir)),
+        "corpus_sha256": [each.sha256 for each in read],
+        "length": question.length,
+        "windows": question.windows,
+        "objective": question.objective,
+        "shape": question.shape,
+        "critical_pair": question.critical_pair,
+        "step": space.step,
+        "max_factor": space.upper,
+        "start_tokens": list(space.start_tokens),
+        "attention_factor": list(space.attention),
+        "base": None if question.base is None else question.base.fingerprint,
+        "start_from": [each.fingerprint for each in question.starts],
+        "dtype": question.dtype,
+        **chosen,
+    }
+
+
+def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFile:
+    """A factor file with the set that was found, and the others of `kept`."""
+    others = [each for each in (kept.sets if kept else ()) if each.max_length != found.max_length]
+    original = plan_.identity.original_max_position_embeddings
+    if kept is None and found.max_length > original:
+        others = [methods.factor_set("original", plan_.identity, original)]
+    return schema.build(plan_.identity, sorted([*others, found], key=lambda each: each.max_length))

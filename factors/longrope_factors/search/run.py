@@ -1,0 +1,129 @@
+"""A search from plan to factor set: measured, logged, resumable."""
+
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longrope_factors import __version__
+from longrope_factors.schema import FactorSet, Provenance
+from longrope_factors.search.evolution import Iteration, evolve
+from longrope_factors.search.genome import Genome
+from longrope_factors.search.journal import Journal
+from longrope_factors.search.plan import Plan
+from longrope_factors.search.workers import Workers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluation as it is used: which genome and document, its loss in nats."""
+
+    genome: Genome
+    document: int
+    loss: float
+
+
+class Laboratory:
+    """Measures genomes by the log where it can, else by the workers, and logs that."""
+
+    def __init__(self, plan: Plan, journal: Journal, workers: Callable[[], Workers]) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._start = workers
+        self._workers: Workers | None = None
+        self.on_measured: Callable[[Measured], None] = lambda _: None
+
+    def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> Iterator[float]:
+        """Losses in nats, in the order asked, once all are there."""
+        losses = [self._journal.loss(*pair) for pair in pairs]
+        missing = [index for index, loss in enumerate(losses) if loss is None]
+        for index in set(range(len(pairs))) - set(missing):
+            self.on_measured(Measured(*pairs[index], losses[index] or 0.0))
+        if missing:
+            if self._workers is None:
+                # Not before it is needed: a finished search is told from its log alone.
+                self._workers = self._start()
+            started = time.monotonic()
+            jobs = [
+                (as_factor_set(pairs[index][0], self._plan, None), pairs[index][1])
+                for index in missing
+            ]
+            for done, loss in self._workers.losses(jobs):
+                index = missing[done]
+                now = time.monotonic()
+                self._journal.add(*pairs[index], loss, now - started)
+                started = now
+                losses[index] = loss
+                self.on_measured(Measured(*pairs[index], loss))
+        return (loss for loss in losses if loss is not None)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._workers is not None:
+            self._workers.__exit__()
+
+
+def search(
+    plan: Plan,
+    log: Path,
+    workers: Callable[[], Workers],
+    on_measured: Callable[[Measured], None] = lambda _: None,
+    on_iteration: Callable[[Iteration], None] = lambda _: None,
+) -> tuple[FactorSet, list[Iteration]]:
+    """The factor set that the plan's search finds, and how it converged.
+
+    The log at `log` is read first and every evaluation added to it: a search that was killed goes
+    on where it was and finds the same set. Raises ValueError for another search's log, OSError
+    where it cannot be written.
+    """
+    journal = Journal(log, plan.settings, datetime.date.today().isoformat())
+    laboratory = Laboratory(plan, journal, workers)
+    laboratory.on_measured = on_measured
+    iterations: list[Iteration] = []
+
+    def finished(iteration: Iteration) -> None:
+        iterations.append(iteration)
+        on_iteration(iteration)
+
+    count = len(plan.documents)
+    try:
+        plain = list(laboratory([(plan.plain, each) for each in range(count)]))
+        best = evolve(plan.seeds, plan.space, plan.evolution, count, laboratory, finished)
+    finally:
+        laboratory.close()
+    provenance = Provenance(
+        method="longrope2" if plan.question.objective == "needle" else "longrope",
+        source=f"search by longrope factors search on {plan.identity.name}",
+        date=journal.started,
+        tool_version=__version__,
+        search={**plan.settings, "iterations": plan.evolution.iterations},
+        seed=plan.evolution.seed,
+        corpus=plan.corpus,
+        evaluations=iterations[-1].measured + count,
+        perplexity_before=_perplexity(sum(plain) / count),
+        perplexity_after=_perplexity(best.mean(count)),
+    )
+    return as_factor_set(best.genome, plan, provenance), iterations
+
+
+def as_factor_set(genome: Genome, plan: Plan, provenance: Provenance | None) -> FactorSet:
+    """The genome as absolute factors for the plan's length."""
+    return FactorSet(
+        max_length=plan.question.length,
+        factors=plan.space.factors(genome),
+        start_tokens=genome.start_tokens,
+        attention_factor=genome.attention_factor,
+        provenance=provenance or _UNRECORDED,
+    )
+
+
+def _perplexity(loss: float) -> float:
+    return round(math.exp(loss), 4)
+
+
+# Sets on their way to a worker: nobody asks where they came from.
+_UNRECORDED = Provenance(
+    method="longrope", source="a candidate", date="2024-02-21", tool_version=__version__
+)

@@ -1,0 +1,56 @@
+"""One evaluation of a search: a factor set on a document, by a model that a worker holds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longrope_factors.schema import FactorSet
+from longrope_factors.search.documents import Document
+
+_CHUNK = 1024
+# Beyond these digits, sums differ with the number of threads.
+_DIGITS = 7
+# In nats: what a candidate counts as whose losses are not finite.
+_HOPELESS = 100.0
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What a worker needs to measure: the model's directory and the documents."""
+
+    model_dir: Path
+    documents: Sequence[Document]
+    device: str | None
+    dtype: str
+    threads: int
+
+
+class Worker:
+    """A loaded model that measures factor sets."""
+
+    def __init__(self, laboratory: Laboratory, number: int = 0) -> None:
+        """Loads the model; worker `number` takes one of the machine's GPUs in turn."""
+        import torch
+
+        from longrope_factors import loading
+
+        torch.set_num_threads(laboratory.threads)
+        device = laboratory.device
+        if device is None and (count := torch.cuda.device_count()):
+            device = f"cuda:{number % count}"
+        self._documents = laboratory.documents
+        self._loaded = loading.load(laboratory.model_dir, device, laboratory.dtype)
+
+    def loss(self, factor_set: FactorSet, document: int) -> float:
+        """Mean negative log-likelihood, in nats, of the tokens that count in the document."""
+        from longrope_factors.perplexity import perplexity
+
+        what = self._documents[document]
+        losses = perplexity(
+            self._loaded.model, what.token_ids, factor_set, self._loaded.identity, _CHUNK
+        )
+        if what.scored is not None:
+            losses = losses[[position - 1 for position in what.scored]]
+        mean = float(losses.mean())
+        return float(f"{mean:.{_DIGITS}g}") if math.isfinite(mean) else _HOPELESS

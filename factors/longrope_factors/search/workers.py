@@ -1,0 +1,133 @@
+"""Where evaluations run: in this process, in several, or on a Ray cluster."""
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import Any, Protocol, Self
+
+from longrope_factors.schema import FactorSet
+from longrope_factors.search.task import Laboratory, Worker
+
+Job = tuple[FactorSet, int]
+"""A factor set and the index of a document."""
+
+
+class Workers(Protocol):
+    """Measures jobs, in any order; a context that ends its workers."""
+
+    def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
+        """Index and loss of each job, as they finish."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Here:
+    """One worker, in this process."""
+
+    def __init__(self, laboratory: Laboratory) -> None:
+        self._worker = Worker(laboratory)
+
+    def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
+        """Index and loss of each job, in order."""
+        for index, job in enumerate(jobs):
+            yield index, self._worker.loss(*job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Processes:
+    """Several workers, each a process of this machine with a model of its own."""
+
+    def __init__(self, laboratory: Laboratory, count: int) -> None:
+        # spawn: a forked process cannot use CUDA, nor a parent's OpenMP threads.
+        context = multiprocessing.get_context("spawn")
+        numbers = context.Value("i", 0)
+        self._pool = ProcessPoolExecutor(count, context, _start, (laboratory, numbers))
+
+    def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
+        """Index and loss of each job, as they finish."""
+        futures: dict[Future[float], int] = {
+            self._pool.submit(_measure, *job): index for index, job in enumerate(jobs)
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class RayCluster:
+    """Workers that are actors of a Ray cluster; every node needs the model's directory."""
+
+    def __init__(self, laboratory: Laboratory, count: int, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("Ray is not installed: `pip install 'longrope[ray]'`.") from None
+        from ray.util import ActorPool
+
+        self._ray = ray
+        ray.init(
+            address=None if address == "local" else address,
+            log_to_driver=False,
+            include_dashboard=False,
+        )
+        resources: dict[str, Any] = {"num_cpus": laboratory.threads}
+        if laboratory.device is None and ray.cluster_resources().get("GPU"):
+            resources = {"num_gpus": 1}
+        # A worker whose node dies is started again, and its evaluation repeated.
+        remote = ray.remote(max_restarts=-1, max_task_retries=-1, **resources)(_RayWorker)
+        self._actors = ActorPool([remote.remote(laboratory) for _ in range(count)])
+
+    def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
+        """Index and loss of each job, as they finish."""
+        results: Iterable[tuple[int, float]] = self._actors.map_unordered(
+            lambda actor, job: actor.indexed_loss.remote(*job), list(enumerate(jobs))
+        )
+        yield from results
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ray.shutdown()
+
+
+class _RayWorker(Worker):
+    """A worker that says which job a loss belongs to: ActorPool gives back values alone."""
+
+    def indexed_loss(self, index: int, job: Job) -> tuple[int, float]:
+        """The job's index and loss."""
+        return index, self.loss(*job)
+
+
+def workers(laboratory: Laboratory, count: int, ray_address: str | None) -> Workers:
+    """The workers that a search asked for."""
+    if ray_address is not None:
+        return RayCluster(laboratory, count, ray_address)
+    return Here(laboratory) if count == 1 else Processes(laboratory, count)
+
+
+_own: Worker | None = None  # set once in each worker process by _start
+
+
+def _start(laboratory: Laboratory, numbers: Any) -> None:
+    global _own
+    with numbers.get_lock():
+        number = numbers.value
+        numbers.value += 1
+    _own = Worker(laboratory, number)
+
+
+def _measure(factor_set: FactorSet, document: int) -> float:
+    assert _own is not None
+    return _own.loss(factor_set, document)
