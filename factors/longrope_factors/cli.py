@@ -10,6 +10,7 @@ from longrope_factors import hf, methods, schema
 from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
+from longrope_factors.cli_search import search
 from longrope_factors.schema import FactorFile, ModelIdentity
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
+app.command()(search)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Factor file.")]
 ModelOption = Annotated[
