@@ -1,0 +1,249 @@
+"""`longrope factors search` on a tiny model: killed, shared out, refused."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from longrope_factors import schema
+from longrope_factors.cli import app
+from transformers import GPT2Config, GPT2LMHeadModel
+from typer.testing import CliRunner
+
+from tests.factors import tiny
+
+LENGTH = 128
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("search") / "model", tiny.byte_level())
+
+
+@pytest.fixture(scope="module")
+def corpus(model: Path) -> list[str]:
+    rng = random.Random(0)
+    arguments = []
+    for name in ("one", "two", "three"):
+        path = model.parent / f"{name}.txt"
+        path.write_text("".join(rng.choices("ab cd", k=3 * LENGTH)))
+        arguments += ["--corpus", str(path)]
+    return arguments
+
+
+def command(model: Path, corpus: list[str], output: Path, *more: str) -> list[str]:
+    small = "--population 10 --mutations 4 --crossovers 2 --parents 4 --iterations 6"
+    return [
+        *("search", "--model", str(model), "--length", str(LENGTH), *corpus),
+        *("-o", str(output), "--threads", "1", *small.split(), *more),
+    ]
+
+
+def run(arguments: list[str]) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, corpus: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a search writes that nobody disturbs."""
+    output = tmp_path_factory.mktemp("whole") / "found.json"
+    assert "without racing" in run(command(model, corpus, output))
+    return output
+
+
+def test_a_factor_file_that_says_where_it_came_from(whole: Path) -> None:
+    original, found = schema.load(whole).sets
+    assert (original.max_length, original.provenance.method) == (64, "original")
+    assert (found.max_length, found.provenance.method) == (LENGTH, "longrope")
+    provenance = found.provenance
+    assert provenance.search is not None
+    assert provenance.search["population"] == 10
+    assert provenance.corpus is not None
+    assert [each.name for each in provenance.corpus] == ["one", "two", "three"]
+    assert provenance.perplexity_after is not None
+    assert provenance.perplexity_after < (provenance.perplexity_before or 0)
+    lines = whole.with_suffix(".jsonl").read_text().splitlines()
+    assert len(lines) == 1 + (provenance.evaluations or 0)
+    assert whole.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_killed_at_five_random_moments_the_file_is_the_same(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    log = output.with_suffix(".jsonl")
+    lines = len(whole.with_suffix(".jsonl").read_text().splitlines())
+    rng = random.Random(time.time_ns())
+    for moment in sorted(rng.sample(range(1, lines), 5)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "longrope_factors.cli", *command(model, corpus, output)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and (
+            not log.exists() or log.read_bytes().count(b"\n") < moment
+        ):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not output.exists()
+    run(command(model, corpus, output))
+    assert output.read_bytes() == whole.read_bytes()
+    assert log.read_bytes().count(b"\n") == lines
+
+
+def test_several_processes_find_the_same(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    run(command(model, corpus, output, "--workers", "2"))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_ray_cluster_finds_the_same(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    run(command(model, corpus, output, "--workers", "2", "--ray", "local"))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_finished_search_is_told_again_from_its_log(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(whole.with_suffix(".jsonl").read_bytes())
+    output = tmp_path / "again.json"
+    run(command(model, corpus, output, "--log", str(log), "--device", "no-such-device"))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_second_search_multiplies_the_bases_factors(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "second.json"
+    longer = [*command(model, corpus, output), "--length", "256", "--iterations", "1"]
+    run([*longer, "--base", str(whole), "--keep", str(whole)])
+    base = schema.load(whole).sets[-1]
+    sets = schema.load(output).sets
+    assert [each.max_length for each in sets] == [64, LENGTH, 256]
+    assert sets[1] == base
+    relative = [found / own for found, own in zip(sets[2].factors, base.factors, strict=True)]
+    assert min(relative) >= 1 - 1e-9
+    assert max(relative) <= 1.25 * 2
+
+
+def test_short_sets_are_searched_again_from_the_long_ones(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "short.json"
+    shorter = [*command(model, corpus, output), "--length", "32", "--iterations", "1"]
+    refused(shorter, "--length 32 is an extension ratio below 1")
+    run([*shorter, "--start-from", str(whole), "--keep", str(whole)])
+    assert [each.max_length for each in schema.load(output).sets] == [32, 64, LENGTH]
+
+
+def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Here we go. " * 200)
+    output = tmp_path / "found.json"
+    run(
+        [
+            *command(model, ["--corpus", str(text)], output, "--length", "1024"),
+            *("--iterations", "1", "--objective", "needle", "--shape", "critical"),
+            *("--attention-factor", "search"),
+        ]
+    )
+    found = schema.load(output).sets[-1]
+    assert found.provenance.method == "longrope2"
+    assert found.provenance.search is not None
+    assert found.provenance.search["objective"] == "needle"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--corpus", "absent.txt"], "absent.txt"),
+        (["--length", "32"], "--length 32 is an extension ratio below 1"),
+        (["--length", "500"], "has 384 tokens; 500 are asked for"),
+        (["--windows", "4"], "which is 3 windows of 128; 4 are asked for"),
+        (["--parents", "0"], "parents is 0"),
+        (["--attention-factor", "much"], "--attention-factor is 'much'"),
+        (["--critical-pair", "4"], "--critical-pair goes with --shape critical only"),
+        (["--shape", "critical", "--critical-pair", "32"], "it should be from 1 to 31"),
+        (["--objective", "needle"], "too short for 4 needles"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    model: Path, corpus: list[str], tmp_path: Path, more: list[str], words: str
+) -> None:
+    refused([*command(model, corpus, tmp_path / "found.json"), *more], words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_corpus(model: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, command(model, [], tmp_path / "found.json"))
+    assert result.exit_code == 2
+    assert "--corpus" in result.stderr
+
+
+def test_a_model_without_rotary_embedding(corpus: list[str], tmp_path: Path) -> None:
+    directory = tmp_path / "gpt2"
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=8)).save_pretrained(
+        directory
+    )
+    refused(command(directory, corpus, tmp_path / "found.json"), "no rope_theta")
+
+
+def test_other_settings_on_the_same_log(model: Path, corpus: list[str], whole: Path) -> None:
+    before = whole.with_suffix(".jsonl").read_bytes()
+    refused(command(model, corpus, whole, "--seed", "1"), "whose seed was 0, not 1")
+    assert whole.with_suffix(".jsonl").read_bytes() == before
+
+
+def test_a_full_disk_loses_nothing(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    log = output.with_suffix(".jsonl")
+    limit = whole.with_suffix(".jsonl").stat().st_size // 2
+
+    def small_disk() -> None:
+        # As a full disk does, this makes a write fail in its middle.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = subprocess.run(
+        [sys.executable, "-m", "longrope_factors.cli", *command(model, corpus, output)],
+        preexec_fn=small_disk,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TQDM_DISABLE": "1"},
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "File too large" in process.stderr.splitlines()[-1]
+    assert log.stat().st_size == limit
+    run(command(model, corpus, output))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_every_evaluation_is_logged_as_json(whole: Path) -> None:
+    _, *lines = whole.with_suffix(".jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert all(len(each["factors"]) == 32 and each["loss"] > 0 for each in records)
