@@ -13,8 +13,9 @@ def best_measured(
     """A factor file with, for each length, the analytic method of the lowest perplexity.
 
     The original length gets the original set. Over several texts, a method's perplexity is their
-    geometric mean; only methods that were measured on the same texts are compared. The plain
-    model's becomes `perplexity_before`. Raises ValueError for a length without measurements.
+    geometric mean; only methods that were measured on the same texts, each as one window, are
+    compared. The plain model's becomes `perplexity_before`. Raises ValueError for a length without
+    measurements.
     """
     original = identity.original_max_position_embeddings
     sets = [
@@ -33,12 +34,13 @@ def _best(evaluations: list[Evaluation], identity: ModelIdentity, length: int) -
     }
     measured: dict[str, dict[str, Evaluation]] = {}
     for each in evaluations:
-        if each.length == length and each.fingerprint in candidates:
+        if each.length == each.window == length and each.fingerprint in candidates:
             measured.setdefault(each.fingerprint, {})[each.corpus_sha256] = each
     texts = {frozenset(by_text) for by_text in measured.values()}
-    if len(texts) != 1 or len({each.weights_sha256 for each in evaluations}) != 1:
+    if len(texts) != 1 or len({(each.weights_sha256, each.dtype) for each in evaluations}) != 1:
         raise ValueError(
-            f"Length {length} should have every method measured on the same texts and weights."
+            f"Length {length} should have every method measured on the same texts and weights, "
+            "in one dtype."
         )
     means = {
         fingerprint: math.exp(

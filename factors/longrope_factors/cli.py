@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from longrope_factors import hf, methods, schema
+from longrope_factors import cli_interchange, hf, methods, schema
 from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
+from longrope_factors.cli_library import library_app
 from longrope_factors.cli_search import search
 from longrope_factors.schema import FactorFile, ModelIdentity
 
@@ -22,7 +23,10 @@ app = typer.Typer(
 )
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(library_app, name="library")
 app.command()(search)
+app.command()(cli_interchange.export)
+app.command("import")(cli_interchange.import_)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Factor file.")]
 ModelOption = Annotated[

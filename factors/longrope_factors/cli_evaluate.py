@@ -1,57 +1,163 @@
-"""`longrope factors evaluate`: measure factor sets on a model and texts."""
+"""`longrope factors evaluate`: measure factor sets on a model, on texts or on pass keys."""
 
+import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import hf, methods, schema
+from longrope_factors import hf, loading, schema
 from longrope_factors.cli_errors import one_sentence
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from longrope_factors.contenders import Contender, contenders
+from longrope_factors.results import Result
+from longrope_factors.schema import FactorSet
 
-if TYPE_CHECKING:
-    from longrope_factors.evaluation import Evaluation
+evaluate_app = typer.Typer(
+    help="Measure factor sets on a model, on texts or on pass keys.", no_args_is_help=True
+)
 
-evaluate_app = typer.Typer(help="Measure factor sets on a model and texts.", no_args_is_help=True)
-
-
-@evaluate_app.callback()
-def _group() -> None:
-    """Measure factor sets on a model and texts."""
+ModelOption = Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")]
+LengthOption = Annotated[
+    list[int], typer.Option(min=2, max=2**31 - 1, help="Tokens to read; may be repeated.")
+]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Results, JSON lines.")]
+MethodOption = Annotated[
+    list[str] | None,
+    typer.Option(help="original, pi, ntk, yarn, or own for a longrope model's own sets; repeat."),
+]
+FactorsOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Factor file: its set for the length; may be repeated."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
+]
+Dtype = Literal["bfloat16", "float16", "float32"]
+DtypeOption = Annotated[Dtype, typer.Option(help="What the model computes in.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+PlotOption = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the results.")]
 
 
 @evaluate_app.command()
 def perplexity(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
-    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text.")],
-    length: Annotated[list[int], typer.Option(min=2, max=2**31 - 1, help="Tokens to read.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Results, JSON lines.")],
-    method: Annotated[
-        list[str] | None, typer.Option(help="original, pi, ntk or yarn; may be repeated.")
+    model: ModelOption,
+    length: LengthOption,
+    output: OutputOption,
+    corpus: Annotated[
+        list[Path] | None, typer.Option(metavar="TEXTFILE", help="UTF-8 text; may be repeated.")
     ] = None,
-    factors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Factor file; its set for the length.")
+    method: MethodOption = None,
+    factors: FactorsOption = None,
+    window: Annotated[
+        int | None, typer.Option(min=2, help="Tokens in view at a time; without it, all.")
     ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Step of the window; 256 without it.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "bfloat16",
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
 ) -> None:
-    """Perplexity of a window and of its last 1,024 tokens, for every method, text and length.
+    """Perplexity of each text's first tokens and of their last 1,024, for every method.
 
-    --corpus, --length and --method may be repeated. Evaluations that are in the results file
-    already are not run again.
+    With --window W, each W tokens are read alone and give the losses of their last --stride
+    tokens; the factor set is then the one for W. Results that are in the file already are not
+    measured again.
     """
     with one_sentence():
-        identity = hf.model_identity(hf.read_config(model), model.resolve().name)
-        factor_file = None if factors is None else schema.load(factors)
-        if factor_file is not None:
-            schema.check_model(factor_file, identity, str(factors))
-        planned = [
-            (each, label, factor_set)
-            for each in length
-            for label, factor_set in _factor_sets(method or [], factor_file, identity, each)
+        from longrope_factors import evaluation, measuring, texts
+
+        views = {each: evaluation.view(each, window, stride) for each in length}
+        compared = _planned(model, method, factors, [view[0] for view in views.values()])
+        _check_device(device)
+        weights = loading.weights(model)
+        read = texts.read(corpus or [], model, max(length))
+        weights_sha256 = loading.sha256_of(weights)
+        wanted = [
+            evaluation.measurement(weights_sha256, dtype, text, tokens, view, name, factor_set)
+            for text in read
+            for tokens, view in views.items()
+            for name, factor_set in compared[view[0]]
         ]
-        if not planned:
-            raise ValueError("Nothing to evaluate: give --method, --factors or both.")
-        _evaluate(model, corpus, planned, output)
+        load = partial(loading.load, model, device, dtype)
+        found = measuring.run(wanted, output, evaluation.Evaluation, load)
+        if plot is not None:
+            from longrope_factors.plot_evaluation import draw_perplexity
+
+            draw_perplexity(found, plot)
+        if as_json:
+            _print_json(found)
+        else:
+            from longrope_factors.tables import print_perplexity
+
+            print_perplexity(found)
+
+
+@evaluate_app.command()
+def passkey(
+    model: ModelOption,
+    length: LengthOption,
+    output: OutputOption,
+    method: MethodOption = None,
+    factors: FactorsOption = None,
+    depth: Annotated[
+        list[float] | None,
+        typer.Option(help="Where the key stands, 0 (beginning) to 1 (end); may be repeated."),
+    ] = None,
+    depths: Annotated[
+        int | None, typer.Option(min=1, help="So many even depths instead; 10 without either.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Keys for each length and depth.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws the keys.")] = 0,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "bfloat16",
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
+) -> None:
+    """Whether the model finds a number in a long text, for every length, depth and method.
+
+    A key counts as found where greedy decoding says it. Results that are in the file already are
+    not measured again.
+    """
+    with one_sentence():
+        from transformers import AutoTokenizer
+
+        from longrope_factors import measuring
+        from longrope_factors import passkey as task
+
+        if depth and depths:
+            raise ValueError("Give --depth or --depths, not both.")
+        compared = _planned(model, method, factors, length)
+        _check_device(device)
+        weights_sha256 = loading.sha256_of(loading.weights(model))
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        places = depth or task.even_depths(depths or 10)
+        for place in places:
+            task.prompt(tokenizer, min(length), place, task.GREATEST_KEY)
+        wanted = [
+            task.measurement(
+                *(tokenizer, weights_sha256, dtype, tokens, place, trial, seed, name, factor_set)
+            )
+            for tokens in dict.fromkeys(length)
+            for name, factor_set in compared[tokens]
+            for place in places
+            for trial in range(trials)
+        ]
+        load = partial(loading.load, model, device, dtype)
+        found = measuring.run(wanted, output, task.Retrieval, load)
+        if plot is not None:
+            from longrope_factors.plot_evaluation import draw_passkey
+
+            draw_passkey(found, plot)
+        if as_json:
+            _print_json(found)
+        else:
+            from longrope_factors.tables import print_passkey
+
+            print_passkey(found)
 
 
 @evaluate_app.command()
@@ -65,68 +171,35 @@ def choose(
     """Write a factor file of the analytic method that measured best at each length."""
     with one_sentence():
         from longrope_factors import choice, evaluation
+        from longrope_factors import results as results_file
 
         identity = hf.model_identity(hf.read_config(model), name)
-        factor_file = choice.best_measured(evaluation.finished(results), identity, length)
+        measured = results_file.read(results, evaluation.Evaluation)
+        factor_file = choice.best_measured(measured, identity, length)
         schema.save(factor_file, output)
         for each in factor_file.sets:
             typer.echo(f"{each.max_length}: {each.provenance.source}.")
 
 
-def _factor_sets(
-    names: list[str], factor_file: FactorFile | None, identity: ModelIdentity, length: int
-) -> list[tuple[str, FactorSet]]:
-    sets = [(name, methods.factor_set(methods.named(name), identity, length)) for name in names]
-    if factor_file is not None:
-        chosen = factor_file.sets[factor_file.select(length)]
-        sets.append((f"{chosen.provenance.method} (file)", chosen))
-    return sets
+def _planned(
+    model: Path, names: list[str] | None, files: list[Path] | None, lengths: list[int]
+) -> dict[int, list[tuple[str, FactorSet]]]:
+    compared: list[Contender] = contenders(
+        model, loading.identity_of(model), names or [], files or []
+    )
+    return {
+        length: [(each.name, each.factor_set(length)) for each in compared] for length in lengths
+    }
 
 
-def _evaluate(
-    model_dir: Path,
-    corpus: list[Path],
-    planned: list[tuple[int, str, FactorSet]],
-    output: Path,
-) -> None:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def _check_device(name: str | None) -> None:
+    import torch
 
-    from longrope_factors import evaluation, loading, texts
-
-    done = {each.key: each for each in evaluation.finished(output)}
-    # Tokens first: a text that is too short is said before the weights are loaded.
-    read = texts.read(corpus, model_dir, max(length for length, *_ in planned))
-    loaded = loading.load(model_dir)
-    rows = []
-    layers = loaded.model.config.num_hidden_layers
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        for text in read:
-            for length, label, factor_set in planned:
-                key = (loaded.weights_sha256, text.sha256, length, factor_set.fingerprint)
-                if key not in done:
-                    task = progress.add_task(f"{text.name} {length} {label}", total=layers)
-                    done[key] = evaluation.evaluate(
-                        loaded, text, length, label, factor_set, partial(progress.advance, task)
-                    )
-                    evaluation.append(output, done[key])
-                rows.append((label, done[key]))
-    _print_table(rows)
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):  # an unknown name; a PyTorch built without CUDA
+        raise ValueError(f"--device {name} is none that PyTorch has here.") from None
 
 
-def _print_table(rows: list[tuple[str, "Evaluation"]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("text", "tokens", "method", "perplexity", "last 1,024")
-    for column in table.columns[1:2] + table.columns[3:]:
-        column.justify = "right"
-    for label, each in rows:
-        table.add_row(
-            each.corpus,
-            f"{each.length:,}",
-            label,
-            f"{each.perplexity:.2f}",
-            f"{each.perplexity_last_1024:.2f}",
-        )
-    Console().print(table)
+def _print_json(found: Sequence[Result]) -> None:
+    typer.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))

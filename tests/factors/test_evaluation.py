@@ -1,34 +1,43 @@
 """Evaluations are appended, resumed and chosen from."""
 
 import json
-from dataclasses import asdict, replace
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from longrope_factors import choice, evaluation, methods, schema
+from longrope_factors import choice, evaluation, hf, methods, results, schema
 from longrope_factors.cli import app
 from longrope_factors.evaluation import Evaluation
 from longrope_factors.schema import Method
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
-from tests.factors.examples import IDENTITY, llama_config
+from tests.factors import tiny
+from tests.factors.examples import IDENTITY, model_directory
 
 
 def measured(method: Method, length: int, perplexity: float, corpus: str = "a") -> Evaluation:
     return Evaluation(
         model="example",
         weights_sha256="0" * 64,
+        dtype="bfloat16",
+        device="cpu",
         corpus=corpus,
         corpus_sha256=corpus * 64,
         length=length,
+        window=length,
+        stride=length,
         method=method,
         fingerprint=methods.factor_set(method, IDENTITY, length).fingerprint,
         perplexity=perplexity,
         perplexity_last_1024=perplexity,
+        curve=(1.0, 2.0),
         seconds=1.0,
+        peak_memory_bytes=2**30,
         date="2026-11-23",
         tool_version="0.1.0",
     )
@@ -36,28 +45,74 @@ def measured(method: Method, length: int, perplexity: float, corpus: str = "a") 
 
 def test_results_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    assert evaluation.finished(path) == []
+    assert results.read(path, Evaluation) == []
     each = measured("pi", 16384, 20.0)
-    evaluation.append(path, each)
-    assert evaluation.finished(path) == [each]
+    broken = measured("pi", 16384, float("inf"))
+    results.append(path, each)
+    results.append(path, broken)
+    assert results.read(path, Evaluation) == [each, broken]
 
 
 def test_a_line_that_a_killed_run_left_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     each = measured("pi", 16384, 20.0)
-    evaluation.append(path, each)
+    results.append(path, each)
     with path.open("a") as file:
-        file.write(json.dumps(asdict(each))[:50])
-    assert evaluation.finished(path) == [each]
-    evaluation.append(path, each)
-    assert evaluation.finished(path) == [each, each]
+        file.write(each.model_dump_json()[:50])
+    assert results.read(path, Evaluation) == [each]
+    results.append(path, each)
+    assert results.read(path, Evaluation) == [each, each]
 
 
-def test_other_lines_are_refused(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text('{"perplexity": 3}\n')
-    with pytest.raises(ValueError, match="line 1"):
-        evaluation.finished(path)
+    each = measured("pi", 16384, 20.0)
+    results.append(path, each)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            results.append(path, each)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert results.read(path, Evaluation) == [each]
+
+
+@pytest.mark.parametrize("line", ['{"perplexity": 3}', "{}", "[]", "", "\0", "NaN"])
+def test_other_lines_are_refused(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    results.append(path, measured("pi", 16384, 20.0))
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ValueError, match=r"results.jsonl: line 2 .* Evaluation"):
+        results.read(path, Evaluation)
+
+
+@pytest.mark.parametrize(("length", "buckets"), [(2, 1), (5, 2), (97, 48), (128, 64), (1000, 64)])
+def test_curve(length: int, buckets: int) -> None:
+    losses = np.arange(1.0, length)  # the loss of token t is t
+    curve = evaluation.curve(losses.tolist())
+    assert len(curve) == buckets
+    for bucket, mean in enumerate(curve):
+        start, end = bucket * length // buckets, (bucket + 1) * length // buckets
+        assert mean == pytest.approx(np.mean([token for token in range(start, end) if token]))
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "stride", "expected"),
+    [
+        (1000, None, None, (1000, 1000)),
+        (1000, 1000, None, (1000, 1000)),
+        (1000, 5000, 100, (1000, 1000)),
+        (1000, 500, None, (500, 256)),
+        (1000, 100, None, (100, 99)),
+        (1000, 500, 499, (500, 499)),
+    ],
+)
+def test_view(
+    length: int, window: int | None, stride: int | None, expected: tuple[int, int]
+) -> None:
+    assert evaluation.view(length, window, stride) == expected
 
 
 def test_the_best_of_the_geometric_means_is_chosen() -> None:
@@ -88,14 +143,22 @@ def test_methods_on_other_texts_are_not_compared() -> None:
         choice.best_measured(evaluations, IDENTITY, [16384])
 
 
+def test_only_whole_documents_are_compared() -> None:
+    whole = measured("ntk", 16384, 10.0)
+    sliding = measured("yarn", 16384, 5.0).model_copy(update={"window": 8192, "stride": 256})
+    chosen = choice.best_measured([whole, sliding], IDENTITY, [16384])
+    assert chosen.sets[0].provenance.method == "ntk"
+
+
 def test_a_length_that_nothing_was_measured_at() -> None:
     with pytest.raises(ValueError, match="16384"):
         choice.best_measured([], IDENTITY, [16384])
 
 
-def test_other_weights_are_not_compared() -> None:
+@pytest.mark.parametrize("changed", [{"weights_sha256": "1" * 64}, {"dtype": "float32"}])
+def test_other_weights_are_not_compared(changed: dict[str, str]) -> None:
     first = measured("ntk", 16384, 10.0)
-    other = replace(measured("yarn", 16384, 12.0), weights_sha256="1" * 64)
+    other = measured("yarn", 16384, 12.0).model_copy(update=changed)
     with pytest.raises(ValueError, match="weights"):
         choice.best_measured([first, other], IDENTITY, [16384])
 
@@ -103,15 +166,7 @@ def test_other_weights_are_not_compared() -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with an original length of 64 tokens, and a tokenizer of letters."""
-    path = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    config = LlamaConfig(**llama_config(max_position_embeddings=64))
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(path)
-    vocabulary = {letter: index for index, letter in enumerate("abcdefgh")}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(path)
-    return path
+    return tiny.save(tmp_path_factory.mktemp("evaluation") / "tiny", tiny.letters())
 
 
 @pytest.fixture
@@ -126,54 +181,178 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_evaluate_resume_and_choose(model: Path, corpus: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results.jsonl"
-    common = ["perplexity", "--model", model, "--corpus", corpus, "-o", results]
+    output, plot = tmp_path / "results.jsonl", tmp_path / "results.png"
+    common = ["perplexity", "--model", model, "--corpus", corpus, "-o", output]
     first = run(*common, "--length", "64", "--length", "128", "--method", "original")
     assert first.exit_code == 0, first.output
-    assert len(evaluation.finished(results)) == 2
-    before = results.read_text()
+    assert len(results.read(output, Evaluation)) == 2
+    before = output.read_text()
 
-    arguments = [*common, "--length", "128", "--method", "original", "--method", "yarn"]
-    second = run(*arguments)
+    arguments = [*common, "--length", "64", "--length", "128", "--method", "original"]
+    second = run(*arguments, "--method", "yarn", "--plot", plot)
     assert second.exit_code == 0, second.output
-    assert results.read_text().startswith(before)
-    assert [each.method for each in evaluation.finished(results)] == [
-        "original",
-        "original",
-        "yarn",
+    assert output.read_text().startswith(before)
+    found = results.read(output, Evaluation)
+    assert [(each.method, each.length) for each in found] == [
+        ("original", 64),
+        ("original", 128),
+        ("yarn", 128),  # up to the original length, 64, it is the original rotation
     ]
+    assert all(0 < each.peak_memory_bytes < 2**35 for each in found)
+    for each in found:
+        # 64 stretches of as many tokens but the first, which lacks the text's first token.
+        tokens = each.length // len(each.curve)
+        losses = tokens * np.asarray(each.curve)
+        losses[0] -= each.curve[0]
+        assert np.exp(losses.sum() / (each.length - 1)) == pytest.approx(each.perplexity)
     for word in ("letters", "128", "yarn", "last 1,024"):
         assert word in second.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
-    output = tmp_path / "tiny.json"
+    chosen_file = tmp_path / "tiny.json"
     chosen = run(
-        *("choose", "--model", model, "--name", "tiny", "--results", results),
-        *("--length", "64", "--length", "128", "-o", output),
+        *("choose", "--model", model, "--name", "tiny", "--results", output),
+        *("--length", "64", "--length", "128", "-o", chosen_file),
     )
     assert chosen.exit_code == 0, chosen.output
-    factor_file = schema.load(output)
+    factor_file = schema.load(chosen_file)
     assert [each.max_length for each in factor_file.sets] == [64, 128]
     assert factor_file.model.name == "tiny"
 
-    again = run(*common, "--length", "128", "--factors", output)
+    again = run(*common, "--length", "128", "--factors", chosen_file, "--json")
     assert again.exit_code == 0, again.output
-    assert len(evaluation.finished(results)) == 3, "the chosen set was measured already"
+    assert len(results.read(output, Evaluation)) == 3, "the chosen set was measured already"
+    assert [each["method"] for each in json.loads(again.stdout)] == ["tiny.json"]
+
+
+def test_sliding_window_beside_files(model: Path, corpus: Path, tmp_path: Path) -> None:
+    output, files = tmp_path / "results.jsonl", []
+    for name, method in (("a", "pi"), ("b", "ntk")):
+        (tmp_path / name).mkdir()
+        files.append(tmp_path / name / "factors.json")
+        made = CliRunner().invoke(
+            app,
+            [
+                *("make", "--model", str(model), "--method", method),
+                *("--length", "64", "--length", "128", "-o", str(files[-1])),
+            ],
+        )
+        assert made.exit_code == 0, made.output
+    common = ["perplexity", "--model", model, "--corpus", corpus, "-o", output, "--json"]
+    both = ["--factors", files[0], "--factors", files[1], "--length", "160"]
+    result = run(*common, *both, "--window", "100", "--stride", "10")
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert [each["method"] for each in shown] == [str(file) for file in files]
+    assert [(each["window"], each["stride"]) for each in shown] == [(100, 10)] * 2
+    expected = [schema.load(file).sets[1].fingerprint for file in files]
+    assert [each["fingerprint"] for each in shown] == expected, "the set for the window's length"
+    assert shown[0]["perplexity"] != shown[1]["perplexity"]
+
+    refused = run(*common, *both)
+    assert refused.exit_code == 2
+    assert f"{files[0]}: A sequence of 160 tokens is longer than 128" in refused.stderr
+
+
+def test_a_models_own_sets(model: Path, corpus: Path, tmp_path: Path) -> None:
+    identity = hf.model_identity(hf.read_config(model), "tiny")
+    sets = [methods.factor_set("original", identity, 64), methods.factor_set("yarn", identity, 128)]
+    factor_file = schema.build(identity, sets)
+    rope = hf.hf_overrides(factor_file, "x")["rope_parameters"]
+    extended = tiny.save(
+        *(tmp_path / "extended", tiny.letters()),
+        max_position_embeddings=128,
+        original_max_position_embeddings=64,
+        rope_parameters=rope,
+        longrope_factors="factors.json",
+    )
+    schema.save(factor_file, extended / "factors.json")
+    arguments = ["--method", "own", "--method", "yarn", "--length", "60", "--length", "128"]
+    output = tmp_path / "results.jsonl"
+    result = run(
+        *("perplexity", "--model", extended, "--corpus", corpus, "-o", output, "--json"),
+        *arguments,
+    )
+    assert result.exit_code == 0, result.output
+    shown = {(each["method"], each["length"]): each for each in json.loads(result.stdout)}
+    for length, factor_set in ((60, sets[0]), (128, sets[1])):
+        assert shown["own", length]["fingerprint"] == factor_set.fingerprint
+        assert shown["own", length]["perplexity"] == shown["yarn", length]["perplexity"]
+    assert len(results.read(output, Evaluation)) == 2
+
+
+def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "letters.txt"
+    corpus.write_text("abcdefghhgcab" * 400)
+    lengths = [option for n in range(1000, 3000, 100) for option in ("--length", str(n))]
+    arguments = ["perplexity", "--model", model, "--corpus", corpus, "--method", "pi", *lengths]
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    command = [sys.executable, "-m", "longrope_factors.cli", "evaluate", *map(str, arguments)]
+    process = subprocess.Popen(
+        [*command, "-o", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not killed.exists() or killed.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = killed.read_bytes()
+    assert 3 <= before.count(b"\n") < 20
+    with killed.open("ab") as file:
+        file.write(before[:99])  # as if the kill had come in the middle of writing
+
+    for output in (killed, whole):
+        result = run(*arguments, "-o", output)
+        assert result.exit_code == 0, result.output
+    assert killed.read_bytes().startswith(before)
+    ours, theirs = (results.read(path, Evaluation) for path in (killed, whole))
+    assert [each.key for each in ours] == [each.key for each in theirs]
+    assert [each.curve for each in ours] == [each.curve for each in theirs]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--length", "500", "--method", "pi"], "160 tokens"),
-        (["--length", "32", "--method", "pi"], "64"),
         (["--length", "128"], "--method"),
         (["--length", "128", "--method", "x"], "original, pi, ntk, yarn"),
+        (["--length", "128", "--method", "own"], "longrope"),
+        (["--length", "128", "--method", "pi", "--stride", "5"], "--window"),
+        (["--length", "128", "--method", "pi", "--window", "5", "--stride", "9"], "--stride 9"),
+        (["--length", "128", "--method", "pi", "--device", "x"], "--device x"),
+        (["--length", "128", "--method", "pi", "--factors", "none.json"], "none.json"),
     ],
 )
 def test_evaluate_refusals(
     arguments: list[str], words: str, model: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    results = tmp_path / "results.jsonl"
-    result = run("perplexity", "--model", model, "--corpus", corpus, *arguments, "-o", results)
+    output = tmp_path / "results.jsonl"
+    assert words in refused("--model", model, "--corpus", corpus, *arguments, "-o", output)
+    assert not output.exists()
+
+
+def test_no_corpus(model: Path, tmp_path: Path) -> None:
+    common = ["--model", model, "--length", "64", "--method", "pi", "-o", tmp_path / "x.jsonl"]
+    assert "--corpus" in refused(*common)
+    assert "absent.txt" in refused(*common, "--corpus", tmp_path / "absent.txt")
+
+
+def test_a_model_without_rope(corpus: Path, tmp_path: Path) -> None:
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": 1024}
+    gpt2 = model_directory(tmp_path / "gpt2", config)
+    common = ["--length", "64", "--method", "pi", "-o", tmp_path / "x.jsonl"]
+    assert "rope_theta" in refused("--model", gpt2, "--corpus", corpus, *common)
+
+
+def test_an_output_that_cannot_be_written(model: Path, corpus: Path, tmp_path: Path) -> None:
+    common = ["--model", model, "--corpus", corpus, "--length", "64", "--method", "pi", "-o"]
+    assert "nowhere" in refused(*common, tmp_path / "nowhere" / "x.jsonl")
+
+
+def refused(*arguments: str | Path) -> str:
+    result = run("perplexity", *arguments)
     assert result.exit_code == 2
-    assert words in result.stderr.splitlines()[-1]
-    assert not results.exists()
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+    return result.stderr

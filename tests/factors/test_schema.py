@@ -154,7 +154,8 @@ def test_shipped_files_load(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == schema.dumps(factor_file)
     first = factor_file.sets[0]
     assert first.max_length == factor_file.model.original_max_position_embeddings
-    assert set(first.factors) == {1.0}
+    if first.provenance.method == "original":
+        assert set(first.factors) == {1.0}
 
 
 def test_a_copy_with_another_rotation_has_another_fingerprint() -> None:

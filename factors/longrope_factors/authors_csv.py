@@ -1,0 +1,75 @@
+"""The LongRoPE authors' CSV: the factors of one set, one number a line, and nothing else.
+
+Their code reads it by numpy.loadtxt with ',' as delimiter; the files that they published have a
+row of d/2 numbers for each layer, all rows alike.
+"""
+
+import math
+from pathlib import Path
+
+from longrope_factors.errors import FactorFileError
+from longrope_factors.schema import FactorFile, FactorSet
+from longrope_factors.whole_file import replacing
+
+
+def file_name(stem: str, factor_set: FactorSet) -> str:
+    """Where a set of the factor file `stem` goes: NAME-LENGTH.csv."""
+    return f"{stem}-{factor_set.max_length}.csv"
+
+
+def write(factor_set: FactorSet, path: Path) -> None:
+    """Write the set's factors, in digits that read back as the same numbers.
+
+    Raises FactorFileError if the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{factor!r}\n" for factor in factor_set.factors))
+
+
+def lost(factor_file: FactorFile, factor_set: FactorSet, name: str) -> str:
+    """What the CSV `name` of this set does not say, as the options that say it again."""
+    return (
+        f"{name} holds factors only: of {factor_file.model.name} at --length "
+        f"{factor_set.max_length} --start-tokens {factor_set.start_tokens} --attention-factor "
+        f"{factor_set.attention_factor!r}, without provenance."
+    )
+
+
+def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
+    """The rotary_dim/2 factors of a CSV: one column, one row, or a row for each layer.
+
+    Raises FactorFileError for another count, text that is no number above 0, or rows that
+    differ, because a factor set is one vector for all layers.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise FactorFileError(f"{path}: cannot be read: {reason}.") from None
+    rows = [_numbers(path, row, line) for row, line in enumerate(lines, 1) if line.strip()]
+    if all(len(row) == 1 for row in rows):
+        rows = [tuple(number for row in rows for number in row)]
+    counts = {len(row) for row in rows}
+    if counts != {rotary_dim // 2}:
+        raise FactorFileError(
+            f"{path}: has {' or '.join(map(str, sorted(counts)))} numbers in a set; rotary "
+            f"dimension {rotary_dim} needs {rotary_dim // 2}, in one column or one row a layer."
+        )
+    if len(set(rows)) > 1:
+        raise FactorFileError(
+            f"{path}: has other factors for each layer; a factor set is one vector for all layers."
+        )
+    return rows[0]
+
+
+def _numbers(path: Path, row: int, line: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(field) for field in line.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(0 < number < math.inf for number in numbers):
+        raise FactorFileError(
+            f"{path}: line {row} is {line.strip()[:40]!r}; it should be numbers above 0, separated "
+            "by commas."
+        )
+    return numbers

@@ -1,0 +1,64 @@
+"""What an evaluation compares: methods and factor files, each with its set for any length."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from longrope_factors import hf, methods, schema
+from longrope_factors.schema import FactorFile, FactorSet, Method, ModelIdentity
+
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name for tables and plots, and the factor set that serves a sequence of a length.
+
+    `factor_set` raises ValueError for a length that it has no set for.
+    """
+
+    name: str
+    factor_set: Callable[[int], FactorSet]
+
+
+def contenders(
+    model_dir: Path, identity: ModelIdentity, names: Sequence[str], files: Sequence[Path]
+) -> list[Contender]:
+    """The analytic methods `names`, or "own" among them, then the factor `files`.
+
+    A method has one set for each length, the original one up to the original length; a file and
+    the model's own longrope config have what they select for it. A file is called by its name, or
+    its path where two have the same. Raises ValueError where there is nothing to compare, for an
+    unknown method and for a file that does not fit the model.
+    """
+    if not names and not files:
+        raise ValueError("Nothing to evaluate: give --method, --factors or both.")
+    found = []
+    for name in names:
+        if name == OWN:
+            own = hf.from_config(hf.read_config(model_dir), model_dir)
+            found.append(Contender(OWN, partial(_selected, own, model_dir)))
+        else:
+            found.append(Contender(name, partial(_analytic, methods.named(name), identity)))
+    file_names = [path.name for path in files]
+    for path in files:
+        factor_file = schema.load(path)
+        schema.check_model(factor_file, identity, path)
+        unique = file_names.count(path.name) == 1
+        name = path.name if unique else str(path)
+        found.append(Contender(name, partial(_selected, factor_file, path)))
+    return found
+
+
+def _analytic(method: Method, identity: ModelIdentity, length: int) -> FactorSet:
+    # Within the original length there is nothing to extend: there, every method is the original.
+    reach = max(length, identity.original_max_position_embeddings)
+    return methods.factor_set(method, identity, reach)
+
+
+def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:
+    try:
+        return factor_file.sets[factor_file.select(length)]
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
