@@ -1,21 +1,14 @@
 """`longrope factors search`: find a factor set by evolution."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from longrope_factors import loading, schema
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet
-
-if TYPE_CHECKING:
-    from longrope_factors.search.evolution import Iteration
-    from longrope_factors.search.plan import Plan
-    from longrope_factors.search.run import Measured
 
 Objective = Literal["perplexity", "needle"]
 Shape = Literal["monotone", "piecewise", "critical"]
@@ -96,7 +89,8 @@ def search(
     factor file gets the original set too, or the other sets of --keep.
     """
     with one_sentence():
-        from longrope_factors.search.plan import Question, plan
+        from longrope_factors.search import progress
+        from longrope_factors.search.plan import Question, file_of, plan
         from longrope_factors.search.settings import Settings
 
         kept = None if keep is None else _checked(keep, model)
@@ -129,11 +123,9 @@ def search(
         )
         planned = plan(question, evolution)
         share = threads or max((os.cpu_count() or 1) // workers, 1)
-        found, history = run(
-            planned, log or output.with_suffix(".jsonl"), workers, share, ray, device
-        )
+        crew = progress.Crew(workers, share, ray, device)
+        found, history = progress.run(planned, log or output.with_suffix(".jsonl"), crew)
         from longrope_factors import plot_search
-        from longrope_factors.search.plan import file_of
 
         schema.save(file_of(found, planned, kept), output)
         plot_search.draw(history, found, planned.identity, plot or output.with_suffix(".png"))
@@ -143,69 +135,6 @@ def search(
             f"(plain {found.provenance.perplexity_before}) after {last.measured} evaluations; "
             f"without racing {last.full}."
         )
-
-
-def run(
-    planned: "Plan", log: Path, workers: int, threads: int, ray: str | None, device: str | None
-) -> tuple[FactorSet, list["Iteration"]]:
-    """Search with progress on the terminal."""
-    from longrope_factors.search.run import search as run_search
-    from longrope_factors.search.task import Laboratory
-    from longrope_factors.search.workers import workers as start
-
-    laboratory = Laboratory(
-        planned.question.model_dir, planned.documents, device, planned.question.dtype, threads
-    )
-    with _progress(planned) as (on_measured, on_iteration):
-        return run_search(
-            planned, log, lambda: start(laboratory, workers, ray), on_measured, on_iteration
-        )
-
-
-@contextmanager
-def _progress(planned: "Plan") -> Iterator[tuple[Any, Any]]:
-    """Evaluations so far of the most that may come, and the best perplexity."""
-    import math
-
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    evolution, documents = planned.evolution, len(planned.documents)
-    children = evolution.mutations + evolution.crossovers
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        most = documents * (1 + evolution.population + evolution.iterations * children)
-        task = progress.add_task("first population", total=most)
-
-        def on_measured(_: "Measured") -> None:
-            progress.advance(task)
-
-        def on_iteration(iteration: "Iteration") -> None:
-            best = math.exp(iteration.best.mean(documents))
-            left = (evolution.iterations - iteration.number) * children * documents
-            # What racing saved so far is taken off what is still to come.
-            spared = iteration.measured / max(iteration.full, 1)
-            done = iteration.measured + documents
-            progress.update(
-                task,
-                description=f"iteration {iteration.number}: best {best:.3f}",
-                completed=done,
-                total=done + round(left * spared),
-            )
-
-        yield on_measured, on_iteration
 
 
 def _attention_factor(text: str | None) -> float | Literal["search"] | None:

@@ -1,7 +1,8 @@
 """Long real texts for search and evaluation, from Debian packages: fetched and hashed.
 
 Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the Jargon File
-(jargon-text). The texts are not part of this repository; the manifest beside them says what was fetched.
+(jargon-text). The texts are not part of this repository; the manifest beside them says what was
+fetched.
 """
 
 import gzip

@@ -56,13 +56,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Plan:
-    """A question with what follows from it; `settings` is what a log and a factor file record."""
+    """A question with what follows from it, such as the `seeds` by name.
+
+    `settings` is what a log and a factor file record.
+    """
 
     question: Question
     evolution: Settings
     identity: ModelIdentity
     space: Space
-    seeds: tuple[Genome, ...]
+    seeds: dict[str, Genome]
     plain: Genome
     documents: list[Document]
     corpus: tuple[CorpusText, ...]
@@ -101,13 +104,16 @@ def plan(question: Question, evolution: Settings) -> Plan:
         start_tokens=START_TOKENS if question.search_start_tokens else (0,),
         attention=_attention(question.attention_factor, identity, total),
     )
-    rescalings = [*starts, *(methods.rescale(each, identity, ratio) for each in _SEEDS)]
+    rescalings = {
+        f"{each.provenance.method} {each.max_length}": start
+        for each, start in zip(question.starts, starts, strict=True)
+    } | {each: methods.rescale(each, identity, ratio) for each in _SEEDS}
     return Plan(
         question=question,
         evolution=evolution,
         identity=identity,
         space=space,
-        seeds=tuple(space.genome(_bounded(each, upper)) for each in rescalings),
+        seeds={name: space.genome(_bounded(each, upper)) for name, each in rescalings.items()},
         plain=Genome(tuple(1.0 / each for each in base), 0, 1.0),
         documents=documents.prepared(
             read,

@@ -90,7 +90,9 @@ def search(
     count = len(plan.documents)
     try:
         plain = list(laboratory([(plan.plain, each) for each in range(count)]))
-        best = evolve(plan.seeds, plan.space, plan.evolution, count, laboratory, finished)
+        best = evolve(
+            list(plan.seeds.values()), plan.space, plan.evolution, count, laboratory, finished
+        )
     finally:
         laboratory.close()
     provenance = Provenance(

@@ -1,0 +1,71 @@
+"""What a recipe costs, in floating-point operations, before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.finetuning.settings import Settings as FinetuneSettings
+from longrope_factors.search.plan import Question
+from longrope_factors.search.settings import Settings as SearchSettings
+
+# Backward costs two forwards; gradient checkpointing, one more.
+_TRAINING = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A step: how often the model reads how many tokens, and the operations that this takes."""
+
+    step: str
+    what: str
+    length: int
+    readings: int
+    flops: float
+
+
+def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
+    """The most that each step of the recipe may cost; racing makes searches cheaper."""
+    texts, held_out = len(recipe.corpus), len(recipe.held_out)
+    windows = recipe.space.windows or Question.windows
+
+    def search(step: str, length: int, differing: SearchSection, seeds: int) -> list[Cost]:
+        settings = SearchSettings(**(recipe.search.given | differing.given))
+        children = settings.mutations + settings.crossovers
+        candidates = 1 + settings.population + settings.iterations * children
+        return [
+            cost(step, "search", length, candidates * texts * windows),
+            cost(step, "check", length, (seeds + 1) * held_out),
+        ]
+
+    def cost(step: str, what: str, length: int, readings: int, times: int = 1) -> Cost:
+        flops = readings * times * forward_flops(config, length)
+        return Cost(step, what, length, readings, flops)
+
+    tuning = recipe.finetune.given
+    sequences = tuning.get("steps", FinetuneSettings.steps) * tuning.get(
+        "batch", FinetuneSettings.batch
+    )
+    tuned = recipe.finetune_length
+    costs = [
+        *search("1-search", tuned, SearchSection(), 3),
+        cost("2-finetune", "train", tuned, sequences, _TRAINING),
+        cost("2-finetune", "check", tuned, 2 * held_out),
+    ]
+    if recipe.target_length is not None:
+        costs += search("3-second-search", recipe.target_length, recipe.second_search, 3)
+    for length in recipe.short_lengths:
+        costs += search(f"4-short-{length}", length, recipe.short_search, 6)
+    return costs
+
+
+def forward_flops(config: Mapping[str, Any], length: int) -> float:
+    """Operations to read `length` tokens: two for each weight and token, and causal attention."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or hidden // heads
+    key_value = (config.get("num_key_value_heads") or heads) * head_dim
+    attention = hidden * heads * head_dim * 2 + hidden * key_value * 2
+    mlp = 3 * hidden * config["intermediate_size"]
+    weights = layers * (attention + mlp) + hidden * config["vocab_size"]
+    return float(2 * weights * length + 2 * layers * heads * head_dim * length**2)

@@ -1,0 +1,131 @@
+"""What a plan file says: TOML, each section with the names of the command that it stands for."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from longrope_factors.refusal import sentence
+
+Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the file says; the rest has the defaults of whoever takes it."""
+        return self.model_dump(exclude_unset=True)
+
+
+class SearchSection(_Section):
+    """`longrope factors search`: settings of the evolution."""
+
+    population: int | None = None
+    mutations: int | None = None
+    crossovers: int | None = None
+    parents: int | None = None
+    iterations: int | None = None
+    chance: float | None = None
+    warp: float | None = None
+    racing: float | None = None
+    seed: int | None = None
+
+
+class SpaceSection(_Section):
+    """`longrope factors search`: what is searched, and on what."""
+
+    windows: int | None = None
+    objective: Literal["perplexity", "needle"] | None = None
+    shape: Literal["monotone", "piecewise", "critical"] | None = None
+    critical_pair: int | None = None
+    step: float | None = None
+    max_factor: float | None = None
+    attention_factor: float | Literal["search"] | None = None
+    search_start_tokens: bool | None = None
+
+
+class FinetuneSection(_Section):
+    """`longrope factors finetune`."""
+
+    steps: int | None = None
+    learning_rate: float | None = None
+    warmup: int | None = None
+    batch: int | None = None
+    lora: int | None = None
+    embeddings: bool | None = None
+    mixed: float | None = None
+    passkey_share: float | None = None
+    separator: str | None = None
+    seed: int | None = None
+    checkpoint_every: int | None = None
+
+
+class MachineSection(_Section):
+    """Where it runs; nothing here changes a result but `dtype`."""
+
+    device: str | None = None
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
+    ray: str | None = None
+
+
+class Recipe(_Section):
+    """A progressive extension; paths are relative to the file that says it.
+
+    Factors are searched at `finetune_length` and the weights fine-tuned there; with a
+    `target_length`, factors for it are searched on those weights; at each of `short_lengths`, they
+    are searched again. `held_out` texts, which no search and no training reads, check each step.
+    `second_search` and `short_search` are what differs from `search` there.
+    """
+
+    model: Path
+    output: Path
+    corpus: Annotated[tuple[Path, ...], Field(min_length=1)]
+    held_out: Annotated[tuple[Path, ...], Field(min_length=1)]
+    finetune_length: Length
+    target_length: Length | None = None
+    short_lengths: tuple[Length, ...] = ()
+    search: SearchSection = SearchSection()
+    space: SpaceSection = SpaceSection()
+    finetune: FinetuneSection = FinetuneSection()
+    second_search: SearchSection = SearchSection()
+    short_search: SearchSection = SearchSection()
+    machine: MachineSection = MachineSection()
+
+
+def load(path: Path) -> Recipe:
+    """Read a plan file; ValueError, one sentence naming the field, for one that says no recipe."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is not TOML: {error}.") from None
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {sentence(error, document)}.") from None
+    both = set(recipe.corpus) & set(recipe.held_out)
+    if both:
+        raise ValueError(f"{path}: {min(both)} is in corpus and in held_out; it should be in one.")
+    if recipe.target_length is not None and recipe.target_length <= recipe.finetune_length:
+        raise ValueError(
+            f"{path}: target_length is {recipe.target_length}; it should be above the "
+            f"finetune_length of {recipe.finetune_length}, or left out."
+        )
+    if any(each >= recipe.finetune_length for each in recipe.short_lengths):
+        raise ValueError(
+            f"{path}: short_lengths has {max(recipe.short_lengths)}; each should be below the "
+            f"finetune_length of {recipe.finetune_length}."
+        )
+    folder = path.parent
+    return recipe.model_copy(
+        update={
+            "model": folder / recipe.model,
+            "output": folder / recipe.output,
+            "corpus": tuple(folder / each for each in recipe.corpus),
+            "held_out": tuple(folder / each for each in recipe.held_out),
+        }
+    )

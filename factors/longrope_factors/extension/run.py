@@ -1,0 +1,37 @@
+"""A recipe from its first step to its result."""
+
+from collections.abc import Iterator
+
+from longrope_factors.extension.recipe import Recipe
+from longrope_factors.extension.result import assemble
+from longrope_factors.extension.steps import Checked, Extension
+
+
+def run(recipe: Recipe) -> Iterator[Checked]:
+    """Run the recipe, giving each step when it is done and checked.
+
+    Every step keeps what it did: a recipe that was killed anywhere goes on there when it is run
+    again. It ends with a model directory that has every set that was found. Raises ValueError, one
+    sentence, for a step that cannot run or whose check fails; the next one is not begun then.
+    """
+    from longrope_factors.finetuning import progress, training
+
+    extension = Extension(recipe)
+    planned = extension.first_plan()
+    settings = extension.finetune_settings()
+    found = extension.run_search(planned, extension.first, None)
+    yield extension.check_search("1-search", planned, found, extension.first)
+    with progress.shown(settings) as watcher:
+        training.run(settings, watcher)
+    yield extension.check_finetune(found)
+    if recipe.target_length is not None:
+        planned = extension.second_plan(found)
+        found = extension.run_search(planned, extension.second, found)
+        yield extension.check_search("3-second-search", planned, found, extension.second)
+    long_sets = found
+    for length in sorted(recipe.short_lengths):
+        planned = extension.short_plan(length, long_sets)
+        folder = recipe.output / f"4-short-{length}"
+        found = extension.run_search(planned, folder, found)
+        yield extension.check_search(f"4-short-{length}", planned, found, folder)
+    assemble(extension.finetuned, found, extension.model)

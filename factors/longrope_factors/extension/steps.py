@@ -1,0 +1,149 @@
+"""The steps of a recipe, each with its folder and its check."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from longrope_factors import schema
+from longrope_factors.extension import checks
+from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.finetuning.settings import Settings as FinetuneSettings
+from longrope_factors.schema import FactorFile, FactorSet
+from longrope_factors.search.plan import Plan, Question, file_of, plan
+from longrope_factors.search.settings import Settings as SearchSettings
+
+# Beyond this many tokens the papers halve populations (arXiv 2402.13753, appendix A.3).
+_HALVED_ABOVE = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A step that is done: its name, and what its check measured."""
+
+    name: str
+    held_out: dict[str, float]
+
+
+class Extension:
+    """A recipe under way; every step goes on where an earlier run was ended."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self.first = recipe.output / "1-search"
+        self.finetuned = recipe.output / "2-finetune"
+        self.second = recipe.output / "3-second-search"
+        self.model = recipe.output / "model"
+
+    def first_plan(self) -> Plan:
+        """The search at the fine-tuning length, on the model as it is."""
+        return self._plan(self._recipe.model, self._recipe.finetune_length, SearchSection())
+
+    def second_plan(self, found: FactorFile) -> Plan:
+        """The search at the target length, on the fine-tuned model."""
+        recipe = self._recipe
+        assert recipe.target_length is not None
+        return self._plan(
+            self.finetuned,
+            recipe.target_length,
+            recipe.second_search,
+            base=self._tuned_set(found),
+        )
+
+    def short_plan(self, length: int, found: FactorFile) -> Plan:
+        """The search at a short length, on the fine-tuned model, from the sets found so far."""
+        return self._plan(
+            self.finetuned, length, self._recipe.short_search, starts=_different(found)
+        )
+
+    def finetune_settings(self) -> FinetuneSettings:
+        """The fine-tune under the first search's factors."""
+        recipe = self._recipe
+        return FinetuneSettings(
+            model=recipe.model,
+            factors=self.first / "factors.json",
+            length=recipe.finetune_length,
+            corpus=recipe.corpus,
+            output=self.finetuned,
+            device=recipe.machine.device,
+            dtype=recipe.machine.dtype,
+            **recipe.finetune.given,
+        )
+
+    def run_search(self, planned: Plan, folder: Path, kept: FactorFile | None) -> FactorFile:
+        """Search in `folder`; its factor file, with the sets of `kept`."""
+        from longrope_factors import plot_search
+        from longrope_factors.search import progress
+
+        machine = self._recipe.machine
+        threads = machine.threads or max((os.cpu_count() or 1) // machine.workers, 1)
+        crew = progress.Crew(machine.workers, threads, machine.ray, machine.device)
+        found, history = progress.run(planned, folder / "search.jsonl", crew)
+        factor_file = file_of(found, planned, kept)
+        schema.save(factor_file, folder / "factors.json")
+        plot_search.draw(history, found, planned.identity, folder / "search.png")
+        return factor_file
+
+    def check_search(self, name: str, planned: Plan, found: FactorFile, folder: Path) -> Checked:
+        """Held-out perplexity of the set found, which must be below that of every seed."""
+        length = planned.question.length
+        sets = {each: checks.seed_set(planned, each) for each in planned.seeds}
+        sets["found"] = found.sets[found.select(length)]
+        measured = checks.perplexities(
+            self._recipe, planned.question.model_dir, sets, length, folder / "check.jsonl"
+        )
+        best = min(sets.keys() - {"found"}, key=lambda each: measured[each])
+        if measured["found"] > measured[best]:
+            raise ValueError(
+                f"{name}: on the held-out texts the factors found have perplexity "
+                f"{measured['found']:.4f}, no better than {best}'s {measured[best]:.4f}: raise "
+                f"iterations in the plan file and run it again, which goes on from {folder}."
+            )
+        return Checked(name, measured)
+
+    def check_finetune(self, found: FactorFile) -> Checked:
+        """Held-out perplexity at the fine-tuning length, which must be below that before."""
+        length = self._recipe.finetune_length
+        sets = {"found": self._tuned_set(found)}
+        path = self.finetuned / "check.jsonl"
+        before = checks.perplexities(self._recipe, self._recipe.model, sets, length, path)
+        after = checks.perplexities(self._recipe, self.finetuned, sets, length, path)
+        if after["found"] >= before["found"]:
+            raise ValueError(
+                f"2-finetune: on the held-out texts the weights have perplexity "
+                f"{after['found']:.4f} after training and {before['found']:.4f} before it: change "
+                f"[finetune] in the plan file, and remove {self.finetuned}."
+            )
+        return Checked("2-finetune", {"before": before["found"], "after": after["found"]})
+
+    def _tuned_set(self, found: FactorFile) -> FactorSet:
+        return found.sets[found.select(self._recipe.finetune_length)]
+
+    def _plan(
+        self,
+        model_dir: Path,
+        length: int,
+        differing: SearchSection,
+        base: FactorSet | None = None,
+        starts: tuple[FactorSet, ...] = (),
+    ) -> Plan:
+        recipe = self._recipe
+        question = Question(
+            model_dir=model_dir,
+            length=length,
+            corpus=recipe.corpus,
+            base=base,
+            starts=starts,
+            dtype=recipe.machine.dtype,
+            **recipe.space.given,
+        )
+        given = recipe.search.given | differing.given
+        if length > _HALVED_ABOVE and not differing.given:
+            defaults = SearchSettings(**given)
+            given["population"] = max(defaults.population // 2, 1)
+            given["mutations"] = max(defaults.mutations // 2, 1)
+            given["crossovers"] = max(defaults.crossovers // 2, 1)
+        return plan(question, SearchSettings(**given))
+
+
+def _different(found: FactorFile) -> tuple[FactorSet, ...]:
+    return tuple({each.fingerprint: each for each in found.sets}.values())
