@@ -1,0 +1,170 @@
+"""`longrope factors extend`: a whole recipe on a tiny model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from longrope_factors import hf, schema
+from longrope_factors.cli import app
+from longrope_factors.extension.cost import forward_flops
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from tests.factors.finetuning import LENGTH, ORIGINAL, text, tiny_model
+
+PLAN = f"""
+model = "model"
+output = "extended"
+corpus = ["a.txt", "b.txt"]
+held_out = ["c.txt", "d.txt"]
+finetune_length = {LENGTH}
+target_length = {2 * LENGTH}
+short_lengths = [{ORIGINAL}]
+
+[search]
+population = 6
+mutations = 2
+crossovers = 1
+parents = 2
+iterations = 2
+
+[space]
+attention_factor = "search"
+
+[finetune]
+steps = 3
+batch = 2
+warmup = 0
+learning_rate = 1e-3
+
+[short_search]
+iterations = 1
+
+[machine]
+dtype = "float32"
+threads = 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_model(tmp_path / "model")
+    text(tmp_path / "a.txt", 300)
+    text(tmp_path / "b.txt", 300, seed=1)
+    # The same words: what is best on the corpus is then best on the held-out texts too.
+    shutil.copy(tmp_path / "a.txt", tmp_path / "c.txt")
+    shutil.copy(tmp_path / "b.txt", tmp_path / "d.txt")
+    (tmp_path / "plan.toml").write_text(PLAN)
+    return tmp_path
+
+
+def run(folder: Path, *more: str, plan: str = "plan.toml") -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["extend", str(folder / plan), *more])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".png"
+    }
+
+
+def test_a_model_with_all_its_sets(folder: Path) -> None:
+    code, stdout, stderr = run(folder)
+    assert code == 0, stderr
+    names = [line.partition(":")[0] for line in stdout.splitlines()]
+    assert names[:4] == ["1-search", "2-finetune", "3-second-search", f"4-short-{ORIGINAL}"]
+    model = folder / "extended" / "model"
+    factor_file = hf.from_config(hf.read_config(model), model)
+    assert factor_file == schema.load(model / "factors.json")
+    assert [each.max_length for each in factor_file.sets] == [ORIGINAL, LENGTH, 2 * LENGTH]
+    base = schema.load(folder / "extended" / "1-search" / "factors.json").sets[-1]
+    assert factor_file.sets[1] == base
+    assert all(
+        absolute >= tuned * (1 - 1e-9)
+        for absolute, tuned in zip(factor_file.sets[2].factors, base.factors, strict=True)
+    )
+    tuned, before = (
+        AutoModelForCausalLM.from_pretrained(each).get_input_embeddings().weight
+        for each in (model, folder / "model")
+    )
+    assert not tuned.equal(before)
+
+    # Run again, every step is found done, and nothing changes.
+    before_again = contents(folder / "extended")
+    assert run(folder)[:2] == (0, stdout)
+    assert contents(folder / "extended") == before_again
+
+
+def test_a_failed_check_stops_before_the_next_step(folder: Path) -> None:
+    # Steps that are too small for float32 make the weights no better.
+    spoiled = PLAN.replace("1e-3", "1e-15")
+    (folder / "plan.toml").write_text(spoiled)
+    code, stdout, stderr = run(folder)
+    assert code == 2
+    assert stdout.startswith("1-search: done")
+    last = stderr.strip().splitlines()[-1]
+    assert last.startswith("2-finetune: on the held-out texts the weights have perplexity")
+    assert not (folder / "extended" / "3-second-search").exists()
+
+
+def test_a_dry_run_prints_costs_and_writes_nothing(folder: Path) -> None:
+    code, stdout, _ = run(folder, "--dry-run", "--teraflops", "2")
+    assert code == 0
+    assert "3-second-search" in stdout
+    assert "hours at 2 TFLOP/s" in " ".join(stdout.split())
+    rows = json.loads(run(folder, "--dry-run", "--json")[1])
+    first = rows[0]
+    # Plain, 6 of the population and 2 iterations of 3 children, on two texts.
+    assert (first["step"], first["length"], first["readings"]) == ("1-search", LENGTH, 26)
+    assert {row["step"] for row in rows} == {
+        *("1-search", "2-finetune", "3-second-search", f"4-short-{ORIGINAL}")
+    }
+    assert not (folder / "extended").exists()
+
+
+def test_operations_of_a_forward_pass() -> None:
+    # Two for each of SmolLM2-135M's 134.5 million weights that multiply, and token.
+    config = {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+    }
+    assert forward_flops(config, 1) == pytest.approx(2 * 134.5e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('model = "model"', "", "model is missing"),
+        ("population = 6", "population = 'six'", "search.population is"),
+        ("population = 6", "population = 0", "population is 0; it should be at least 1"),
+        ("steps = 3", "stepz = 3", "finetune.stepz is not a field"),
+        ('held_out = ["c.txt"', 'held_out = ["a.txt"', "a.txt is in corpus and in held_out"),
+        ("target_length = 128", "target_length = 64", "target_length is 64; it should be above"),
+        ("short_lengths = [32]", "short_lengths = [64]", "short_lengths has 64"),
+        ("finetune_length = 64", "finetune_length = 16", "short_lengths has 32"),
+        ("[search]", "[search", "is not TOML"),
+        ('"b.txt"]', '"absent.txt"]', "absent.txt"),
+    ],
+)
+def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str) -> None:
+    assert old in PLAN
+    (folder / "plan.toml").write_text(PLAN.replace(old, new, 1))
+    code, _, stderr = run(folder)
+    assert code == 2
+    assert words in stderr
+    assert len(stderr.strip().splitlines()) == 1
+    assert not (folder / "extended").exists()
+
+
+def test_no_plan_file(folder: Path) -> None:
+    code, _, stderr = run(folder, plan="other.toml")
+    assert code == 2
+    assert "other.toml" in stderr
