@@ -1,4 +1,4 @@
-"""`longrope factors`: make, check and look at factor files, and measure factor sets."""
+"""`longrope factors`: make factor files, search, fine-tune, measure, convert."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,14 @@ from longrope_factors import cli_interchange, hf, methods, schema
 from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
+from longrope_factors.cli_extend import extend
+from longrope_factors.cli_finetune import finetune
 from longrope_factors.cli_library import library_app
 from longrope_factors.cli_search import search
 from longrope_factors.schema import FactorFile, ModelIdentity
 
 app = typer.Typer(
-    help="Make, check and look at factor files, and measure factor sets.",
+    help="Make factor files, search, fine-tune, measure, convert.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -25,6 +27,8 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(library_app, name="library")
 app.command()(search)
+app.command()(finetune)
+app.command()(extend)
 app.command()(cli_interchange.export)
 app.command("import")(cli_interchange.import_)
 

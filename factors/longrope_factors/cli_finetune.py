@@ -1,0 +1,92 @@
+"""`longrope factors finetune`: train a model's weights under a factor set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longrope_factors.cli_errors import one_sentence
+from longrope_factors.finetuning.settings import Settings
+
+if TYPE_CHECKING:
+    from longrope_factors.finetuning.training import Result
+
+
+def finetune(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
+    factors: Annotated[Path, typer.Option(metavar="FILE", help="Factor file; its set for N.")],
+    length: Annotated[int, typer.Option(metavar="N", help="Tokens of a training window.")],
+    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8; repeatable.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Peak; linear warm-up and decay.")] = 2e-5,
+    warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 20,
+    batch: Annotated[int, typer.Option(help="Sequences a step, over all processes.")] = 32,
+    lora: Annotated[
+        int | None, typer.Option(metavar="RANK", help="Train adapters; without it, all weights.")
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option(help="With --lora, train the embeddings too (norms always are).")
+    ] = True,
+    mixed: Annotated[
+        float,
+        typer.Option(metavar="F", help="Share of tokens in short documents, old rotation."),
+    ] = 0.0,
+    passkey_share: Annotated[
+        float, typer.Option(metavar="F", help="Share of sequences that are passkey prompts.")
+    ] = 0.0,
+    separator: Annotated[
+        str | None, typer.Option(help="What parts documents in a file; without it, none does.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the order of the data and the start.")] = 0,
+    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 20,
+    merge: Annotated[
+        bool, typer.Option("--merge/--adapter", help="A whole model, or the adapter alone.")
+    ] = True,
+    context_parallel: Annotated[
+        int, typer.Option(metavar="K", help="GPUs that share one sequence (accelerate launch).")
+    ] = 1,
+) -> None:
+    """Fine-tune a model under the factor set that covers N tokens, into a model directory.
+
+    The same command again goes on from the last checkpoint after any end.
+    """
+    with one_sentence():
+        settings = Settings(
+            model=model,
+            factors=factors,
+            length=length,
+            corpus=tuple(corpus),
+            output=output,
+            steps=steps,
+            learning_rate=learning_rate,
+            warmup=warmup,
+            batch=batch,
+            lora=lora,
+            embeddings=embeddings,
+            mixed=mixed,
+            passkey_share=passkey_share,
+            separator=separator,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            checkpoint_every=checkpoint_every,
+            merge=merge,
+            context_parallel=context_parallel,
+        )
+        from longrope_factors.finetuning import progress, training
+
+        with progress.shown(settings) as watcher:
+            _say(training.run(settings, watcher))
+
+
+def _say(result: "Result") -> None:
+    first, last = result.steps[0], result.steps[-1]
+    typer.echo(
+        f"{result.output}: {last.step} steps, loss {first.loss:.4f} at the first and "
+        f"{last.loss:.4f} at the last."
+    )

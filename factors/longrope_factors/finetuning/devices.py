@@ -1,0 +1,52 @@
+"""The processes and devices of a fine-tune, through accelerate."""
+
+from typing import Any
+
+from accelerate import Accelerator
+
+from longrope_factors.finetuning.settings import Settings
+
+
+def accelerator(settings: Settings) -> Accelerator:
+    """One process, or one of those that `accelerate launch` started.
+
+    Each computes other sequences of a step, except that --context-parallel of them share one
+    sequence, with sharded weights (FSDP2). Raises ValueError where the processes cannot share out
+    the batch.
+    """
+    kwargs: dict[str, Any] = {}
+    if settings.context_parallel > 1:
+        kwargs = _sharing_sequences(settings)
+    accelerator = Accelerator(cpu=settings.device == "cpu", **kwargs)
+    groups = accelerator.num_processes // settings.context_parallel
+    if settings.batch % groups:
+        raise ValueError(
+            f"--batch {settings.batch} should be a multiple of {groups}, so that each of the "
+            "processes gets as many sequences."
+        )
+    return accelerator
+
+
+def _sharing_sequences(settings: Settings) -> dict[str, Any]:
+    from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
+    from accelerate.parallelism_config import ParallelismConfig
+
+    size = settings.context_parallel
+    state = PartialState(cpu=settings.device == "cpu")
+    processes = state.num_processes
+    if processes % size:
+        raise ValueError(
+            f"--context-parallel {size} should divide the number of processes, {processes}: start "
+            f"them with accelerate launch --num_processes {size}."
+        )
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        raise ValueError(
+            "--context-parallel needs GPUs: accelerate refuses it on CPUs, for which torch has no "
+            "context-parallel attention."
+        )
+    return {
+        "parallelism_config": ParallelismConfig(cp_size=size, dp_shard_size=processes // size),
+        "fsdp_plugin": FullyShardedDataParallelPlugin(
+            fsdp_version=2, auto_wrap_policy="transformer_based_wrap"
+        ),
+    }

@@ -1,0 +1,177 @@
+"""A fine-tune, checked: all that can be known before the weights are loaded."""
+
+import datetime
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from longrope_factors import __version__, loading, methods, schema
+from longrope_factors.finetuning import batch, documents
+from longrope_factors.finetuning.documents import Corpus
+from longrope_factors.finetuning.plan import Mixture
+from longrope_factors.finetuning.settings import Settings
+from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from longrope_factors.whole_file import replacing
+
+RECORD = "finetune.json"
+# What does not change a run's numbers, or is recorded by its content instead of its path.
+_UNRECORDED = ("model", "factors", "corpus", "output", "device", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings with what their files hold.
+
+    `long_set` is the set under which long sequences are trained, `short_set` the original one, for
+    short documents. `record` identifies the run: values as JSON knows them.
+    """
+
+    settings: Settings
+    identity: ModelIdentity
+    long_set: FactorSet
+    short_set: FactorSet
+    factor_file: FactorFile
+    corpus: Corpus
+    tokenizer: Any
+    record: dict[str, Any]
+
+    @property
+    def mixture(self) -> Mixture:
+        """How this run's sequences are drawn."""
+        return Mixture(
+            length=self.settings.length,
+            short_length=self.identity.original_max_position_embeddings,
+            mixed=self.settings.mixed,
+            passkey_share=self.settings.passkey_share,
+            packed=self.settings.context_parallel == 1,
+            seed=self.settings.seed,
+        )
+
+
+def of(settings: Settings) -> Job:
+    """Check the settings against the files that they name.
+
+    Raises ValueError, one sentence, for a model without rotary embedding or weights, factors of
+    another model or that do not cover the length, a length below the original one, a text that is
+    not UTF-8, a corpus too short, and an output folder that another run or anything else uses.
+    """
+    identity = loading.identity_of(settings.model)
+    factor_file = schema.load(settings.factors)
+    schema.check_model(factor_file, identity, settings.factors)
+    original = identity.original_max_position_embeddings
+    if settings.length < original:
+        raise ValueError(
+            f"--length {settings.length} is an extension ratio below 1: it should be at least the "
+            f"original length, {original}."
+        )
+    if settings.length > factor_file.max_length:
+        raise ValueError(
+            f"{settings.factors}: covers {factor_file.max_length} tokens, "
+            f"fewer than the {settings.length} of --length."
+        )
+    weights = loading.weights(settings.model)
+    long_set = factor_file.sets[factor_file.select(settings.length)]
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    corpus = documents.read(settings.corpus, tokenizer, settings.separator, settings.length)
+    if settings.passkey_share:
+        # The shortest prompt that the run may ask for.
+        batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
+    record = {
+        **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
+        "model": identity.name,
+        "weights_sha256": loading.sha256_of(weights),
+        "factors": long_set.fingerprint,
+        "corpus": [each.model_dump() for each in corpus.texts],
+    }
+    job = Job(
+        settings=settings,
+        identity=identity,
+        long_set=long_set,
+        short_set=methods.factor_set("original", identity, original),
+        factor_file=factor_file,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        record=record,
+    )
+    is_finished(job)
+    return job
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the output folder holds this run's result already.
+
+    Raises ValueError where the folder holds another run, naming the first setting that differs,
+    or other files.
+    """
+    output = job.settings.output
+    path = output / RECORD
+    if not path.exists():
+        # A run that was killed while it wrote its record leaves a hidden file.
+        if output.exists() and any(not each.name.startswith(".") for each in output.iterdir()):
+            raise ValueError(f"{output}: holds other files; -o should be a new folder.")
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        settings, finished = found["settings"], found["finished"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: is not the record of a fine-tune.") from None
+    for name, value in job.record.items():
+        if settings.get(name) != value:
+            raise ValueError(
+                f"{output}: holds a run with another {name} ({json.dumps(settings.get(name))}, not "
+                f"{json.dumps(value)}); -o should be a new folder, or that run's settings the same."
+            )
+    return bool(finished)
+
+
+def write_record(job: Job, finished: bool) -> None:
+    """Claim the output folder for this run, or say that its result is there."""
+    record = {"settings": job.record, "finished": finished}
+    with replacing(job.settings.output / RECORD) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def result_factors(job: Job) -> FactorFile:
+    """The factor file of the fine-tuned weights: the sets below the trained one, and that.
+
+    After a mixed run the original set, which it trained too, is the first. Perplexities are left
+    out, because they were measured with other weights.
+    """
+    settings, original = job.settings, job.identity.original_max_position_embeddings
+    sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
+    if settings.mixed and job.long_set.max_length > original:
+        sets = [job.short_set, *(each for each in sets if each.max_length > original)]
+    noted = []
+    for each in [*sets, job.long_set]:
+        trained = each is job.long_set or (settings.mixed and each is job.short_set)
+        under = "under this set" if trained else "under the longest set"
+        noted.append(_noted(each, f"weights fine-tuned {under}: {_how(settings)}"))
+    return schema.build(job.factor_file.model, noted)
+
+
+def _how(settings: Settings) -> str:
+    parts = [
+        "in full" if settings.lora is None else f"by LoRA of rank {settings.lora}",
+        f"{settings.steps} steps of {settings.batch} sequences of {settings.length} tokens",
+        f"learning rate {settings.learning_rate:g}",
+    ]
+    if settings.mixed:
+        parts.append(f"{settings.mixed:g} of the tokens in short documents")
+    if settings.passkey_share:
+        parts.append(f"{settings.passkey_share:g} of the sequences passkey prompts")
+    return ", ".join(parts)
+
+
+def _noted(factor_set: FactorSet, note: str) -> FactorSet:
+    provenance = factor_set.provenance.model_copy(
+        update={
+            "source": f"{factor_set.provenance.source}; {note}",
+            "date": datetime.date.today().isoformat(),
+            "tool_version": __version__,
+            "perplexity_before": None,
+            "perplexity_after": None,
+        }
+    )
+    return factor_set.model_copy(update={"provenance": provenance})

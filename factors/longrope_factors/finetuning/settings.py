@@ -1,0 +1,91 @@
+"""What a fine-tune was asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DTYPES = ("bfloat16", "float32")
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One fine-tune; the defaults are the paper's for LLaMA2 (arXiv 2402.13753, section 4.1).
+
+    `length` and everything that counts tokens is in tokens. `batch` counts sequences per optimiser
+    step over all processes. `lora` is the adapters' rank, None for full fine-tuning; `embeddings`
+    says whether LoRA also trains them. `mixed` is the share of the tokens that short documents
+    have, under the original rotation (LongRoPE2, arXiv 2502.20082, section 3.3), `passkey_share`
+    the share of the sequences that are passkey prompts. `separator` parts the documents of a
+    corpus file; None makes each file one document. `merge` False writes the adapter alone.
+    """
+
+    model: Path
+    factors: Path
+    length: int
+    corpus: tuple[Path, ...]
+    output: Path
+    steps: int = 400
+    learning_rate: float = 2e-5
+    warmup: int = 20
+    batch: int = 32
+    lora: int | None = None
+    embeddings: bool = True
+    mixed: float = 0.0
+    passkey_share: float = 0.0
+    separator: str | None = None
+    seed: int = 0
+    dtype: str = "bfloat16"
+    device: str | None = None
+    checkpoint_every: int = 20
+    merge: bool = True
+    context_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("length", 2),
+            ("steps", 1),
+            ("warmup", 0),
+            ("batch", 1),
+            ("seed", 0),
+            ("checkpoint_every", 1),
+            ("context_parallel", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{_option(name)} {getattr(self, name)} should be {least} or more."
+                )
+        if self.learning_rate <= 0:
+            raise ValueError(f"--learning-rate {self.learning_rate} should be above 0.")
+        if self.lora is not None and self.lora < 1:
+            raise ValueError(f"--lora {self.lora} should be a rank of 1 or more.")
+        for name in ("mixed", "passkey_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{_option(name)} {getattr(self, name)} should be a share from 0 to below 1."
+                )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
+        if self.device not in (None, *DEVICES):
+            raise ValueError(f"--device {self.device} should be one of {', '.join(DEVICES)}.")
+        if not self.corpus:
+            raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
+        if not self.merge and self.lora is None:
+            raise ValueError("--adapter needs --lora RANK: full fine-tuning has no adapter.")
+        if self.context_parallel > 1:
+            self._check_context_parallel()
+
+    def _check_context_parallel(self) -> None:
+        if self.mixed:
+            raise ValueError(
+                "--mixed packs short documents, which accelerate's context parallelism cannot keep "
+                "apart: leave one of --mixed and --context-parallel out."
+            )
+        if self.length % (2 * self.context_parallel):
+            raise ValueError(
+                f"--length {self.length} should be a multiple of {2 * self.context_parallel}, "
+                f"twice the {self.context_parallel} of --context-parallel."
+            )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,187 @@
+"""The steps of a fine-tune: the model, its optimiser, and the place in the data."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from longrope_factors import loading, perplexity
+from longrope_factors.finetuning import attention, batch, plan, trainable
+from longrope_factors.finetuning.batch import Batch
+from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning.journal import Step
+from longrope_factors.finetuning.loss import Learner
+from longrope_factors.finetuning.schedule import learning_rate
+from longrope_factors.finetuning.watcher import Watcher
+
+# YaRN's, which LongRoPE compares with and does not change: arXiv 2309.00071, section 4.1.
+_BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
+_CLIP = 1.0
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+
+
+class Trainer:
+    """Model, optimiser and place in the data: what is between a job and its steps."""
+
+    def __init__(self, job: Job, accelerator: Accelerator) -> None:
+        settings = job.settings
+        self._job, self._accelerator = job, accelerator
+        loaded = loading.load(settings.model, str(accelerator.device), settings.dtype)
+        self._model = loaded.model
+        # Refuses a model whose rotation cannot be set, or that makes its logits otherwise than we.
+        few = max(job.corpus.documents, key=len)[:4].tolist()
+        perplexity.logits_from(self._model, few, 0, job.long_set, job.identity)
+        attention.use_in(self._model)
+        torch.manual_seed(settings.seed)
+        trainable.prepare(self._model, settings.lora, settings.embeddings)
+        self._model.gradient_checkpointing_enable({"use_reentrant": False})
+        learner = Learner(self._model, getattr(torch, settings.dtype))
+        optimizer = torch.optim.AdamW(
+            [each for each in learner.parameters() if each.requires_grad],
+            lr=settings.learning_rate,
+            betas=_BETAS,
+            weight_decay=_WEIGHT_DECAY,
+        )
+        # DDP would keep the buffers of the model's own rotary module in step, which come and go.
+        with perplexity.rotated_by(self._model, job.long_set, job.identity):
+            self._learner, self._optimizer = accelerator.prepare(learner, optimizer)
+        self._learner.train()
+        groups = accelerator.num_processes // settings.context_parallel
+        self._groups, self._group = groups, accelerator.process_index // settings.context_parallel
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; all processes must ask for it together."""
+        learner, optimizer = self._learner, self._optimizer.optimizer
+        model = get_model_state_dict(learner, options=_FULL)
+        return {
+            "model": {name.removeprefix("model."): value for name, value in model.items()},
+            "optimizer": get_optimizer_state_dict(learner, optimizer, options=_FULL),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        learner, optimizer = self._learner, self._optimizer.optimizer
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        model = {f"model.{name}": value for name, value in state["model"].items()}
+        set_model_state_dict(learner, model, options=options)
+        set_optimizer_state_dict(learner, optimizer, state["optimizer"], options=options)
+        torch.set_rng_state(state["random"])
+        torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
+
+    def steps(self, done: int, watcher: Watcher) -> Iterator[Step]:
+        """Train the steps after the first `done`, giving each when it is done."""
+        settings = self._job.settings
+        documents = self._job.corpus.documents
+        planned = plan.sequences([len(each) for each in documents], self._job.mixture)
+        planned = itertools.islice(planned, done * settings.batch, None)
+        for index in range(done, settings.steps):
+            of_step = list(itertools.islice(planned, settings.batch))
+            mine = [
+                batch.of(
+                    each,
+                    documents,
+                    self._job.tokenizer,
+                    settings.length,
+                    self._job.mixture.short_length,
+                )
+                for each in of_step[self._group :: self._groups]
+            ]
+            yield self._step(index, mine, watcher)
+
+    def _step(self, index: int, batches: Sequence[Batch], watcher: Watcher) -> Step:
+        settings, accelerator = self._job.settings, self._accelerator
+        started = time.monotonic()
+        rate = learning_rate(index, settings.steps, settings.warmup, settings.learning_rate)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        counts = [(float(each.weights.sum()), len(each.token_ids)) for each in batches]
+        local = torch.tensor(counts, dtype=torch.float64, device=accelerator.device).sum(0)
+        # Processes that share a sequence count it each.
+        weight, tokens = (accelerator.reduce(local) / settings.context_parallel).tolist()
+        sums = torch.zeros(4, 2, device=accelerator.device)
+        for place, each in enumerate(batches):
+            last = place == len(batches) - 1
+            synced = contextlib.nullcontext() if last else accelerator.no_sync(self._learner)
+            with synced:
+                # Gradients are averaged over the processes, and should be summed.
+                sums += self._backward(each, accelerator.num_processes / weight)
+            watcher.sequences(self._groups)
+        norm = accelerator.clip_grad_norm_(self._learner.parameters(), _CLIP)
+        sums = accelerator.reduce(sums)
+        loss, long, short, passkey = [
+            total / count if count else None for total, count in sums.tolist()
+        ]
+        if loss is None or not torch.isfinite(norm):
+            raise ValueError(
+                f"The gradient of step {index + 1} is not finite (loss {loss}): a lower "
+                "--learning-rate may help; the checkpoints before it are kept."
+            )
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return Step(
+            step=index + 1,
+            loss=loss,
+            long=long,
+            short=short,
+            passkey=passkey,
+            gradient_norm=float(norm),
+            learning_rate=rate,
+            tokens=int(tokens),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _backward(self, each: Batch, scale: float) -> torch.Tensor:
+        """Add a sequence's gradient; gives [4, 2]: sum and count of the losses, and by kind."""
+        job, device = self._job, self._accelerator.device
+        factor_set = job.short_set if each.kind == "short" else job.long_set
+        answer = torch.zeros(len(each.labels), dtype=torch.float32)
+        answer[each.answer.start : each.answer.stop] = 1.0
+        tensors = [
+            torch.as_tensor(array, dtype=dtype, device=device)[None]
+            for array, dtype in (
+                (each.token_ids, torch.long),
+                (each.positions, torch.long),
+                (each.labels, torch.long),
+                (each.weights, torch.float32),
+                (answer, torch.float32),
+            )
+        ]
+        with (
+            self._sharing(tensors),
+            perplexity.rotated_by(self._model, factor_set, job.identity),
+        ):
+            ids, positions, labels, weights, answer = tensors
+            losses = self._learner(ids, positions, labels, each.document_lengths)
+            weighted = (losses * weights[0]).sum()
+            self._accelerator.backward(weighted * scale)
+        of_kind = answer[0] if each.kind == "passkey" else weights[0]
+        sums = torch.zeros(4, 2, device=device)
+        sums[0, 0], sums[0, 1] = weighted.detach(), weights.sum()
+        row = ("long", "short", "passkey").index(each.kind) + 1
+        sums[row, 0], sums[row, 1] = (losses.detach() * of_kind).sum(), of_kind.sum()
+        return sums
+
+    def _sharing(self, tensors: list[torch.Tensor]) -> contextlib.AbstractContextManager[None]:
+        """Cut the tensors [1, n] in place into this process's share of the sequence."""
+        if self._job.settings.context_parallel == 1:
+            return contextlib.nullcontext()
+        # A share is a multiple of two pieces long, one early and one late.
+        pieces = 2 * self._job.settings.context_parallel
+        padding = -tensors[0].shape[1] % pieces
+        tensors[:] = [torch.nn.functional.pad(each, (0, padding)) for each in tensors]
+        return self._accelerator.maybe_context_parallel(
+            buffers=tensors, buffer_seq_dims=[1] * len(tensors), no_restore_buffers=set(tensors)
+        )

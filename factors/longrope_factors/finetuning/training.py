@@ -1,0 +1,86 @@
+"""A fine-tune from settings to a model directory, resumed where an earlier run ended."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from longrope_factors.finetuning import checkpoint, curve, devices, journal, output
+from longrope_factors.finetuning import job as jobs
+from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning.journal import Step
+from longrope_factors.finetuning.settings import Settings
+from longrope_factors.finetuning.trainer import Trainer
+from longrope_factors.finetuning.watcher import Watcher
+
+LOSSES, CURVE, CHECKPOINTS = "loss.jsonl", "loss.png", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished fine-tune: its folder, and its loss curve."""
+
+    output: Path
+    steps: list[Step]
+
+
+def run(settings: Settings, watcher: Watcher | None = None) -> Result:
+    """Fine-tune as `settings` say, from the last checkpoint of the same run if there is one.
+
+    A run that was killed anywhere goes on to the result that it would have had. Raises ValueError,
+    one sentence, before the weights are loaded for what `job.of` names; later for a model that this
+    cannot train, a checkpoint that cannot be read or written, and a loss that is not finite.
+    """
+    watcher = watcher or Watcher()
+    job = jobs.of(settings)
+    folder = settings.output
+    if jobs.is_finished(job):
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a kill may have left them
+        return Result(folder, journal.read(folder / LOSSES))
+    accelerator = devices.accelerator(settings)
+    main = accelerator.is_main_process
+    accelerator.wait_for_everyone()  # until each has found the folder to be free
+    if main:
+        jobs.write_record(job, finished=False)
+    trainer = Trainer(job, accelerator)
+    # Each process reads; only the main one may then shorten the log.
+    found = checkpoint.load(folder / CHECKPOINTS, watcher.warn if main else lambda _: None)
+    done = 0
+    if found is not None:
+        done, state = found
+        trainer.load(state)
+    accelerator.wait_for_everyone()
+    if main:
+        watcher.begin(journal.truncate(folder / LOSSES, done))
+    for step in trainer.steps(done, watcher):
+        if main:
+            journal.append(folder / LOSSES, step)
+            watcher.step(step)
+        if step.step % settings.checkpoint_every == 0 or step.step == settings.steps:
+            state = trainer.state()
+            if main:
+                checkpoint.save(folder / CHECKPOINTS, step.step, state)
+            accelerator.wait_for_everyone()
+    state = trainer.state()
+    if main:
+        _finish(job, state["model"], watcher)
+    accelerator.wait_for_everyone()
+    return Result(folder, journal.read(folder / LOSSES))
+
+
+def _finish(job: Job, trained: dict[str, Any], watcher: Watcher) -> None:
+    folder = job.settings.output
+    try:
+        lost = output.write(job, trained)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder}: the weights cannot be written ({error}); the last checkpoint is kept."
+        ) from None
+    for sentence in lost:
+        watcher.warn(sentence)
+    steps = journal.read(folder / LOSSES)
+    curve.draw(steps, f"{job.identity.name}, {job.settings.length:,} tokens", folder / CURVE)
+    jobs.write_record(job, finished=True)
+    shutil.rmtree(folder / CHECKPOINTS)

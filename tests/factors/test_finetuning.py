@@ -1,0 +1,352 @@
+"""Fine-tunes from settings to a directory: what they leave, how they resume, what they refuse."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from longrope_factors import loading, methods, perplexity, schema
+from longrope_factors.cli_finetune import finetune
+from longrope_factors.finetuning import checkpoint, journal, training
+from longrope_factors.finetuning.settings import Settings
+from longrope_factors.finetuning.watcher import Watcher
+from longrope_factors.schema import FactorSet
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from tests.factors import finetuning
+from tests.factors.examples import write
+
+# A server that has the libraries loaded forks each child at once.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["longrope_factors.finetuning.training", "peft", "pytest"])
+
+
+def curve(folder: Path) -> list[tuple[Any, ...]]:
+    steps = journal.read(folder / training.LOSSES)
+    return [tuple({**vars(each), "seconds": 0}.values()) for each in steps]
+
+
+def mean_loss(directory: Path, factor_set: FactorSet) -> float:
+    loaded = loading.load(directory, "cpu", "float32")
+    ids = np.random.default_rng(0).integers(2, 22, finetuning.LENGTH).tolist()
+    return float(perplexity.perplexity(loaded.model, ids, factor_set, loaded.identity, 1024).mean())
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> None:
+    settings = finetuning.settings(tmp_path, lora=lora, steps=12, learning_rate=1e-2, seed=3)
+    result = training.run(settings)
+    assert [each.step for each in result.steps] == list(range(1, 13))
+    assert result.steps == journal.read(result.output / "loss.jsonl")
+    assert not (result.output / "checkpoints").exists()
+    assert (result.output / "loss.png").read_bytes().startswith(b"\x89PNG")
+    factor_file = schema.load(result.output / "factors.json")
+    assert [each.max_length for each in factor_file.sets] == [32, 128]
+    assert "under this set" in factor_file.sets[1].provenance.source
+    long_set = factor_file.sets[factor_file.select(settings.length)]
+    assert mean_loss(result.output, long_set) < mean_loss(settings.model, long_set) - 0.5
+    # transformers reads the rotation from the config alone.
+    model = AutoModelForCausalLM.from_pretrained(result.output, dtype=torch.float32).eval()
+    ids = torch.arange(2, 50)[None]
+    loaded = loading.load(result.output, "cpu", "float32")
+    with perplexity.rotated_by(loaded.model, long_set, loaded.identity), torch.no_grad():
+        torch.testing.assert_close(
+            model(ids).logits, loaded.model(ids).logits, rtol=1e-3, atol=1e-3
+        )
+    config = json.loads((result.output / "config.json").read_text())
+    assert config["longrope_factors"] == "factors.json"
+    # A second run finds that there is nothing to do.
+    before = (result.output / "model.safetensors").stat().st_mtime_ns
+    assert training.run(settings) == result
+    assert (result.output / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_adapter_is_what_was_merged(tmp_path: Path) -> None:
+    merged = training.run(finetuning.settings(tmp_path, lora=4, learning_rate=1e-2))
+    settings = finetuning.settings(
+        tmp_path, lora=4, learning_rate=1e-2, merge=False, output=tmp_path / "adapter"
+    )
+    adapter = training.run(settings)
+    assert not (adapter.output / "config.json").exists()
+    assert (adapter.output / "factors.json").exists()
+    ids = torch.arange(2, 50)[None]
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(merged.output).eval()
+        for place in (adapter.output, merged.output / "adapter"):
+            base = AutoModelForCausalLM.from_pretrained(settings.model)
+            tuned = PeftModel.from_pretrained(base, place).eval()
+            # The two differ in rotation; their weights alone are compared.
+            base.model.rotary_emb = expected.model.rotary_emb
+            torch.testing.assert_close(tuned(ids).logits, expected(ids).logits)
+            assert str(tmp_path) not in (place / "adapter_config.json").read_text()
+
+
+def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, mixed=0.5)
+    identity = loading.identity_of(settings.model)
+    wild = methods.factor_set("pi", identity, finetuning.LENGTH)
+    wild = wild.model_copy(update={"factors": (1000.0,) * 4})
+    schema.save(schema.build(identity, [wild]), settings.factors)
+    result = training.run(replace(settings, learning_rate=1e-12))
+    factor_file = schema.load(result.output / "factors.json")
+    assert [each.max_length for each in factor_file.sets] == [32, 64]
+    assert factor_file.sets[0].factors == (1.0,) * 4
+    # Hardly trained, short documents lose what they lose under the original rotation.
+    plain = training.run(
+        replace(
+            settings,
+            mixed=0.5,
+            learning_rate=1e-12,
+            output=tmp_path / "other",
+            factors=write_ntk(tmp_path),
+        )
+    )
+    shorts = [[each.short for each in run.steps] for run in (result, plain)]
+    assert shorts[0] == pytest.approx(shorts[1])
+    assert [each.long for each in result.steps] != pytest.approx(
+        [each.long for each in plain.steps]
+    )
+
+
+def write_ntk(folder: Path) -> Path:
+    identity = loading.identity_of(folder / "model")
+    sets = [methods.factor_set("ntk", identity, finetuning.LENGTH)]
+    schema.save(schema.build(identity, sets), folder / "ntk.json")
+    return folder / "ntk.json"
+
+
+def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path)
+    config = json.loads((settings.model / "config.json").read_text())
+    write(settings.model / "config.json", {**config, "max_position_embeddings": 128})
+    identity = loading.identity_of(settings.model)
+    long_set = methods.factor_set("yarn", identity, 256)
+    schema.save(schema.build(identity, [long_set]), settings.factors)
+    result = training.run(replace(settings, length=256, passkey_share=0.25))
+    assert all(each.passkey and each.long for each in result.steps)
+    source = schema.load(result.output / "factors.json").sets[0].provenance.source
+    assert source.endswith("0.25 of the sequences passkey prompts")
+
+
+def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    settings = finetuning.settings(
+        tmp_path, lora=4, mixed=0.3, steps=30, checkpoint_every=3, output=tmp_path / "whole"
+    )
+    training.run(settings)
+    killed = replace(settings, output=tmp_path / "killed")
+    generator = random.Random(0)
+    reached = []
+    for _ in range(5):
+        log = killed.output / "loss.jsonl"
+        lines = len(journal.read(log)) + generator.randrange(4)
+        child = _processes.Process(target=training.run, args=(killed,))
+        child.start()
+        while child.is_alive() and len(journal.read(log)) < lines:
+            time.sleep(0.001)
+        time.sleep(generator.uniform(0, 0.1))
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        reached.append(len(journal.read(log)))
+    print(f"killed after {reached} of {settings.steps} steps")
+    assert in_child(training.run, killed).exitcode == 0
+    assert curve(killed.output) == curve(settings.output)
+    assert len(curve(killed.output)) == settings.steps
+    for name in ("model.safetensors", "factors.json", "config.json", "finetune.json"):
+        assert (killed.output / name).read_bytes() == (settings.output / name).read_bytes(), name
+
+
+def test_killed_at_any_step_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, steps=5, checkpoint_every=2, output=tmp_path / "whole")
+    training.run(settings)
+    killed = replace(settings, output=tmp_path / "killed")
+    for step in (1, 3, 4, 5, 6):
+        assert in_child(run_and_die, killed, step).exitcode == -signal.SIGKILL
+        with (killed.output / "loss.jsonl").open("a") as log:
+            log.write('{"step": 6, "lo')
+    training.run(killed)
+    assert curve(killed.output) == curve(settings.output)
+    name = "model.safetensors"
+    assert (killed.output / name).read_bytes() == (settings.output / name).read_bytes()
+
+
+class _Dying(Watcher):
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    def step(self, step: journal.Step) -> None:
+        if step.step == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def warn(self, sentence: str) -> None:
+        # The output says what its config cannot, when it is all written but not yet recorded.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_and_die(settings: Settings, at: int) -> None:
+    training.run(settings, _Dying(at))
+
+
+def in_child(target: Callable[..., Any], *arguments: Any) -> Any:
+    child = _processes.Process(target=target, args=arguments)
+    child.start()
+    child.join()
+    return child
+
+
+def stopped(settings: Settings, after: int) -> None:
+    """Leaves the run with checkpoints after steps 2 and 4, or as many as there are by then."""
+
+    class Stop(Watcher):
+        def step(self, step: journal.Step) -> None:
+            if step.step > after:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        training.run(settings, Stop())
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = finetuning.settings(tmp_path, steps=6, output=tmp_path / "whole")
+    training.run(settings)
+    damaged = replace(settings, output=tmp_path / "damaged")
+    stopped(damaged, 4)
+    folder = damaged.output / "checkpoints"
+    assert checkpoint.steps(folder) == [2, 4]
+    states = sorted(folder.glob("*/state.pt"))
+    content = bytearray(states[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    states[1].write_bytes(content)
+    capsys.readouterr()
+    training.run(damaged)
+    said = capsys.readouterr().err
+    assert f"{folder / 'step-00000004'}: this checkpoint is damaged and passed over." in said
+    assert curve(damaged.output) == curve(settings.output)
+
+    lost = replace(settings, output=tmp_path / "lost")
+    stopped(lost, 4)
+    for state in (lost.output / "checkpoints").glob("*/state.pt"):
+        state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="every checkpoint there is damaged; remove the folder"):
+        training.run(lost)
+    assert len(list((lost.output / "checkpoints").iterdir())) == 2
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, steps=6, output=tmp_path / "whole")
+    training.run(settings)
+    full = replace(settings, output=tmp_path / "full")
+    stopped(full, 2)
+    size = (full.output / "checkpoints/step-00000002/state.pt").stat().st_size
+    assert in_child(run_with_files_below, full, size // 2, tmp_path / "said").exitcode == 0
+    said = (tmp_path / "said").read_text()
+    assert said.startswith(f"{full.output}/checkpoints/step-00000004: this checkpoint cannot be")
+    assert said.endswith("those before it are kept.")
+    assert checkpoint.steps(full.output / "checkpoints") == [2]
+    training.run(full)
+    assert curve(full.output) == curve(settings.output)
+
+    small = finetuning.settings(tmp_path, lora=1, embeddings=False, output=tmp_path / "small")
+    size = (full.output / "model.safetensors").stat().st_size
+    assert in_child(run_with_files_below, small, size - 1, tmp_path / "said").exitcode == 0
+    said = (tmp_path / "said").read_text()
+    assert said.startswith(f"{small.output}: the weights cannot be written")
+    assert checkpoint.steps(small.output / "checkpoints") == [2, 4]
+    assert [each.step for each in training.run(small).steps] == [1, 2, 3, 4]
+
+
+def run_with_files_below(settings: Settings, size: int, said: Path) -> None:
+    """RLIMIT_FSIZE, its signal ignored, fails a write as a full disk does: partly, then EFBIG."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        training.run(settings)
+    except ValueError as error:
+        said.write_text(str(error))
+
+
+def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path)
+    stopped(settings, 2)
+    for changes, word in (
+        ({"seed": 1}, r"another seed \(0, not 1\)"),
+        ({"learning_rate": 0.5}, r"another learning_rate \(0.001, not 0.5\)"),
+        ({"corpus": settings.corpus[:1]}, "another corpus"),
+        ({"lora": 2}, r"another lora \(null, not 2\)"),
+    ):
+        with pytest.raises(ValueError, match=f"holds a run with {word}"):
+            training.run(replace(settings, **changes))
+    training.run(replace(settings, checkpoint_every=1))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("words")
+    with pytest.raises(ValueError, match="foreign: holds other files; -o should be a new folder"):
+        training.run(replace(settings, output=foreign))
+
+
+app = typer.Typer()
+app.command()(finetune)
+
+
+def refused(settings: Settings, *changes: str) -> str:
+    arguments = [
+        *("--model", settings.model, "--factors", settings.factors, "--length", settings.length),
+        *(
+            "-o",
+            settings.output,
+            *(each for path in settings.corpus for each in ("--corpus", path)),
+        ),
+        *("--separator", "\n\n"),
+    ]
+    result = CliRunner().invoke(app, [*map(str, arguments), *changes])
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert not settings.output.exists()
+    return lines[0]
+
+
+def test_bad_input_is_one_sentence_before_weights_load(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path)
+    # Nothing could load these.
+    (settings.model / "model.safetensors").write_bytes(b"")
+    assert "extension ratio below 1" in refused(settings, "--length", "31")
+    assert "covers 128 tokens, fewer than the 129 of --length" in refused(
+        settings, "--length", "129"
+    )
+    short = finetuning.text(tmp_path / "short.txt", 63)
+    assert "has 63 tokens" in refused(replace(settings, corpus=(short,)))
+    assert "No such file" in refused(replace(settings, corpus=(tmp_path / "absent.txt",)))
+    assert "are too few" in refused(settings, "--passkey-share", "0.5")
+    assert "--adapter needs --lora" in refused(settings, "--adapter")
+    assert "--batch 0 should be 1 or more" in refused(settings, "--batch", "0")
+    assert "--mixed 1.5 should be a share" in refused(settings, "--mixed", "1.5")
+    assert "--device tpu should be one of" in refused(settings, "--device", "tpu")
+    assert "one of --mixed and" in refused(settings, "--mixed", "0.5", "--context-parallel", "2")
+    assert "multiple of 6" in refused(settings, "--context-parallel", "3")
+    with pytest.raises(ValueError, match="No text was given"):
+        finetuning.settings(tmp_path, corpus=())
+    config = json.loads((settings.model / "config.json").read_text())
+    write(settings.model / "config.json", {**config, "rope_parameters": {"rope_type": "default"}})
+    assert "has no rope_theta" in refused(settings)
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    write(settings.model / "config.json", {**config, "rope_parameters": rope})
+    assert "model.rope_theta is 100000" in refused(settings)
+    write(settings.model / "config.json", config)
+    (settings.model / "model.safetensors").unlink()
+    assert "has no *.safetensors file" in refused(settings)
