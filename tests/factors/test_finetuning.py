@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from longrope_factors import loading, methods, perplexity, schema
+from longrope_factors import loading, methods, perplexity, rotation, schema
 from longrope_factors.cli_finetune import finetune
 from longrope_factors.finetuning import checkpoint, journal, training
 from longrope_factors.finetuning.settings import Settings
@@ -62,7 +62,7 @@ def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> 
     model = AutoModelForCausalLM.from_pretrained(result.output, dtype=torch.float32).eval()
     ids = torch.arange(2, 50)[None]
     loaded = loading.load(result.output, "cpu", "float32")
-    with perplexity.rotated_by(loaded.model, long_set, loaded.identity), torch.no_grad():
+    with rotation.rotated_by(loaded.model, long_set, loaded.identity), torch.no_grad():
         torch.testing.assert_close(
             model(ids).logits, loaded.model(ids).logits, rtol=1e-3, atol=1e-3
         )

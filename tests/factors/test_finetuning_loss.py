@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from longrope_factors import loading, methods, perplexity
+from longrope_factors import loading, methods, perplexity, rotation
 from longrope_factors.finetuning import attention, batch, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.loss import Learner, token_losses
@@ -53,7 +53,7 @@ def test_packed_documents_lose_and_teach_what_they_do_alone(
     model.gradient_checkpointing_enable({"use_reentrant": False})
     learner = Learner(model, torch.float32).train()
     made = batch.of_documents("long", parts)
-    with perplexity.rotated_by(model, factor_set, loaded.identity):
+    with rotation.rotated_by(model, factor_set, loaded.identity):
         packed = losses(learner, made)
         (packed * torch.as_tensor(made.weights)).sum().backward()
         packed_gradients = [each.grad.clone() for each in learner.parameters()]

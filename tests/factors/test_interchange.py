@@ -14,7 +14,7 @@ from longrope_factors import hf, schema
 from longrope_factors.cli_interchange import export, import_
 from longrope_factors.errors import FactorFileError
 from longrope_factors.interchange import authors_attention_factor, hf_config, two_sets
-from longrope_factors.perplexity import rotated_by
+from longrope_factors.rotation import rotated_by
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from typer.testing import CliRunner, Result
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from longrope_factors import methods, perplexity
-from longrope_factors.perplexity import ExactRotary, of_losses, rotated_by
+from longrope_factors.perplexity import of_losses
+from longrope_factors.rotation import ExactRotary, rotated_by
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.factors.examples import IDENTITY, llama_config

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from longrope_factors import loading, perplexity
+from longrope_factors import loading, perplexity, rotation
 from longrope_factors.finetuning import attention, batch, plan, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.job import Job
@@ -54,7 +54,7 @@ class Trainer:
             weight_decay=_WEIGHT_DECAY,
         )
         # DDP would keep the buffers of the model's own rotary module in step, which come and go.
-        with perplexity.rotated_by(self._model, job.long_set, job.identity):
+        with rotation.rotated_by(self._model, job.long_set, job.identity):
             self._learner, self._optimizer = accelerator.prepare(learner, optimizer)
         self._learner.train()
         groups = accelerator.num_processes // settings.context_parallel
@@ -161,7 +161,7 @@ class Trainer:
         ]
         with (
             self._sharing(tensors),
-            perplexity.rotated_by(self._model, factor_set, job.identity),
+            rotation.rotated_by(self._model, factor_set, job.identity),
         ):
             ids, positions, labels, weights, answer = tensors
             losses = self._learner(ids, positions, labels, each.document_lengths)
