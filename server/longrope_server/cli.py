@@ -31,8 +31,8 @@ def serve(context: typer.Context) -> None:
 
     MODEL comes first: a directory or a name on the hub; the embedded SmolLM2-135M without one.
 
-    --factors FILE: the factor file; by default the library's for the embedded model, and the
-    two lists of its own config for a longrope model.
+    --factors FILE: the factor file, or a name of the library (longrope factors library list); by
+    default the library's for the embedded model, and its own two lists for a longrope model.
 
     --selection length|reserve: choose a request's set by its length so far (the default, with
     promotion when it outgrows the set) or by its prompt and max_tokens together.

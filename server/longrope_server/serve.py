@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from longrope_factors import hf, schema
+from longrope_factors import hf, schema, shipped
 from longrope_factors.schema import FactorFile
 from longrope_plugin.selection import Policy
 
-from longrope_server import embedded, environment, library
+from longrope_server import embedded, environment
 from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
 from longrope_server.vllm_command import run_vllm_serve
@@ -61,7 +61,7 @@ def compose(words: list[str]) -> Command:
     ours: list[str] = []
     if model is None:
         model = str(embedded.model_directory())
-        factors = factors or str(library.factor_file(embedded.FACTOR_FILE))
+        factors = factors or embedded.NAME
         if arguments.peek("served-model-name") is None:
             # The last of vLLM's list values would swallow a word that follows it: flags do.
             ours += ["--served-model-name", *embedded.SERVED_NAMES]
@@ -73,7 +73,7 @@ def compose(words: list[str]) -> Command:
         config = merge(config, overrides)
         factors = factors or _named_by(config, model)
     if factors is not None:
-        factor_file, overrides = _from_file(Path(factors), config, model, overrides)
+        factor_file, overrides = _from_file(_path_of(factors), config, model, overrides)
     elif config is not None and hf.is_longrope(config):
         factor_file = hf.two_list(config, model)
 
@@ -103,6 +103,12 @@ def _from_file(
         partial = hf.partial_rotary_factor(config)
     ours = hf.hf_overrides(factor_file, path, partial)
     return factor_file, _merged(overrides, ours, "hf-overrides")
+
+
+def _path_of(factors: str) -> Path:
+    """What --factors names: a file, or else a factor file of the library."""
+    path = Path(factors)
+    return shipped.path(factors) if not path.exists() and factors in shipped.names() else path
 
 
 def _named_by(config: dict[str, Any], model: str) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from longrope_factors import hf, methods, schema
+from longrope_factors import shipped as library
 from longrope_factors.schema import FORMAT, FactorFile
-from longrope_server.embedded import FACTOR_FILE, model_directory
-from longrope_server.library import factor_file
+from longrope_server.embedded import NAME, model_directory
 
 from tests.plugin.engine import engine, generate, scheduler, tokens
 from tests.plugin.models import TinyModel
@@ -30,7 +30,7 @@ def words() -> list[int]:
 
 @pytest.fixture(scope="module")
 def shipped() -> TinyModel:
-    return TinyModel(model_directory(), schema.load(factor_file(FACTOR_FILE)))
+    return TinyModel(model_directory(), schema.load(library.path(NAME)))
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,12 @@ def test_the_embedded_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_
     assert tuple(words[at + 1 : at + 3]) == embedded.SERVED_NAMES
     assert words[at + 3].startswith("--")
     named = json.loads(value_of("--hf-overrides", words))["longrope_factors"]
-    assert Path(named).name == embedded.FACTOR_FILE
+    assert Path(named).name == f"{embedded.NAME}.json"
 
     words = compose(["--served-model-name", "mine"]).words
     assert words.count("--served-model-name") == 1
+
+
+def test_a_name_of_the_library_is_a_factor_file(model: Path) -> None:
+    with pytest.raises(ValueError, match=r"llama2-7b-ft128k\.json: model\.rotary_dim is 128"):
+        compose([str(model), "--factors", "llama2-7b-ft128k"])
