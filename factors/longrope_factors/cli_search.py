@@ -70,6 +70,9 @@ def search(
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Factor file whose other sets to keep.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name in the factor file; default its folder's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Models that measure at once.")] = 1,
     threads: Annotated[
@@ -109,6 +112,7 @@ def search(
             base=None if base is None else _checked(base, model).sets[-1],
             starts=_all_sets(start_from or [], model),
             dtype=dtype,
+            name=name,
         )
         evolution = Settings(
             population=population,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from longrope_factors import hf, schema
 from longrope_factors.cli import app
+from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
@@ -82,7 +83,9 @@ def test_a_model_with_all_its_sets(folder: Path) -> None:
     assert factor_file == schema.load(model / "factors.json")
     assert [each.max_length for each in factor_file.sets] == [ORIGINAL, LENGTH, 2 * LENGTH]
     base = schema.load(folder / "extended" / "1-search" / "factors.json").sets[-1]
-    assert factor_file.sets[1] == base
+    assert factor_file.sets[1].fingerprint == base.fingerprint
+    assert "weights fine-tuned under this set" in factor_file.sets[1].provenance.source
+    assert factor_file.model.name == "model"
     assert all(
         absolute >= tuned * (1 - 1e-9)
         for absolute, tuned in zip(factor_file.sets[2].factors, base.factors, strict=True)
@@ -137,6 +140,13 @@ def test_operations_of_a_forward_pass() -> None:
         "vocab_size": 49152,
     }
     assert forward_flops(config, 1) == pytest.approx(2 * 134.5e6, rel=0.01)
+
+
+def test_the_shipped_plan_is_one() -> None:
+    shipped = Path(__file__).parents[2] / "factors" / "recipes" / "smollm2-128k.toml"
+    config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8}
+    config |= {"intermediate_size": 8, "vocab_size": 8}
+    assert len(cost.of(recipe.load(shipped), config)) == 8
 
 
 @pytest.mark.parametrize(

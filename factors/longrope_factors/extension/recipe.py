@@ -83,6 +83,7 @@ class Recipe(_Section):
     """
 
     model: Path
+    name: str | None = None
     output: Path
     corpus: Annotated[tuple[Path, ...], Field(min_length=1)]
     held_out: Annotated[tuple[Path, ...], Field(min_length=1)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from longrope_factors import schema
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.extension.result import assemble
 from longrope_factors.extension.steps import Checked, Extension
@@ -14,7 +15,7 @@ def run(recipe: Recipe) -> Iterator[Checked]:
     again. It ends with a model directory that has every set that was found. Raises ValueError, one
     sentence, for a step that cannot run or whose check fails; the next one is not begun then.
     """
-    from longrope_factors.finetuning import progress, training
+    from longrope_factors.finetuning import output, progress, training
 
     extension = Extension(recipe)
     planned = extension.first_plan()
@@ -24,6 +25,8 @@ def run(recipe: Recipe) -> Iterator[Checked]:
     with progress.shown(settings) as watcher:
         training.run(settings, watcher)
     yield extension.check_finetune(found)
+    # The same sets, with a note of how the weights were trained.
+    found = schema.load(extension.finetuned / output.FACTORS)
     if recipe.target_length is not None:
         planned = extension.second_plan(found)
         found = extension.run_search(planned, extension.second, found)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import schema
+from longrope_factors import loading, schema
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
@@ -134,6 +134,7 @@ class Extension:
             base=base,
             starts=starts,
             dtype=recipe.machine.dtype,
+            name=recipe.name or loading.identity_of(recipe.model).name,
             **recipe.space.given,
         )
         given = recipe.search.given | differing.given

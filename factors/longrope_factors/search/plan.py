@@ -35,7 +35,8 @@ class Question:
     are multiplied by the base's, and the extension ratio counts from its max_length. `starts` are
     more seeds: known sets, such as the long ones when short sets are searched again.
     `attention_factor` None is Hugging Face's formula; "search" lets it evolve. `critical_pair`
-    fixes the critical dimension of that shape.
+    fixes the critical dimension of that shape. `name` is what the factor file calls the model;
+    without it, its folder's.
     """
 
     model_dir: Path
@@ -52,6 +53,7 @@ class Question:
     base: FactorSet | None = None
     starts: tuple[FactorSet, ...] = ()
     dtype: str = "bfloat16"
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def plan(question: Question, evolution: Settings) -> Plan:
 
     Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
     """
-    identity = loading.identity_of(question.model_dir)
+    identity = loading.identity_of(question.model_dir, question.name)
     loading.weights(question.model_dir)
     from_length = (
         question.base.max_length
