@@ -49,9 +49,9 @@ def evolve(
 
     def compete(genomes: list[Genome], slack: float | None) -> None:
         nonlocal best, full
-        field = [Candidate(each) for each in genomes]
-        full += len(field) * documents
-        finished = race(field, best, places, documents, counted, slack)
+        racers = [Candidate(each) for each in genomes]
+        full += len(racers) * documents
+        finished = race(racers, best, places, documents, counted, slack)
         ranked = sorted([*best, *finished], key=lambda each: each.mean(documents))
         best = ranked[: settings.parents]
 

@@ -25,21 +25,21 @@ class Candidate:
 
 
 def race(
-    field_: Sequence[Candidate],
+    racers: Sequence[Candidate],
     veterans: Sequence[Candidate],
     places: int,
     documents: int,
     measure: Measure,
     slack: float | None,
 ) -> list[Candidate]:
-    """The candidates of `field_` that were measured on every document.
+    """The candidates of `racers` that were measured on every document.
 
     After each document but the last, one is dropped that is behind the `places`-th best (of
     `veterans`, measured in full, and of those still in) by more than `slack` standard errors of
     what its mean over all documents may still become. Without slack none is dropped. All
     decisions fall between documents, so they do not depend on the order of measurements.
     """
-    running = list(field_)
+    running = list(racers)
     for document in range(documents):
         losses = measure([(each.genome, document) for each in running])
         for each, loss in zip(running, losses, strict=True):

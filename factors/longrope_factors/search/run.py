@@ -25,22 +25,28 @@ class Measured:
     loss: float
 
 
-class Laboratory:
+class LoggedMeasure:
     """Measures genomes by the log where it can, else by the workers, and logs that."""
 
-    def __init__(self, plan: Plan, journal: Journal, workers: Callable[[], Workers]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        workers: Callable[[], Workers],
+        on_measured: Callable[[Measured], None],
+    ) -> None:
         self._plan = plan
         self._journal = journal
         self._start = workers
         self._workers: Workers | None = None
-        self.on_measured: Callable[[Measured], None] = lambda _: None
+        self._on_measured = on_measured
 
     def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> Iterator[float]:
         """Losses in nats, in the order asked, once all are there."""
         losses = [self._journal.loss(*pair) for pair in pairs]
         missing = [index for index, loss in enumerate(losses) if loss is None]
         for index in set(range(len(pairs))) - set(missing):
-            self.on_measured(Measured(*pairs[index], losses[index] or 0.0))
+            self._on_measured(Measured(*pairs[index], losses[index] or 0.0))
         if missing:
             if self._workers is None:
                 # Not before it is needed: a finished search is told from its log alone.
@@ -56,7 +62,7 @@ class Laboratory:
                 self._journal.add(*pairs[index], loss, now - started)
                 started = now
                 losses[index] = loss
-                self.on_measured(Measured(*pairs[index], loss))
+                self._on_measured(Measured(*pairs[index], loss))
         return (loss for loss in losses if loss is not None)
 
     def close(self) -> None:
@@ -79,8 +85,7 @@ def search(
     where it cannot be written.
     """
     journal = Journal(log, plan.settings, datetime.date.today().isoformat())
-    laboratory = Laboratory(plan, journal, workers)
-    laboratory.on_measured = on_measured
+    measure = LoggedMeasure(plan, journal, workers, on_measured)
     iterations: list[Iteration] = []
 
     def finished(iteration: Iteration) -> None:
@@ -89,12 +94,12 @@ def search(
 
     count = len(plan.documents)
     try:
-        plain = list(laboratory([(plan.plain, each) for each in range(count)]))
+        plain = list(measure([(plan.plain, each) for each in range(count)]))
         best = evolve(
-            list(plan.seeds.values()), plan.space, plan.evolution, count, laboratory, finished
+            list(plan.seeds.values()), plan.space, plan.evolution, count, measure, finished
         )
     finally:
-        laboratory.close()
+        measure.close()
     provenance = Provenance(
         method="longrope2" if plan.question.objective == "needle" else "longrope",
         source=f"search by longrope factors search on {plan.identity.name}",

@@ -1,6 +1,8 @@
 """Where evaluations run: in this process, in several, or on a Ray cluster."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any, Protocol, Self
@@ -122,10 +124,19 @@ _own: Worker | None = None  # set once in each worker process by _start
 
 def _start(laboratory: Laboratory, numbers: Any) -> None:
     global _own
+    # Killed, a search cannot end its workers: they must not keep a GPU's memory for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with numbers.get_lock():
         number = numbers.value
         numbers.value += 1
     _own = Worker(laboratory, number)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _measure(factor_set: FactorSet, document: int) -> float:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from longrope_factors import schema
 from longrope_factors.cli import app
@@ -113,6 +114,28 @@ def test_several_processes_find_the_same(
     output = tmp_path / "found.json"
     run(command(model, corpus, output, "--workers", "2"))
     assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_killed_search_takes_its_workers_with_it(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "found.jsonl"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "longrope_factors.cli"),
+            *command(model, corpus, tmp_path / "found.json", "--workers", "2"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not log.exists() or log.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
 def test_a_ray_cluster_finds_the_same(
