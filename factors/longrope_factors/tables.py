@@ -30,6 +30,32 @@ def print_perplexity(evaluations: Sequence[Evaluation]) -> None:
             f"{each.peak_memory_bytes / 2**30:.1f}",
         )
     Console().print(table)
+    for length in sorted({each.length for each in evaluations}):
+        _print_comparison(length, [each for each in evaluations if each.length == length])
+
+
+def _print_comparison(length: int, evaluations: Sequence[Evaluation]) -> None:
+    """Over several texts: each method's geometric mean, and how far it is above the best's.
+
+    The distance is the mean over texts of the logarithm of the ratio, with its standard error.
+    """
+    logs: dict[str, dict[str, float]] = {}
+    for each in evaluations:
+        logs.setdefault(each.method, {})[each.corpus_sha256] = np.log(each.perplexity)
+    texts = list(next(iter(logs.values())))
+    if len(texts) < 2 or len(logs) < 2:
+        return
+    by_method = {name: np.array([row[text] for text in texts]) for name, row in logs.items()}
+    best = min(by_method, key=lambda name: float(by_method[name].mean()))
+    table = Table("method", "geometric mean", f"above {best}", "standard error")
+    table.title = f"{length:,} tokens, {len(texts)} texts"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, row in by_method.items():
+        above = row - by_method[best]
+        error = above.std(ddof=1) / np.sqrt(len(texts))
+        table.add_row(name, f"{np.exp(row.mean()):.3f}", f"{above.mean():.2%}", f"{error:.2%}")
+    Console().print(table)
 
 
 def print_passkey(retrievals: Sequence[Retrieval]) -> None:

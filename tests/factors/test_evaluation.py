@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from longrope_factors import choice, evaluation, hf, methods, results, schema
+from longrope_factors import choice, evaluation, hf, methods, results, schema, tables
 from longrope_factors.cli import app
 from longrope_factors.evaluation import Evaluation
 from longrope_factors.schema import Method
@@ -148,6 +148,22 @@ def test_only_whole_documents_are_compared() -> None:
     sliding = measured("yarn", 16384, 5.0).model_copy(update={"window": 8192, "stride": 256})
     chosen = choice.best_measured([whole, sliding], IDENTITY, [16384])
     assert chosen.sets[0].provenance.method == "ntk"
+
+
+def test_methods_are_compared_over_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        measured("yarn", 16384, 20.0, "a"),
+        measured("ntk", 16384, 22.0, "a"),
+        measured("yarn", 16384, 30.0, "b"),
+        measured("ntk", 16384, 33.6, "b"),
+    ]
+    tables.print_perplexity(found)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if "27.18" in line]
+    # Mean and standard error of ln 1.1 = 0.0953 and ln 1.12 = 0.1133.
+    assert "10.43%" in row
+    assert "0.90%" in row
+    tables.print_perplexity(found[:2])
+    assert "geometric" not in capsys.readouterr().out
 
 
 def test_a_length_that_nothing_was_measured_at() -> None:
