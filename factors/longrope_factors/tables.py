@@ -43,7 +43,8 @@ def _print_comparison(length: int, evaluations: Sequence[Evaluation]) -> None:
     for each in evaluations:
         logs.setdefault(each.method, {})[each.corpus_sha256] = np.log(each.perplexity)
     texts = list(next(iter(logs.values())))
-    if len(texts) < 2 or len(logs) < 2:
+    rows = {tuple(row.values()) for row in logs.values()}
+    if len(texts) < 2 or len(rows) < 2:  # up to the original length, all are the same
         return
     by_method = {name: np.array([row[text] for text in texts]) for name, row in logs.items()}
     best = min(by_method, key=lambda name: float(by_method[name].mean()))
