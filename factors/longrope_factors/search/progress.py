@@ -19,7 +19,7 @@ from rich.progress import (
 from longrope_factors.schema import FactorSet
 from longrope_factors.search.evolution import Iteration
 from longrope_factors.search.plan import Plan
-from longrope_factors.search.run import Measured, search
+from longrope_factors.search.run import Measured, opened, search
 from longrope_factors.search.task import Laboratory
 from longrope_factors.search.workers import workers
 
@@ -43,10 +43,11 @@ def run(plan: Plan, log: Path, crew: Crew) -> tuple[FactorSet, list[Iteration]]:
     laboratory = Laboratory(
         question.model_dir, plan.documents, crew.device, question.dtype, crew.threads
     )
+    journal = opened(plan, log)  # refused, if it is another's, before a bar is drawn
     with _progress(plan) as (on_measured, on_iteration):
         return search(
             plan,
-            log,
+            journal,
             lambda: workers(laboratory, crew.workers, crew.ray),
             on_measured,
             on_iteration,

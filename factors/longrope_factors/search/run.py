@@ -71,20 +71,24 @@ class LoggedMeasure:
             self._workers.__exit__()
 
 
+def opened(plan: Plan, log: Path) -> Journal:
+    """The plan's log, begun or to be gone on with; ValueError where it is another search's."""
+    return Journal(log, plan.settings, datetime.date.today().isoformat())
+
+
 def search(
     plan: Plan,
-    log: Path,
+    journal: Journal,
     workers: Callable[[], Workers],
     on_measured: Callable[[Measured], None] = lambda _: None,
     on_iteration: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FactorSet, list[Iteration]]:
     """The factor set that the plan's search finds, and how it converged.
 
-    The log at `log` is read first and every evaluation added to it: a search that was killed goes
-    on where it was and finds the same set. Raises ValueError for another search's log, OSError
-    where it cannot be written.
+    What the journal has is not measured again and every evaluation is added to it: a search that
+    was killed goes on where it was and finds the same set. Raises OSError where it cannot be
+    written.
     """
-    journal = Journal(log, plan.settings, datetime.date.today().isoformat())
     measure = LoggedMeasure(plan, journal, workers, on_measured)
     iterations: list[Iteration] = []
 
