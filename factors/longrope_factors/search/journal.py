@@ -47,7 +47,7 @@ class Journal:
         return self._losses.get((genome.key, document))
 
     def add(self, genome: Genome, document: int, loss: float, seconds: float) -> None:
-        """Log one evaluation."""
+        """Log one evaluation; `seconds` are those since the result before it, of any worker."""
         self._write(
             {
                 "genome": genome.key,

@@ -19,7 +19,7 @@ from rich.progress import (
 from longrope_factors.schema import FactorSet
 from longrope_factors.search.evolution import Iteration
 from longrope_factors.search.plan import Plan
-from longrope_factors.search.run import Measured, opened, search
+from longrope_factors.search.run import opened, search
 from longrope_factors.search.task import Laboratory
 from longrope_factors.search.workers import workers
 
@@ -57,7 +57,7 @@ def run(plan: Plan, log: Path, crew: Crew) -> tuple[FactorSet, list[Iteration]]:
 @contextmanager
 def _progress(
     planned: Plan,
-) -> Iterator[tuple[Callable[[Measured], None], Callable[[Iteration], None]]]:
+) -> Iterator[tuple[Callable[[], None], Callable[[Iteration], None]]]:
     """Evaluations so far of the most that may come, and the best perplexity."""
     evolution, documents = planned.evolution, len(planned.documents)
     children = evolution.mutations + evolution.crossovers
@@ -73,7 +73,7 @@ def _progress(
         most = documents * (1 + evolution.population + evolution.iterations * children)
         task = progress.add_task("first population", total=most)
 
-        def on_measured(_: Measured) -> None:
+        def on_measured() -> None:
             progress.advance(task)
 
         def on_iteration(iteration: Iteration) -> None:

@@ -4,7 +4,6 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors import __version__
@@ -16,15 +15,6 @@ from longrope_factors.search.plan import Plan
 from longrope_factors.search.workers import Workers
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One evaluation as it is used: which genome and document, its loss in nats."""
-
-    genome: Genome
-    document: int
-    loss: float
-
-
 class LoggedMeasure:
     """Measures genomes by the log where it can, else by the workers, and logs that."""
 
@@ -33,7 +23,7 @@ class LoggedMeasure:
         plan: Plan,
         journal: Journal,
         workers: Callable[[], Workers],
-        on_measured: Callable[[Measured], None],
+        on_measured: Callable[[], None],
     ) -> None:
         self._plan = plan
         self._journal = journal
@@ -45,8 +35,8 @@ class LoggedMeasure:
         """Losses in nats, in the order asked, once all are there."""
         losses = [self._journal.loss(*pair) for pair in pairs]
         missing = [index for index, loss in enumerate(losses) if loss is None]
-        for index in set(range(len(pairs))) - set(missing):
-            self._on_measured(Measured(*pairs[index], losses[index] or 0.0))
+        for _ in range(len(pairs) - len(missing)):
+            self._on_measured()
         if missing:
             if self._workers is None:
                 # Not before it is needed: a finished search is told from its log alone.
@@ -62,7 +52,7 @@ class LoggedMeasure:
                 self._journal.add(*pairs[index], loss, now - started)
                 started = now
                 losses[index] = loss
-                self._on_measured(Measured(*pairs[index], loss))
+                self._on_measured()
         return (loss for loss in losses if loss is not None)
 
     def close(self) -> None:
@@ -80,7 +70,7 @@ def search(
     plan: Plan,
     journal: Journal,
     workers: Callable[[], Workers],
-    on_measured: Callable[[Measured], None] = lambda _: None,
+    on_measured: Callable[[], None] = lambda: None,
     on_iteration: Callable[[Iteration], None] = lambda _: None,
 ) -> tuple[FactorSet, list[Iteration]]:
     """The factor set that the plan's search finds, and how it converged.
