@@ -73,9 +73,9 @@ def perplexity(
         views = {each: evaluation.view(each, window, stride) for each in length}
         compared = _planned(model, method, factors, [view[0] for view in views.values()])
         _check_device(device)
-        weights = loading.weights(model)
+        loading.weights(model)
         read = texts.read(corpus or [], model, max(length))
-        weights_sha256 = loading.sha256_of(weights)
+        weights_sha256 = loading.weights_sha256(model)
         wanted = [
             evaluation.measurement(weights_sha256, dtype, text, tokens, view, name, factor_set)
             for text in read
@@ -132,7 +132,7 @@ def passkey(
             raise ValueError("Give --depth or --depths, not both.")
         compared = _planned(model, method, factors, length)
         _check_device(device)
-        weights_sha256 = loading.sha256_of(loading.weights(model))
+        weights_sha256 = loading.weights_sha256(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
         places = depth or task.even_depths(depths or 10)
         for place in places:

@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import json
 import math
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,6 @@ import typer
 from longrope_factors import __version__, authors_csv, hf, interchange, schema
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
-from longrope_factors.whole_file import replacing
 
 _T = TypeVar("_T")
 
@@ -136,8 +134,7 @@ def _export_hf(
 ) -> tuple[list[Path], list[str]]:
     config, lost = interchange.hf_config(hf.read_config(model), factor_file, length)
     path = folder / "config.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    interchange.write_config(config, path)
     return [path], lost
 
 

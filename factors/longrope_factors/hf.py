@@ -136,6 +136,14 @@ def two_list(config: Config, name: str | None = None) -> FactorFile:
     return schema.build(identity, sets)
 
 
+def attention_factor(ratio: float, original: int) -> float:
+    """sqrt(1 + ln s / ln L_original) for s = `ratio`, 1 for s <= 1: what transformers computes.
+
+    LongRoPE, arXiv 2402.13753, as in its authors' code and `_compute_longrope_parameters`.
+    """
+    return 1.0 if ratio <= 1.0 else math.sqrt(1 + math.log(ratio) / math.log(original))
+
+
 def hf_overrides(
     factor_file: FactorFile, path: Path | str, partial_rotary_factor: float | None = None
 ) -> dict[str, Any]:
@@ -232,7 +240,7 @@ def _original_length(text: Config, rope: Config) -> int:
 def _attention_factor(rope: Config, ratio: float, original: int) -> float:
     if rope.get("attention_factor") is not None:
         return positive(rope["attention_factor"], "rope_parameters.attention_factor")
-    return 1.0 if ratio <= 1.0 else math.sqrt(1 + math.log(ratio) / math.log(original))
+    return attention_factor(ratio, original)
 
 
 def _published(identity: ModelIdentity) -> Provenance:

@@ -5,12 +5,14 @@ The readers of a Hugging Face config are transformers' `_compute_longrope_parame
 long one beyond it: transformers by the length of its input, stock vLLM by max_model_len.
 """
 
-import math
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from longrope_factors import hf, schema
 from longrope_factors.schema import FactorFile, FactorSet
+from longrope_factors.whole_file import replacing
 
 
 def hf_config(
@@ -59,14 +61,19 @@ def hf_config(
     return _with_fields(config, fields), lost
 
 
+def write_config(config: Mapping[str, Any], path: Path) -> None:
+    """Write a config.json in one step; FactorFileError where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def authors_attention_factor(length: int, original: int) -> float:
     """sqrt(1 + ln s / ln L_original) with s = length / L_original, and 1 for s <= 1.
 
     What the LongRoPE authors' loader, transformers and vLLM compute where nothing else is said,
     here to the last bit of the latter two.
     """
-    scale = length / original
-    return 1.0 if scale <= 1.0 else math.sqrt(1 + math.log(scale) / math.log(original))
+    return hf.attention_factor(length / original, original)
 
 
 def two_sets(factor_file: FactorFile, length: int | None = None) -> tuple[FactorSet, FactorSet]:

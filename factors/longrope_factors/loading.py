@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ class LoadedModel:
 
     model: Any
     identity: ModelIdentity
-    weights_sha256: str
+    directory: Path
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the files in `directory`: `weights_sha256`."""
+        return weights_sha256(self.directory)
 
 
 def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:
@@ -33,12 +39,12 @@ def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") ->
     from transformers import AutoModelForCausalLM
 
     identity = identity_of(model_dir)
-    weights_sha256 = sha256_of(weights(model_dir))
+    weights(model_dir)
     model = AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=getattr(torch, dtype), attn_implementation="sdpa"
     )
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    return LoadedModel(model, identity, weights_sha256)
+    return LoadedModel(model, identity, model_dir)
 
 
 def weights(model_dir: Path) -> list[Path]:
@@ -49,10 +55,20 @@ def weights(model_dir: Path) -> list[Path]:
     return paths
 
 
-def sha256_of(paths: list[Path]) -> str:
-    """One SHA-256 over the contents of the files, in the order of their names."""
+def weights_sha256(model_dir: Path) -> str:
+    """One SHA-256 over the model's safetensors files, in the order of their names.
+
+    A process reads files of many gigabytes once: again only if their size or time has changed.
+    """
+    paths = sorted(weights(model_dir))
+    stats = [path.stat() for path in paths]
+    return _sha256(tuple((p, s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)))
+
+
+@lru_cache
+def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for path, *_ in files:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -1,11 +1,9 @@
 """The factor file, format `longrope-factors/1`: an ordered list of factor sets for one model."""
 
 import bisect
-import contextlib
 import datetime
 import hashlib
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,6 +23,7 @@ from longrope_factors import strict_json
 from longrope_factors.errors import FactorFileError as FactorFileError
 from longrope_factors.refusal import place_in_words, sentence
 from longrope_factors.strict_json import shown
+from longrope_factors.whole_file import replacing
 
 FORMAT = "longrope-factors/1"
 
@@ -183,19 +182,9 @@ def save(factor_file: FactorFile, path: Path | str) -> None:
 
     Fields that are None (unknown) are left out. Raises FactorFileError if it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     text = dumps(factor_file)
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise FactorFileError(f"{path}: cannot be written: {error.strerror}.") from None
+    with replacing(Path(path), make_folder=False) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def dumps(factor_file: FactorFile) -> str:

@@ -9,15 +9,16 @@ from longrope_factors.errors import FactorFileError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, make_folder: bool = True) -> Iterator[Path]:
     """A path to write to that takes the place of `path` when the block ends well.
 
-    Makes the folder. Raises FactorFileError naming `path` if it cannot be written; what was at
-    `path` is then still there.
+    Makes the folder too, unless told not to. Raises FactorFileError naming `path` if it cannot be
+    written; what was at `path` is then still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

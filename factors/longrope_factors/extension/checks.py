@@ -7,13 +7,6 @@ from pathlib import Path
 from longrope_factors import evaluation, loading, measuring, texts
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.schema import FactorSet
-from longrope_factors.search.plan import Plan
-from longrope_factors.search.run import as_factor_set
-
-
-def seed_set(planned: Plan, name: str) -> FactorSet:
-    """A search's seed as a factor set."""
-    return as_factor_set(planned.seeds[name], planned, None)
 
 
 def perplexities(
@@ -25,7 +18,7 @@ def perplexities(
     """
     machine = recipe.machine
     read = texts.read(recipe.held_out, model_dir, length)
-    weights_sha256 = loading.sha256_of(loading.weights(model_dir))
+    weights_sha256 = loading.weights_sha256(model_dir)
     wanted = [
         evaluation.measurement(
             weights_sha256, machine.dtype, text, length, (length, length), name, factor_set

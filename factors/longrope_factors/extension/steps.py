@@ -10,6 +10,7 @@ from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
 from longrope_factors.schema import FactorFile, FactorSet
 from longrope_factors.search.plan import Plan, Question, file_of, plan
+from longrope_factors.search.run import as_factor_set
 from longrope_factors.search.settings import Settings as SearchSettings
 
 # Beyond this many tokens the papers halve populations (arXiv 2402.13753, appendix A.3).
@@ -86,7 +87,7 @@ class Extension:
     def check_search(self, name: str, planned: Plan, found: FactorFile, folder: Path) -> Checked:
         """Held-out perplexity of the set found, which must be below that of every seed."""
         length = planned.question.length
-        sets = {each: checks.seed_set(planned, each) for each in planned.seeds}
+        sets = {each: as_factor_set(seed, planned, None) for each, seed in planned.seeds.items()}
         sets["found"] = found.sets[found.select(length)]
         measured = checks.perplexities(
             self._recipe, planned.question.model_dir, sets, length, folder / "check.jsonl"

@@ -69,7 +69,7 @@ def of(settings: Settings) -> Job:
             f"{settings.factors}: covers {factor_file.max_length} tokens, "
             f"fewer than the {settings.length} of --length."
         )
-    weights = loading.weights(settings.model)
+    loading.weights(settings.model)
     long_set = factor_file.sets[factor_file.select(settings.length)]
     from transformers import AutoTokenizer
 
@@ -81,7 +81,7 @@ def of(settings: Settings) -> Job:
     record = {
         **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
         "model": identity.name,
-        "weights_sha256": loading.sha256_of(weights),
+        "weights_sha256": loading.weights_sha256(settings.model),
         "factors": long_set.fingerprint,
         "corpus": [each.model_dump() for each in corpus.texts],
     }

@@ -1,6 +1,5 @@
 """What a fine-tune leaves: a model directory that servers load, or an adapter."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ from longrope_factors import hf, interchange, loading, schema
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning import trainable
 from longrope_factors.finetuning.job import Job
-from longrope_factors.whole_file import replacing
 
 FACTORS = "factors.json"
 ADAPTER = "adapter"
@@ -52,6 +50,5 @@ def _write_config(job: Job, factor_file: schema.FactorFile, path: Path) -> list[
     config, lost = interchange.hf_config(hf.read_config(job.settings.model), factor_file)
     config.pop("torch_dtype", None)
     config |= {"dtype": job.settings.dtype, "longrope_factors": FACTORS}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    interchange.write_config(config, path)
     return lost

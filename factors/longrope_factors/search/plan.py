@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from longrope_factors import loading, methods, schema, texts
+from longrope_factors import hf, loading, methods, schema, texts
 from longrope_factors.methods import Rescaling
 from longrope_factors.schema import CorpusText, FactorFile, FactorSet, Method, ModelIdentity
 from longrope_factors.search import documents
@@ -167,8 +167,7 @@ def _attention(
         # Twice YaRN's logarithm is well beyond every method's.
         return 1.0, max(1.0 + 0.2 * math.log(total), 1.05)
     if wanted is None:
-        window = identity.original_max_position_embeddings
-        wanted = math.sqrt(1 + math.log(total) / math.log(window))
+        wanted = hf.attention_factor(total, identity.original_max_position_embeddings)
     return wanted, wanted
 
 
@@ -178,7 +177,7 @@ def _recorded(
     # Iterations are left out of what must agree: a search may be asked to go on for more of them.
     chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
     return {
-        "weights_sha256": loading.sha256_of(loading.weights(question.model_dir)),
+        "weights_sha256": loading.weights_sha256(question.model_dir),
         "corpus_sha256": [each.sha256 for each in read],
         "length": question.length,
         "windows": question.windows,

@@ -48,7 +48,7 @@ def race(
         everyone = sorted(each.mean(seen) for each in (*veterans, *running))
         if slack is None or seen == documents or len(everyone) <= places:
             continue
-        spread = _spread([*veterans, *running], seen, places, documents)
+        spread = _spread([*veterans, *running], seen, places)
         if spread is None:
             continue
         limit = everyone[places - 1] + slack * spread * math.sqrt(1 / seen - 1 / documents)
@@ -56,7 +56,7 @@ def race(
     return running
 
 
-def _spread(everyone: Sequence[Candidate], seen: int, places: int, documents: int) -> float | None:
+def _spread(everyone: Sequence[Candidate], seen: int, places: int) -> float | None:
     """Standard deviation of the difference of two candidates from one document to the next.
 
     From the best that were measured on most documents: those far behind differ in kind. None

@@ -58,7 +58,7 @@ class LoggedMeasure:
     def close(self) -> None:
         """End the workers."""
         if self._workers is not None:
-            self._workers.__exit__()
+            self._workers.close()
 
 
 def opened(plan: Plan, log: Path) -> Journal:

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from longrope_factors.schema import FactorSet
 from longrope_factors.search.task import Laboratory, Worker
@@ -15,14 +15,13 @@ Job = tuple[FactorSet, int]
 
 
 class Workers(Protocol):
-    """Measures jobs, in any order; a context that ends its workers."""
+    """Measures jobs, in any order."""
 
     def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
         """Index and loss of each job, as they finish."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None:
+        """End the workers."""
 
 
 class Here:
@@ -36,11 +35,8 @@ class Here:
         for index, job in enumerate(jobs):
             yield index, self._worker.loss(*job)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    def close(self) -> None:
+        """Nothing was started."""
 
 
 class Processes:
@@ -60,10 +56,8 @@ class Processes:
         for future in as_completed(futures):
             yield futures[future], future.result()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Forget jobs that did not begin, and end the processes."""
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -97,10 +91,8 @@ class RayCluster:
         )
         yield from results
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Leave the cluster; its actors end with that."""
         self._ray.shutdown()
 
 
