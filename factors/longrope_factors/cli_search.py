@@ -1,6 +1,5 @@
 """`longrope factors search`: find a factor set by evolution."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -126,8 +125,7 @@ def search(
             seed=seed,
         )
         planned = plan(question, evolution)
-        share = threads or max((os.cpu_count() or 1) // workers, 1)
-        crew = progress.Crew(workers, share, ray, device)
+        crew = progress.Crew(workers, threads, ray, device)
         found, history = progress.run(planned, log or output.with_suffix(".jsonl"), crew)
         from longrope_factors import plot_search
 
@@ -156,9 +154,7 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
 
 
 def _checked(path: Path, model: Path) -> FactorFile:
-    factor_file = schema.load(path)
-    schema.check_model(factor_file, loading.identity_of(model), path)
-    return factor_file
+    return schema.load_for(loading.identity_of(model), path)
 
 
 def _all_sets(paths: list[Path], model: Path) -> tuple[FactorSet, ...]:

@@ -43,8 +43,7 @@ def contenders(
             found.append(Contender(name, partial(_analytic, methods.named(name), identity)))
     file_names = [path.name for path in files]
     for path in files:
-        factor_file = schema.load(path)
-        schema.check_model(factor_file, identity, path)
+        factor_file = schema.load_for(identity, path)
         unique = file_names.count(path.name) == 1
         name = path.name if unique else str(path)
         found.append(Contender(name, partial(_selected, factor_file, path)))

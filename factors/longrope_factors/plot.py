@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longrope_factors import figures
 from longrope_factors.reference import frequencies
 from longrope_factors.schema import FactorFile
 
@@ -14,17 +15,14 @@ def draw(factor_file: FactorFile, path: Path) -> None:
     A pair whose wavelength is beyond the original length (dashed) never made a whole turn in
     training: those are the pairs that extension must interpolate.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = figures.pyplot()
 
     model = factor_file.model
     pairs = np.arange(model.rotary_dim // 2)
     figure, (above, below) = pyplot.subplots(
         2, 1, sharex=True, figsize=(9, 8), layout="constrained"
     )
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(factor_file.sets)))
+    colors = pyplot.get_cmap("viridis")(np.linspace(0, 0.85, len(factor_file.sets)))
     for factor_set, color in zip(factor_file.sets, colors, strict=True):
         factors = np.asarray(factor_set.factors)
         label = f"{factor_set.max_length:,} tokens ({factor_set.provenance.method})"
@@ -48,7 +46,4 @@ def draw(factor_file: FactorFile, path: Path) -> None:
     )
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    finally:
-        pyplot.close(figure)
+    figures.write(figure, path)

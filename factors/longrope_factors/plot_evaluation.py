@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from longrope_factors import figures
 from longrope_factors.evaluation import Evaluation
 from longrope_factors.passkey import Retrieval
 
@@ -22,7 +23,7 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
     corpora = _in_order(each.corpus for each in evaluations)
     names = _in_order(each.method for each in evaluations)
     looks = {name: _look(number, name) for number, name in enumerate(names)}
-    pyplot = _pyplot()
+    pyplot = figures.pyplot()
     from matplotlib.ticker import LogLocator
 
     figure, rows = pyplot.subplots(
@@ -50,7 +51,7 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
             axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
             axes.yaxis.set_minor_formatter("{x:g}")
     rows[0][0].legend(fontsize="small")
-    _write(figure, path)
+    figures.write(figure, path)
 
 
 def draw_passkey(retrievals: Sequence[Retrieval], path: Path) -> None:
@@ -58,7 +59,7 @@ def draw_passkey(retrievals: Sequence[Retrieval], path: Path) -> None:
     names = _in_order(each.method for each in retrievals)
     lengths = sorted({each.length for each in retrievals})
     depths = sorted({each.depth for each in retrievals})
-    pyplot = _pyplot()
+    pyplot = figures.pyplot()
     size = (2 + 0.8 * len(lengths) * len(names), 1.6 + 0.4 * len(depths))
     figure, row = pyplot.subplots(
         1, len(names), figsize=size, layout="constrained", squeeze=False, sharey=True
@@ -86,7 +87,7 @@ def draw_passkey(retrievals: Sequence[Retrieval], path: Path) -> None:
         axes.set(title=name, xlabel="length (tokens)")
     row[0][0].set_ylabel("depth of the key")
     figure.colorbar(image, ax=row[0].tolist(), label="keys found")
-    _write(figure, path)
+    figures.write(figure, path)
 
 
 def _look(number: int, name: str) -> dict[str, Any]:
@@ -101,21 +102,3 @@ def _look(number: int, name: str) -> dict[str, Any]:
 
 def _in_order(names: Any) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _write(figure: Any, path: Path) -> None:
-    from matplotlib import pyplot
-
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    finally:
-        pyplot.close(figure)

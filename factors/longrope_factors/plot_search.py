@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from longrope_factors import methods
+from longrope_factors import figures, methods
 from longrope_factors.schema import FactorSet, ModelIdentity
 from longrope_factors.search.evolution import Iteration
 
@@ -14,10 +14,7 @@ def draw(
     iterations: Sequence[Iteration], found: FactorSet, identity: ModelIdentity, path: Path
 ) -> None:
     """Write a PNG: above, the best perplexity by evaluations; below, factors by dimension pair."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = figures.pyplot()
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 8), layout="constrained")
     best = [np.exp(each.best.mean(len(each.best.losses))) for each in iterations]
@@ -35,5 +32,4 @@ def draw(
     below.legend()
     for axis in (above, below):
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    figures.write(figure, path)

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from longrope_factors import json_lines
+
 
 class Result(BaseModel):
     """What every measurement says: of which model, under which rotation, at what cost.
@@ -50,15 +52,8 @@ def read(path: Path, kind: type[R]) -> list[R]:
     A last line that a killed run left unfinished is cut off. Raises ValueError, naming the line,
     for anything else that is not a result of this `kind`.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    complete = content[: content.rfind(b"\n") + 1]
-    if len(complete) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(complete))
     results = []
-    for number, line in enumerate(complete.splitlines(), 1):
+    for number, line in enumerate(json_lines.whole(path), 1):
         try:
             results.append(kind.model_validate_json(line))
         except ValidationError:

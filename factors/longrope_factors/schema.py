@@ -172,6 +172,16 @@ def load(path: Path | str) -> FactorFile:
     return _validated(document, str(path))
 
 
+def load_for(identity: ModelIdentity, path: Path | str) -> FactorFile:
+    """Read a factor file that should have been made for the model `identity`.
+
+    Raises FactorFileError as `load` and `check_model` do.
+    """
+    factor_file = load(path)
+    check_model(factor_file, identity, path)
+    return factor_file
+
+
 def build(model: ModelIdentity, sets: tuple[FactorSet, ...] | list[FactorSet]) -> FactorFile:
     """A factor file of these sets; raises FactorFileError where they do not fit together."""
     return _validated({"format": FORMAT, "model": model, "sets": sets}, model.name)

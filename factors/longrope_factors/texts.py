@@ -25,20 +25,25 @@ def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
 
     if not paths:
         raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
-    contents = [path.read_bytes() for path in paths]
+    contents = [content(path) for path in paths]
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     return [
-        _tokenized(path, content, tokenizer, least)
-        for path, content in zip(paths, contents, strict=True)
+        _tokenized(path, text, sha256, tokenizer, least)
+        for path, (text, sha256) in zip(paths, contents, strict=True)
     ]
 
 
-def _tokenized(path: Path, content: bytes, tokenizer: Any, least: int) -> Text:
+def content(path: Path) -> tuple[str, str]:
+    """A file's text, and the SHA-256 of its bytes; ValueError naming it where it is not UTF-8."""
+    encoded = path.read_bytes()
     try:
-        text = content.decode("utf-8")
+        return encoded.decode("utf-8"), hashlib.sha256(encoded).hexdigest()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+
+
+def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -> Text:
     token_ids = tokenizer(text)["input_ids"]
     if len(token_ids) < least:
         raise ValueError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
-    return Text(path.stem, hashlib.sha256(content).hexdigest(), token_ids)
+    return Text(path.stem, sha256, token_ids)

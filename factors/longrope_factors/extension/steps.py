@@ -1,6 +1,5 @@
 """The steps of a recipe, each with its folder and its check."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +75,7 @@ class Extension:
         from longrope_factors.search import progress
 
         machine = self._recipe.machine
-        threads = machine.threads or max((os.cpu_count() or 1) // machine.workers, 1)
-        crew = progress.Crew(machine.workers, threads, machine.ray, machine.device)
+        crew = progress.Crew(machine.workers, machine.threads, machine.ray, machine.device)
         found, history = progress.run(planned, folder / "search.jsonl", crew)
         factor_file = file_of(found, planned, kept)
         schema.save(factor_file, folder / "factors.json")

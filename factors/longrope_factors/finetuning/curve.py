@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from longrope_factors import figures
 from longrope_factors.finetuning.journal import Step
 
 _LABELS = {
@@ -14,13 +15,10 @@ _LABELS = {
 
 def draw(steps: Sequence[Step], title: str, path: Path) -> None:
     """Write a PNG of the losses in nats a token, of each kind of sequence that there was."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = figures.pyplot()
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    colors = matplotlib.colormaps["viridis"]([0.1, 0.5, 0.85])
+    colors = pyplot.get_cmap("viridis")([0.1, 0.5, 0.85])
     for (kind, label), color in zip(_LABELS.items(), colors, strict=True):
         points = [(each.step, loss) for each in steps if (loss := getattr(each, kind)) is not None]
         if points:
@@ -30,7 +28,4 @@ def draw(steps: Sequence[Step], title: str, path: Path) -> None:
     axes.set_ylabel("loss (nats a token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    finally:
-        pyplot.close(figure)
+    figures.write(figure, path)

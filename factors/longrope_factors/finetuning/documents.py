@@ -1,6 +1,5 @@
 """The documents that a fine-tune reads."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longrope_factors.schema import CorpusText
+from longrope_factors.texts import content
 
 Tokens = npt.NDArray[np.int32]
 
@@ -31,12 +31,8 @@ def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: in
     documents: list[Tokens] = []
     texts = []
     for path in paths:
-        content = path.read_bytes()
-        try:
-            text = content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
-        texts.append(CorpusText(name=path.stem, sha256=hashlib.sha256(content).hexdigest()))
+        text, sha256 = content(path)
+        texts.append(CorpusText(name=path.stem, sha256=sha256))
         for document in [text] if separator is None else text.split(separator):
             documents.append(np.asarray(tokenizer(document)["input_ids"], np.int32))
     longest = max(map(len, documents))

@@ -56,8 +56,7 @@ def of(settings: Settings) -> Job:
     not UTF-8, a corpus too short, and an output folder that another run or anything else uses.
     """
     identity = loading.identity_of(settings.model)
-    factor_file = schema.load(settings.factors)
-    schema.check_model(factor_file, identity, settings.factors)
+    factor_file = schema.load_for(identity, settings.factors)
     original = identity.original_max_position_embeddings
     if settings.length < original:
         raise ValueError(

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from longrope_factors import json_lines
 from longrope_factors.search.genome import Genome
 
 JournalSettings = dict[str, Any]
@@ -27,7 +28,7 @@ class Journal:
         self.path = path
         self.started = started
         self._losses: dict[tuple[str, int], float] = {}
-        lines = _lines(path)
+        lines = json_lines.whole(path)
         if lines:
             self._check(_record(path, 1, lines[0]), settings)
             for number, line in enumerate(lines[1:], 2):
@@ -80,15 +81,6 @@ class Journal:
                     "settings, or name another --log."
                 )
         self.started = header["started"]
-
-
-def _lines(path: Path) -> list[bytes]:
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    if (whole := content.rfind(b"\n") + 1) < len(content):
-        os.truncate(path, whole)
-    return content[:whole].splitlines()
 
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A search with progress on the terminal."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +30,10 @@ _ESTIMATED_OVER = 3600
 
 @dataclass(frozen=True)
 class Crew:
-    """Who measures: workers, the threads of each, on Ray or here, on which device."""
+    """Who measures: workers, threads of each (None: an equal share), on Ray or here, on what."""
 
     workers: int
-    threads: int
+    threads: int | None
     ray: str | None = None
     device: str | None = None
 
@@ -40,8 +41,9 @@ class Crew:
 def run(plan: Plan, log: Path, crew: Crew) -> tuple[FactorSet, list[Iteration]]:
     """As `run.search`, with progress on stderr."""
     question = plan.question
+    threads = crew.threads or max((os.cpu_count() or 1) // crew.workers, 1)
     laboratory = Laboratory(
-        question.model_dir, plan.documents, crew.device, question.dtype, crew.threads
+        question.model_dir, plan.documents, crew.device, question.dtype, threads
     )
     journal = opened(plan, log)  # refused, if it is another's, before a bar is drawn
     with _progress(plan) as (on_measured, on_iteration):
