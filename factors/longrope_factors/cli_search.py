@@ -91,8 +91,8 @@ def search(
     factor file gets the original set too, or the other sets of --keep.
     """
     with one_sentence():
-        from longrope_factors.search import progress
-        from longrope_factors.search.plan import Question, file_of, plan
+        from longrope_factors.search import files, progress
+        from longrope_factors.search.plan import Question, plan
         from longrope_factors.search.settings import Settings
 
         kept = None if keep is None else _checked(keep, model)
@@ -126,11 +126,10 @@ def search(
         )
         planned = plan(question, evolution)
         crew = progress.Crew(workers, threads, ray, device)
-        found, history = progress.run(planned, log or output.with_suffix(".jsonl"), crew)
-        from longrope_factors import plot_search
-
-        schema.save(file_of(found, planned, kept), output)
-        plot_search.draw(history, found, planned.identity, plot or output.with_suffix(".png"))
+        places = files.Places(
+            log or output.with_suffix(".jsonl"), output, plot or output.with_suffix(".png")
+        )
+        _, found, history = files.search(planned, crew, places, kept)
         last = history[-1]
         typer.echo(
             f"{output}: perplexity {found.provenance.perplexity_after} at {length} tokens "

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from longrope_factors import hf, interchange, schema
+from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.schema import FactorFile
 
-FACTORS = "factors.json"
 _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "*token*", "*.jinja", "*.model")
 
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import loading, schema
+from longrope_factors import loading
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
 from longrope_factors.schema import FactorFile, FactorSet
-from longrope_factors.search.plan import Plan, Question, file_of, plan
+from longrope_factors.search import files, progress
+from longrope_factors.search.plan import Plan, Question, plan
 from longrope_factors.search.run import as_factor_set
 from longrope_factors.search.settings import Settings as SearchSettings
 
@@ -60,7 +62,7 @@ class Extension:
         recipe = self._recipe
         return FinetuneSettings(
             model=recipe.model,
-            factors=self.first / "factors.json",
+            factors=self.first / FACTORS,
             length=recipe.finetune_length,
             corpus=recipe.corpus,
             output=self.finetuned,
@@ -71,15 +73,12 @@ class Extension:
 
     def run_search(self, planned: Plan, folder: Path, kept: FactorFile | None) -> FactorFile:
         """Search in `folder`; its factor file, with the sets of `kept`."""
-        from longrope_factors import plot_search
-        from longrope_factors.search import progress
-
         machine = self._recipe.machine
         crew = progress.Crew(machine.workers, machine.threads, machine.ray, machine.device)
-        found, history = progress.run(planned, folder / "search.jsonl", crew)
-        factor_file = file_of(found, planned, kept)
-        schema.save(factor_file, folder / "factors.json")
-        plot_search.draw(history, found, planned.identity, folder / "search.png")
+        names = ("search.jsonl", FACTORS, "search.png")
+        factor_file, *_ = files.search(
+            planned, crew, files.Places(*(folder / name for name in names)), kept
+        )
         return factor_file
 
     def check_search(self, name: str, planned: Plan, found: FactorFile, folder: Path) -> Checked:

@@ -1,0 +1,33 @@
+"""A search and the files that it leaves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from longrope_factors import plot_search, schema
+from longrope_factors.schema import FactorFile, FactorSet
+from longrope_factors.search import progress
+from longrope_factors.search.evolution import Iteration
+from longrope_factors.search.plan import Plan, file_of
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a search writes: its log, the factor file and the picture."""
+
+    log: Path
+    factors: Path
+    picture: Path
+
+
+def search(
+    plan: Plan, crew: progress.Crew, places: Places, kept: FactorFile | None
+) -> tuple[FactorFile, FactorSet, list[Iteration]]:
+    """Search with progress on stderr, and write the factor file (with `kept`'s sets) and picture.
+
+    Gives the factor file, the set in it that was found, and how the search converged.
+    """
+    found, history = progress.run(plan, places.log, crew)
+    factor_file = file_of(found, plan, kept)
+    schema.save(factor_file, places.factors)
+    plot_search.draw(history, found, plan.identity, places.picture)
+    return factor_file, found, history
