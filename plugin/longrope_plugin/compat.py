@@ -8,7 +8,7 @@ model loads, so that a renamed one is a sentence at start-up and never a wrong a
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,9 +140,43 @@ TOUCHES: dict[str, Touch] = {
 }
 
 
+_PUBLIC_PROGRESS = "vLLM's front end knows how far a prefill is"
+
+# What the HTTP front end needs, of any model.
+FRONT_END_TOUCHES: dict[str, Touch] = {
+    "EngineCore": Touch(
+        "vllm.v1.engine.core", "EngineCore", "no prefill progress", _PUBLIC_PROGRESS
+    ),
+    "call_utility": Touch(
+        "vllm.v1.engine.core_client",
+        "AsyncMPClient.call_utility_all_async",
+        "no prefill progress",
+        _PUBLIC_PROGRESS,
+    ),
+    "external_req_ids": Touch(
+        "vllm.v1.engine.output_processor",
+        "OutputProcessor.__init__:external_req_ids",
+        "no prefill progress",
+        _PUBLIC_PROGRESS,
+    ),
+    "get_encode_kwargs": Touch(
+        "vllm.renderers.params",
+        "TokenizeParams.get_encode_kwargs:truncate_prompt_tokens",
+        "the refusal of a prompt that is too long says 'at least' in place of its length",
+        "vLLM counts the whole prompt",
+    ),
+}
+
+
 def check() -> None:
     """Resolves every touch. Raises RuntimeError naming the first that is not there."""
     for touch in TOUCHES.values():
+        _resolve(touch)
+
+
+def check_front_end() -> None:
+    """The same for what the HTTP front end needs."""
+    for touch in FRONT_END_TOUCHES.values():
         _resolve(touch)
 
 
@@ -267,3 +301,55 @@ def rotate_by_table(
 ) -> None:
     """vLLM's fused rotation, in place. rows: int64 [n]; cos_sin: [rows, rotary_dim]."""
     _rotary_kernel()(rows, query, key, head_size, cos_sin, is_neox_style)
+
+
+PREFILL_PROGRESS = "longrope_prefill_progress"
+
+
+def add_prefill_progress() -> None:
+    """Lets the engine be asked how far prompts are; run in its process."""
+    engine_core = _resolve(FRONT_END_TOUCHES["EngineCore"])
+
+    def prefill_progress(self: Any, request_ids: list[str]) -> dict[str, int]:
+        requests = self.scheduler.requests
+        return {
+            each: requests[each].num_computed_tokens for each in request_ids if each in requests
+        }
+
+    setattr(engine_core, PREFILL_PROGRESS, prefill_progress)
+
+
+async def prefill_progress(engine_client: Any, request_ids: Sequence[str]) -> dict[str, int]:
+    """Computed prompt tokens by request id, as `engine_client.generate` was told the ids.
+
+    Of several sequences of one prompt the one that is furthest counts.
+    """
+    known = engine_client.output_processor.external_req_ids
+    inner = {each: outer for outer in request_ids for each in known.get(outer, ())}
+    answers = await engine_client.engine_core.call_utility_all_async(PREFILL_PROGRESS, list(inner))
+    computed: dict[str, int] = {}
+    for each, tokens in (item for answer in answers for item in answer.items()):
+        computed[inner[each]] = max(computed.get(inner[each], 0), tokens)
+    return computed
+
+
+def count_whole_prompts() -> None:
+    """Makes vLLM's refusal of a prompt that is too long say how long it is.
+
+    vLLM has the tokenizer cut every prompt off one token past the limit. The tokenizer has done
+    the whole work by then, and the length of a body is limited before.
+    """
+    original = _resolve(FRONT_END_TOUCHES["get_encode_kwargs"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def get_encode_kwargs(self: Any) -> dict[str, Any]:
+        arguments = original(self)
+        if self.truncate_prompt_tokens is None and arguments.pop("max_length", None) is not None:
+            arguments["truncation"] = False
+        return arguments
+
+    get_encode_kwargs.longrope = True  # type: ignore[attr-defined]
+    owner = importlib.import_module("vllm.renderers.params").TokenizeParams
+    owner.get_encode_kwargs = get_encode_kwargs

@@ -10,6 +10,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from longrope_plugin import compat
 from longrope_plugin.compat import AsyncScheduler, Request, RequestStatus, Scheduler
 from longrope_plugin.selection import Selection
 
@@ -117,6 +118,7 @@ def scheduler(**kwargs: Any) -> Scheduler:
 
     A function, because vLLM decides on asynchronous scheduling after our configuration hook.
     """
+    compat.add_prefill_progress()
     if kwargs["vllm_config"].scheduler_config.async_scheduling:
         return LongRoPEAsyncScheduler(**kwargs)
     return LongRoPEScheduler(**kwargs)

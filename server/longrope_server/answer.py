@@ -1,5 +1,6 @@
 """Which factor sets made an HTTP answer: what the header and `usage.factor_set` say."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Protocol, TypedDict
@@ -32,26 +33,46 @@ class FactorSetUsage(TypedDict):
 
 
 class EngineRequest:
-    """One request to the engine: a prompt and the sequences that are sampled from it."""
+    """One request to the engine: a prompt and the sequences that are sampled from it.
+
+    request_id: as `engine_client.generate` was told.
+    """
 
     def __init__(
-        self, selection: SelectsSets, prompt_tokens: int, max_tokens: int | None = None
+        self,
+        selection: SelectsSets,
+        prompt_tokens: int,
+        max_tokens: int | None = None,
+        request_id: str = "",
     ) -> None:
         self.selection = selection
         self.prompt_tokens = prompt_tokens
+        self.request_id = request_id
         self.start = selection.start(prompt_tokens, max_tokens)
         self.generated: dict[int, int] = {}  # tokens by index of the sequence
 
     def add(self, index: int, tokens: int, cumulative: bool) -> None:
         """Notes `tokens` more of sequence `index`, or so many in all if `cumulative`."""
-        before = 0 if cumulative else self.generated.get(index, 0)
+        before = 0 if cumulative else self.tokens(index)
         self.generated[index] = before + tokens
 
     @property
+    def has_answered(self) -> bool:
+        """Whether its first token has come."""
+        return bool(self.generated)
+
+    def tokens(self, index: int) -> int:
+        """The tokens so far of sequence `index`."""
+        return self.generated.get(index, 0)
+
+    def finish_of(self, index: int) -> int:
+        """The set that computed the last token so far of sequence `index`."""
+        return self.selection.finish(self.start, self.prompt_tokens + self.tokens(index))
+
+    @property
     def finish(self) -> int:
-        """The set that computed the last token so far of the longest sequence."""
-        longest = max(self.generated.values(), default=0)
-        return self.selection.finish(self.start, self.prompt_tokens + longest)
+        """The largest set that any of the sequences has come to."""
+        return max(map(self.finish_of, self.generated), default=self.start)
 
 
 class Answer:
@@ -62,7 +83,9 @@ class Answer:
     `promoted` says whether any was promoted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, began: float | None = None) -> None:
+        """began: when the HTTP request came (time.monotonic); now by default."""
+        self.began = time.monotonic() if began is None else began
         self.requests: list[EngineRequest] = []
         # Set by the middleware while it holds back the head of the answer for its header.
         self.release: Callable[[], Awaitable[None]] | None = None

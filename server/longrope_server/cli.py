@@ -5,6 +5,8 @@ import sys
 
 import typer
 
+from longrope_server.ask.command import ask
+
 app = typer.Typer(
     name="longrope",
     help="Serves each request with the LongRoPE factor set that fits its own length.",
@@ -37,6 +39,17 @@ def serve(context: typer.Context) -> None:
     --selection length|reserve: choose a request's set by its length so far (the default, with
     promotion when it outgrows the set) or by its prompt and max_tokens together.
 
+    --api-key-file FILE: who may ask (longrope key new NAME --file FILE); read again on SIGHUP.
+    --open-paths /metrics,/version: what needs no key beside /health and /ready.
+
+    --limits JSON (also --limits.in_flight 64): in_flight, queued, tokens, queue_seconds, and
+    classes by longest prompt; docs/serving.md has the defaults.
+
+    --max-body-bytes N, --body-timeout SECONDS: of a request's body; by default what the served
+    length can take, in 60 seconds.
+
+    --drain-timeout SECONDS: how long running requests may go on after SIGTERM; 30 by default.
+
     Every other flag is one of `vllm serve`: see `longrope serve --help=all`.
     """
     from longrope_server.serve import serve
@@ -49,6 +62,9 @@ def serve(context: typer.Context) -> None:
         run_vllm_serve(context.args)
         return
     serve(context.args)
+
+
+app.command(context_settings={"allow_extra_args": True})(ask)
 
 
 @app.command()
@@ -67,6 +83,14 @@ def version() -> None:
             typer.echo(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
+
+
+@app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")
+def key(context: typer.Context) -> None:
+    """Make API keys for `serve --api-key-file`: see `longrope key --help`."""
+    from longrope_server.keys.command import app as key_app
+
+    key_app(context.args, prog_name="longrope key")
 
 
 @app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")

@@ -1,74 +1,105 @@
-"""The endpoint plug-in: `GET /v1/factors`, and the factor set of every answer."""
+"""The endpoint plug-in: puts our routes into vLLM's application and our pieces around it."""
 
+import os
 from argparse import Namespace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
+from longrope_plugin import compat
 from longrope_plugin.selection import Selection
 from starlette.datastructures import State
-from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server.middleware import FactorSetMiddleware
+from longrope_server import metrics
+from longrope_server.front_end import FrontEnd
+from longrope_server.life import draining_first, ready
 from longrope_server.observe import observed
+from longrope_server.served_factors import factors
+from longrope_server.settings import Settings
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.engine.protocol import EngineClient
     from vllm.tasks import SupportedTask
+
+# They change how many engines there are, and answer nothing where that cannot be changed.
+SCALING_ROUTES = ("/scale_elastic_ep", "/is_scaling_elastic_ep")
 
 
 class LongRoPEEndpoint:
     """vLLM's EndpointPlugin protocol; loaded where VLLM_PLUGINS names `longrope`."""
 
     name = "longrope"
-    required_tasks: "tuple[SupportedTask, ...] | None" = ("generate",)
+    required_tasks: "tuple[SupportedTask, ...] | None" = None  # keys guard models of every task
+
+    def __init__(self) -> None:
+        self.front_end: FrontEnd | None = None
 
     def attach_router(self, app: FastAPI) -> None:
-        """Adds the route and the middleware to vLLM's application."""
+        """Adds the routes, and the pieces that `init_state` makes before the first request."""
         app.add_api_route("/v1/factors", factors, methods=["GET"])
-        app.add_middleware(FactorSetMiddleware)
+        app.add_api_route("/ready", ready, methods=["GET"])
+        app.add_middleware(self._around)
+        if not getattr(app.state.args, "enable_elastic_ep", False):
+            app.router.routes[:] = [
+                route
+                for route in app.router.routes
+                if getattr(route, "path", None) not in SCALING_ROUTES
+            ]
+
+    def _around(self, app: ASGIApp) -> ASGIApp:
+        """The pieces around `app`, made at the first call: vLLM asks before `init_state`."""
+        whole: ASGIApp | None = None
+
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal whole
+            if whole is None:
+                assert self.front_end is not None, "vLLM calls init_state before it serves"
+                whole = self.front_end.around(app)
+            await whole(scope, receive, send)
+
+        return call
 
     async def init_state(
         self, engine_client: "EngineClient | None", state: State, args: Namespace
     ) -> None:
-        """Reads which factor sets are served and starts to note the engine's requests."""
-        state.longrope_selection = None
+        """Reads what is served and starts to note the engine's requests."""
+        compat.check_front_end()
+        compat.count_whole_prompts()
+        config: VllmConfig = state.vllm_config
+        selection = Selection.from_vllm_config(config)
+        state.longrope_selection = selection
+        ask = None
+        if selection is not None and engine_client is not None:
+            ask = partial(compat.prefill_progress, engine_client)
+        self.front_end = FrontEnd(
+            Settings.from_environment(os.environ),
+            boundaries=_boundaries(config, selection),
+            max_num_seqs=config.scheduler_config.max_num_seqs,
+            kv_tokens=getattr(config.cache_config, "kv_cache_size_tokens", None),
+            engine=engine_client,
+            ask=ask,
+        )
+        state.longrope_life = self.front_end.life
         if engine_client is None:
             return
-        selection = Selection.from_vllm_config(engine_client.vllm_config)
-        state.longrope_selection = selection
-        if selection is not None:
-            # On the instance that every serving handler holds: they look the method up by name.
-            noting = observed(engine_client.generate, selection)
-            setattr(engine_client, "generate", noting)  # noqa: B010 (mypy: a method is assigned)
+        # On the instance that every serving handler holds: they look the methods up by name.
+        _replace(engine_client, "generate", observed(engine_client.generate, selection))
+        seconds = config.shutdown_timeout
+        shutdown = draining_first(engine_client.shutdown, self.front_end.life, seconds)
+        _replace(engine_client, "shutdown", shutdown)
 
 
-async def factors(request: Request) -> JSONResponse:
-    """The factor sets that are served, ascending by max_length."""
-    selection: Selection | None = request.app.state.longrope_selection
+def _boundaries(config: "VllmConfig", selection: Selection | None) -> list[int]:
+    """The longest sequences of the factor sets that are served, the served length last."""
+    served = config.model_config.max_model_len
     if selection is None:
-        message = "The served model has no longrope factor sets: serve one with --factors FILE."
-        error = ErrorResponse(error=ErrorInfo(message=message, type="NotFoundError", code=404))
-        return JSONResponse(error.model_dump(), status_code=404)
-    return JSONResponse(described(selection))
+        return [served]
+    limits = [each.max_length for each in selection.factor_file.sets]
+    metrics.prepare_sets(limits)
+    return [*(limit for limit in limits if limit < served), served]
 
 
-def described(selection: Selection) -> dict[str, Any]:
-    """What `GET /v1/factors` answers; the factors themselves are named by their fingerprint."""
-    factor_file = selection.factor_file
-    return {
-        "object": "longrope.factors",
-        "model": factor_file.model.model_dump(mode="json"),
-        "selection": selection.policy,
-        "max_model_len": selection.max_model_len,
-        "sets": [
-            {
-                "max_length": each.max_length,
-                "start_tokens": each.start_tokens,
-                "attention_factor": each.attention_factor,
-                "fingerprint": each.fingerprint,
-                "provenance": each.provenance.model_dump(mode="json", exclude_none=True),
-            }
-            for each in factor_file.sets
-        ],
-    }
+def _replace(engine_client: Any, method: str, replacement: Any) -> None:
+    setattr(engine_client, method, replacement)

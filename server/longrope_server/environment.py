@@ -1,7 +1,12 @@
 """The environment variables that vLLM is started with."""
 
-from collections.abc import MutableMapping
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+
+from longrope_server.settings import VARIABLE, Settings
 
 PLUGIN = "longrope"
 # vLLM's groups of plug-ins, less `vllm.endpoint_plugins`, which load only if named.
@@ -36,6 +41,18 @@ def reserve_kv_space(environment: MutableMapping[str, str]) -> str | None:
         return None
     environment[KV_SPACE] = str(KV_SPACE_GIB)
     return f"{KV_SPACE} is not set: {KV_SPACE_GIB} GiB of memory are kept for keys and values."
+
+
+@contextmanager
+def front_end(environment: MutableMapping[str, str], settings: Settings) -> Iterator[None]:
+    """Hands the settings to every process of the server, with a ledger that they share."""
+    shared_memory = Path("/dev/shm")
+    place = shared_memory if shared_memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="longrope-", dir=place) as directory:
+        ledger = str(Path(directory) / "ledger")
+        shared = settings.model_copy(update={"ledger": ledger})
+        environment[VARIABLE] = shared.model_dump_json()
+        yield
 
 
 def _on_cpu() -> bool:

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +15,10 @@ from longrope_factors import hf, schema, shipped
 from longrope_factors.schema import FactorFile
 from longrope_plugin.selection import Policy
 
-from longrope_server import embedded, environment
+from longrope_server import embedded, environment, front_end_flags
 from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
+from longrope_server.settings import Settings
 from longrope_server.vllm_command import run_vllm_serve
 
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -29,6 +30,7 @@ class Command:
 
     words: list[str]
     notes: list[str] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
 
 
 def serve(words: list[str]) -> None:
@@ -41,19 +43,30 @@ def serve(words: list[str]) -> None:
             "vLLM is not installed: on a CPU install requirements/cpu.txt with --no-deps "
             "(scripts/setup does), on a GPU longrope[cuda]."
         )
+    front_end_flags.refuse_other_front_ends(words, os.environ)
     command = compose(words)
     environment.allow_endpoint_plugin(os.environ)
     room = environment.reserve_kv_space(os.environ)
     for note in (*command.notes, room):
         if note:
             print(f"longrope: {note}", file=sys.stderr, flush=True)
-
-    run_vllm_serve(command.words)
+    with environment.front_end(os.environ, command.settings):
+        run_vllm_serve(command.words)
 
 
 def compose(words: list[str]) -> Command:
-    """The words after `vllm serve`: the model, our flags, then the user's own unchanged."""
+    """The words after `vllm serve`: the model, our flags, then the user's own unchanged.
+
+    Raises UsageError for what cannot be served.
+    """
     arguments = Arguments(words)
+    settings, drain = front_end_flags.take(arguments)
+    command = _compose(arguments)
+    model, *words = command.words
+    return replace(command, words=[model, *drain, *words], settings=settings)
+
+
+def _compose(arguments: Arguments) -> Command:
     model = arguments.take_model()
     factors, policy = arguments.take("factors"), arguments.take("selection")
     if policy is not None and policy not in POLICIES:

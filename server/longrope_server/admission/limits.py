@@ -1,0 +1,68 @@
+"""How much may be under way at once: in all, and in each length class."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+
+# Without limits of the operator's: vLLM's batch twice over keeps it full; the rest waits here,
+# where it has not been tokenised and the next free place goes to whoever fits it.
+IN_FLIGHT_PER_SEQUENCE = 2
+QUEUED = 1024
+
+
+class Limit(BaseModel):
+    """Limits of one length class, or of all requests; None is no limit.
+
+    in_flight: requests that were let in. queued: requests that wait for it. tokens: the sum of the
+    prompts that were let in. A request alone in its class is let in however long it is.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_flight: Count | None = None
+    queued: Annotated[int, Field(ge=0)] | None = None
+    tokens: Count | None = None
+
+
+class Limits(Limit):
+    """The value of `--limits`.
+
+    classes: by the longest prompt of the class, in tokens. queue_seconds: how long a request waits
+    at most.
+    """
+
+    classes: dict[Count, Limit] = {}
+    queue_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+    @field_validator("classes")
+    @classmethod
+    def _ascending(cls, classes: dict[int, Limit]) -> dict[int, Limit]:
+        return dict(sorted(classes.items()))
+
+    def completed(
+        self, boundaries: Sequence[int], max_num_seqs: int, kv_tokens: int | None
+    ) -> "Limits":
+        """With defaults where the operator has said nothing.
+
+        boundaries: the longest sequences of the factor sets, ascending, the served length last.
+        kv_tokens: what the KV cache holds. By default every class but the first may fill half of
+        it, so that short requests always find room.
+        """
+        longest = boundaries[-1]
+        if self.classes:
+            given = {min(bound, longest): limit for bound, limit in self.classes.items()}
+            classes = {**given, longest: given.get(longest, Limit())}
+        else:
+            half = None if kv_tokens is None else max(kv_tokens // 2, 1)
+            classes = {bound: Limit(tokens=half) for bound in boundaries}
+            classes[boundaries[0]] = Limit()
+        defaults = {"in_flight": IN_FLIGHT_PER_SEQUENCE * max_num_seqs, "queued": QUEUED}
+        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return self.model_copy(update={"classes": classes, **unset})
+
+    def class_of(self, tokens: int) -> int:
+        """The class of a prompt: the smallest bound that covers it; the last for what none does."""
+        return next((bound for bound in self.classes if tokens <= bound), max(self.classes))

@@ -1,0 +1,172 @@
+"""Reads the body of a request: no more of it than is allowed, and not for longer than is allowed.
+
+A pure ASGI piece. What it has read it hands on chunk by chunk, so that the pieces behind it know
+the size before anybody has parsed or tokenised a byte (`scope[BODY]`).
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longrope_server.openai_error import Count, Refusal, RefusedError, uncounted
+
+BODY = "longrope.body"
+METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+# A token of text is seldom longer than this in JSON, and a token id never: 7 digits and ", ".
+BYTES_PER_TOKEN = 16
+BYTES_AROUND = 1 << 20
+LINGER_SECONDS = 2.0
+
+
+def largest_body(max_model_len: int) -> int:
+    """The limit in bytes that goes with a served length in tokens."""
+    return max_model_len * BYTES_PER_TOKEN + BYTES_AROUND
+
+
+@dataclass
+class Memory:
+    """Bytes of all bodies that are held at this moment, and how many may be."""
+
+    limit: int
+    held: int = 0
+
+
+@dataclass
+class Body:
+    """The body of one request; `chunks` empties as the application reads it.
+
+    receive: what the connection still has to say once the body is whole.
+    """
+
+    receive: Receive
+    chunks: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+    whole: bool = False  # its last byte has come
+
+
+class BodyLimit:
+    """Answers 413, 408 or 503 in place of `app` where a body is too large, too slow, or too many.
+
+    limit: bytes of one body. seconds: in which the whole of it must have come. memory: shared by
+    all requests of the process.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: int,
+        seconds: float,
+        memory: Memory,
+        refused: Count = uncounted,
+    ) -> None:
+        self.app = app
+        self.limit = limit
+        self.seconds = seconds
+        self.memory = memory
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        if scope["type"] != "http" or scope["method"] not in METHODS:
+            await self.app(scope, receive, send)
+            return
+        body = Body(receive)
+        headers = Headers(scope=scope)
+        try:
+            await self._read(body, headers)
+            if body.whole:
+                scope[BODY] = body
+                await self.app(scope, _Replay(body, self.memory), send)
+                return
+        except RefusedError as refused:
+            self._release(body)
+            self.refused(refused.refusal.reason)
+            if not body.whole and "expect" not in headers:
+                await _discard(receive)
+            await refused.refusal.send(scope, receive, send)
+        finally:
+            self._release(body)
+
+    def _release(self, body: Body) -> None:
+        self.memory.held -= sum(map(len, body.chunks))
+        body.chunks.clear()
+
+    async def _read(self, body: Body, headers: Headers) -> None:
+        """Reads until the body is whole or the client went away."""
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.limit:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self.seconds):
+                while not body.whole:
+                    message = await body.receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body.whole = not message.get("more_body")
+                    self._take(body, message.get("body", b""))
+        except TimeoutError:
+            raise _closing(
+                408,
+                "body_timeout",
+                f"The body of the request did not come within {self.seconds:g} seconds.",
+            ) from None
+
+    def _take(self, body: Body, chunk: bytes) -> None:
+        if body.size + len(chunk) > self.limit:
+            raise self._too_large()
+        if self.memory.held + len(chunk) > self.memory.limit:
+            raise _closing(
+                503,
+                "bodies_full",
+                "The server holds as many request bodies as it has memory for.",
+                retry_after=1,
+            )
+        body.size += len(chunk)
+        if chunk:
+            body.chunks.append(chunk)
+            self.memory.held += len(chunk)
+
+    def _too_large(self) -> RefusedError:
+        return _closing(
+            413,
+            "body_too_large",
+            f"The body of the request is larger than {self.limit:,} bytes, which is what the "
+            "longest prompt that is served here can take.",
+        )
+
+
+class _Replay:
+    """`receive` for the application: the body's chunks, then whatever comes next."""
+
+    def __init__(self, body: Body, memory: Memory) -> None:
+        self.body = body
+        self.memory = memory
+        self.done = False
+
+    async def __call__(self) -> Message:
+        if self.done:
+            return await self.body.receive()
+        chunks = self.body.chunks
+        chunk = chunks.popleft() if chunks else b""
+        self.memory.held -= len(chunk)
+        self.done = not chunks
+        return {"type": "http.request", "body": chunk, "more_body": not self.done}
+
+
+def _closing(status: int, code: str, message: str, retry_after: int | None = None) -> RefusedError:
+    """A refusal after which the connection ends: the rest of the body is not wanted."""
+    headers = {"Connection": "close"}
+    return RefusedError(Refusal(status, code, message, retry_after=retry_after, headers=headers))
+
+
+async def _discard(receive: Receive) -> None:
+    """Throws away what still comes, for a moment: a client that is writing reads no answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body"):
+                pass

@@ -1,0 +1,90 @@
+"""The pieces around vLLM's application, in their order, and what they share in one process."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from longrope_server import life, metrics
+from longrope_server.admission.admission import Admission
+from longrope_server.admission.gate import Gate
+from longrope_server.admission.ledger import Ledger
+from longrope_server.bodies import BodyLimit, Memory, largest_body
+from longrope_server.errors import UsageError
+from longrope_server.keys import authentication, key_file
+from longrope_server.keys.authentication import Authentication
+from longrope_server.keys.key_file import Keys
+from longrope_server.life import Engine, Life, TakesRequests
+from longrope_server.middleware import FactorSetMiddleware
+from longrope_server.prefill import Ask, Prefills
+from longrope_server.progress import PrefillProgress
+from longrope_server.running import Endable, Running
+from longrope_server.settings import Settings
+
+# Bodies that are read or wait may take this much memory, and a few of the largest always fit.
+BODY_MEMORY = 1 << 30
+LARGEST_BODIES = 4
+
+logger = logging.getLogger(__name__)
+
+
+class FrontEnd:
+    """What one API process adds to vLLM's.
+
+    boundaries: the longest sequences of the factor sets, ascending, the served length last.
+    max_num_seqs, kv_tokens: of the engine. ask: how far prefills are; None where it cannot tell.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        boundaries: Sequence[int],
+        max_num_seqs: int,
+        kv_tokens: int | None,
+        engine: Engine | None,
+        ask: Ask | None,
+    ) -> None:
+        self.settings = settings
+        self.body_bytes = settings.body_bytes or largest_body(boundaries[-1])
+        self.memory = Memory(max(BODY_MEMORY, LARGEST_BODIES * self.body_bytes))
+        self.running = Running()
+        self.life = Life(self.running, engine)
+        limits = settings.limits.completed(boundaries, max_num_seqs, kv_tokens)
+        classes = metrics.ClassMetrics(list(limits.classes))
+        self.gate = Gate(limits, Ledger(settings.ledger, classes.changed), classes.waited)
+        self.prefills = Prefills(ask, settings.progress_seconds) if ask else None
+        self.keys: Keys | None = None
+        if settings.key_file is not None:
+            self.keys = Keys(key_file.load(Path(settings.key_file)))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_keys)
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """`app` with every piece around it; the last is what a request meets first."""
+        if self.prefills is not None:
+            app = PrefillProgress(app, self.prefills)
+        app = FactorSetMiddleware(app)
+        app = Admission(app, self.gate, metrics.refused)
+        app = BodyLimit(
+            app, self.body_bytes, self.settings.body_seconds, self.memory, metrics.refused
+        )
+        app = Endable(app, self.running, metrics.refused)
+        if self.keys is not None:
+            open_paths = {*life.LIVENESS, *self.settings.open_paths}
+            app = Authentication(app, self.keys, open_paths, metrics.refused)
+        return TakesRequests(app, self.life, metrics.refused)
+
+    def reload_keys(self) -> None:
+        """Reads the key file again; ends what runs for keys that are no longer in it."""
+        assert self.keys is not None
+        assert self.settings.key_file is not None
+        try:
+            keys = key_file.load(Path(self.settings.key_file))
+        except UsageError as error:
+            logger.error("The keys stay as they were: %s", error)
+            return
+        revoked = self.keys.replace(keys)
+        self.running.end_keys(revoked, authentication.revoked())
+        logger.info("Keys were read again: %d are good, %d were revoked.", len(keys), len(revoked))

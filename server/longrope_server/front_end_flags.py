@@ -1,0 +1,80 @@
+"""The flags of `longrope serve` that are for the pieces around vLLM's application."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from longrope_server.arguments import Arguments
+from longrope_server.errors import UsageError
+from longrope_server.keys import key_file
+from longrope_server.settings import Settings, in_words
+
+DRAIN_SECONDS = 30
+
+
+def take(arguments: Arguments) -> tuple[Settings, list[str]]:
+    """Removes our flags; returns the settings, and what vLLM is told of them.
+
+    Raises UsageError, a sentence, for a value that cannot be used.
+    """
+    given: dict[str, Any] = {}
+    if limits := arguments.take_object("limits"):
+        given["limits"] = limits
+    if (file := arguments.take("api-key-file")) is not None:
+        key_file.load(Path(file))  # for its errors
+        given["key_file"] = str(Path(file).absolute())
+    if (paths := arguments.take("open-paths")) is not None:
+        given["open_paths"] = paths.split(",")
+    for flag, field in (("max-body-bytes", "body_bytes"), ("body-timeout", "body_seconds")):
+        if (value := arguments.take(flag)) is not None:
+            given[field] = value
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(_with_flags(in_words(error))) from None
+    if settings.open_paths and settings.key_file is None:
+        raise UsageError("--open-paths lists what needs no key: it goes with --api-key-file.")
+    return settings, _drain(arguments)
+
+
+def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises UsageError where vLLM would serve with a program that has none of our pieces."""
+    other = next((word for word in words if word.partition("=")[0] == "--grpc"), None)
+    if environment.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0"):
+        other = "VLLM_USE_RUST_FRONTEND"
+    if other:
+        raise UsageError(
+            f"{other} chooses a front end without API keys, limits and draining: longrope serves "
+            "with vLLM's Python front end only."
+        )
+
+
+def _drain(arguments: Arguments) -> list[str]:
+    """vLLM's flag for ours, or nothing where the user has given vLLM's own."""
+    ours = arguments.take("drain-timeout")
+    if arguments.peek("shutdown-timeout") is not None:
+        if ours is not None:
+            raise UsageError("--drain-timeout and --shutdown-timeout are the same: give one.")
+        return []
+    try:
+        seconds = math.ceil(float(ours)) if ours is not None else DRAIN_SECONDS
+    except (ValueError, OverflowError):
+        seconds = -1
+    if seconds < 0:
+        raise UsageError(f"--drain-timeout is {ours!r}; it should be a number of seconds.")
+    return ["--shutdown-timeout", str(seconds)]
+
+
+def _with_flags(sentence: str) -> str:
+    """With the names that the user knows."""
+    for field, flag in (
+        ("limits", "--limits"),
+        ("body_bytes", "--max-body-bytes"),
+        ("body_seconds", "--body-timeout"),
+    ):
+        if sentence.startswith(field):
+            return flag + sentence.removeprefix(field)
+    return sentence

@@ -1,0 +1,1 @@
+"""API keys: the file that they stand in, and the piece that asks for them."""

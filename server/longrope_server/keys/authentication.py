@@ -1,0 +1,81 @@
+"""Lets nobody through without a key, but to the routes that are open."""
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from longrope_server.keys.key_file import Key, Keys
+from longrope_server.openai_error import Count, Refusal, uncounted
+
+KEY = "longrope.key"
+
+
+class Authentication:
+    """Answers 401 in place of `app` without a good key; `scope[KEY]` is the key behind it.
+
+    A key comes as OpenAI's clients send it (`Authorization: Bearer`) or Anthropic's (`x-api-key`).
+    open_paths: answered without a key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, open_paths: Collection[str], refused: Count = uncounted
+    ) -> None:
+        self.app = app
+        self.keys = keys
+        self.open_paths = open_paths
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        if scope["type"] not in ("http", "websocket") or path_of(scope) in self.open_paths:
+            await self.app(scope, receive, send)
+            return
+        token = _token(Headers(scope=scope))
+        key = self.keys.find(token) if token else None
+        if key is None:
+            refusal = _unknown() if token else _missing()
+            self.refused(refusal.reason)
+            await refusal.send(scope, receive, send)
+            return
+        scope[KEY] = key
+        await self.app(scope, receive, send)
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request below the application's root."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def key_of(scope: Scope) -> Key | None:
+    """The key of a request; None where none is asked for."""
+    key: Key | None = scope.get(KEY)
+    return key
+
+
+def _token(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key", "").strip()
+
+
+def _missing() -> Refusal:
+    return _unauthorized(
+        "No API key came with the request: send one as 'Authorization: Bearer KEY'."
+    )
+
+
+def _unknown() -> Refusal:
+    return _unauthorized("The API key that came with the request is not known here.")
+
+
+def revoked() -> Refusal:
+    """How the running requests of a key end that is no longer good."""
+    return _unauthorized("The API key of this request was revoked.", reason="key_revoked")
+
+
+def _unauthorized(message: str, reason: str = "invalid_api_key") -> Refusal:
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Refusal(401, "invalid_api_key", message, reason=reason, headers=headers)

@@ -1,0 +1,56 @@
+"""`longrope key`: makes API keys."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longrope_server.errors import UsageError
+from longrope_server.keys import key_file
+from longrope_server.keys.key_file import Key, Quota
+
+app = typer.Typer(
+    help="API keys for `longrope serve --api-key-file FILE`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Number = Annotated[int | None, typer.Option(min=1)]
+
+
+@app.callback()
+def _key() -> None:
+    """API keys for `longrope serve --api-key-file FILE`."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Whose key it is; not a secret.")],
+    file: Annotated[Path, typer.Option(help="The key file that gets its hash.")],
+    requests_per_minute: Number = None,
+    tokens_per_minute: Number = None,
+    in_flight: Number = None,
+) -> None:
+    """Make a key: its hash goes to the end of FILE, the key itself is printed, once.
+
+    A server that runs reads FILE again on SIGHUP. To revoke a key, delete its line and send SIGHUP.
+    """
+    if not name or set(name) & set("# \t\r\n") or not name.isprintable():
+        raise UsageError("A key's name should be one word without '#'.")
+    known = key_file.load(file) if file.exists() and file.stat().st_size else []
+    if name in {key.name for key in known}:
+        raise UsageError(f"The key file {file} has a key named {name!r} already.")
+    token = f"lr-{secrets.token_urlsafe(32)}"
+    quota = Quota(requests_per_minute, tokens_per_minute, in_flight)
+    line = key_file.line_of(Key(name, key_file.digest_of(token), quota))
+    try:
+        file.touch(mode=0o600)
+        before = file.read_text(encoding="utf-8")
+        with file.open("a", encoding="utf-8") as output:
+            output.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
+    except OSError as error:
+        raise UsageError(f"The key file {file} cannot be written: {error.strerror}.") from None
+    typer.echo(token)

@@ -1,0 +1,115 @@
+"""The file of `--api-key-file`: one key a line, hashed.
+
+    # name   SHA-256 of the key   quotas, each optional
+    alice    sha256:2bb80d537b1d...   requests_per_minute=60 tokens_per_minute=1000000 in_flight=4
+
+A key is 256 random bits (`longrope key new` makes one), so that one round of SHA-256 is enough:
+there is nothing to guess.
+"""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from longrope_server.errors import UsageError
+
+PREFIX = "sha256:"
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What one key may have; None is no limit. `in_flight`: requests at once."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of the file. `digest`: 32 bytes."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    quota: Quota = Quota()
+
+
+def digest_of(token: str) -> bytes:
+    """What a key is stored and compared as."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def line_of(key: Key) -> str:
+    """The line of the file that `parse` reads as this key."""
+    quotas = (
+        f"{each.name}={value}"
+        for each in fields(Quota)
+        if (value := getattr(key.quota, each.name)) is not None
+    )
+    return " ".join([key.name, PREFIX + key.digest.hex(), *quotas])
+
+
+def load(path: Path) -> list[Key]:
+    """The keys of a file. Raises UsageError, naming file, line and what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"The key file {path} cannot be read: {reason}.") from None
+    keys = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if words := line.partition("#")[0].split():
+            keys.append(_parsed(words, f"{path}, line {number}"))
+    if not keys:
+        raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
+    for attribute in ("name", "digest"):
+        seen: set[object] = set()
+        for key in keys:
+            if (value := getattr(key, attribute)) in seen:
+                raise UsageError(f"The key file {path} has {key.name!r} twice ({attribute}).")
+            seen.add(value)
+    return keys
+
+
+def _parsed(words: list[str], place: str) -> Key:
+    name, *rest = words
+    if not rest or not re.fullmatch(PREFIX + "[0-9a-fA-F]{64}", rest[0]):
+        raise UsageError(
+            f"{place}: a name should be followed by {PREFIX} and the 64 hexadecimal digits of the "
+            "key's hash, as `longrope key new` writes it."
+        )
+    quota = Quota()
+    known = [each.name for each in fields(Quota)]
+    for word in rest[1:]:
+        field_name, _, value = word.partition("=")
+        if field_name not in known:
+            raise UsageError(f"{place}: a quota should be one of {', '.join(known)}, with =NUMBER.")
+        if not re.fullmatch("[1-9][0-9]{0,17}", value):
+            raise UsageError(f"{place}: {field_name} should be a whole number of 1 or more.")
+        quota = replace(quota, **{field_name: int(value)})
+    return Key(name, bytes.fromhex(rest[0].removeprefix(PREFIX)), quota)
+
+
+class Keys:
+    """The keys that are good at this moment."""
+
+    def __init__(self, keys: list[Key]) -> None:
+        self.keys = keys
+
+    def find(self, token: str) -> Key | None:
+        """The key that `token` is. Takes the same time whichever it is, and if it is none."""
+        digest = digest_of(token)
+        found = None
+        for key in self.keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+    def replace(self, keys: list[Key]) -> set[str]:
+        """Takes other keys from now on; returns the names of those that are no longer good."""
+        kept = {(key.name, key.digest) for key in keys}
+        revoked = {key.name for key in self.keys if (key.name, key.digest) not in kept}
+        self.keys = keys
+        return revoked

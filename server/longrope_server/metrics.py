@@ -1,0 +1,108 @@
+"""What `GET /metrics` says beside vLLM's own metrics; docs/metrics.md explains each.
+
+With several API processes prometheus_client adds their values up: its multiprocess mode, which
+vLLM sets up before any process of the server imports this.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
+NO_SET = "none"  # of a model without factor sets
+
+BY_SET = ["factor_set"]
+BY_CLASS = ["length_class"]
+
+REQUESTS = Counter(
+    "longrope_requests",
+    "Requests to the engine that have ended, by the set they started with and how they ended.",
+    [*BY_SET, "finish_reason"],
+)
+PROMPT_TOKENS = Counter("longrope_prompt_tokens", "Tokens of prompts, by factor set.", BY_SET)
+GENERATED_TOKENS = Counter("longrope_generated_tokens", "Generated tokens, by factor set.", BY_SET)
+FIRST_TOKEN_SECONDS = Histogram(
+    "longrope_time_to_first_token_seconds",
+    "From the arrival of the HTTP request to the first token, by factor set.",
+    BY_SET,
+    buckets=SECONDS,
+)
+QUEUE_SECONDS = Histogram(
+    "longrope_queue_seconds",
+    "Waiting in the engine to be scheduled, by factor set.",
+    BY_SET,
+    buckets=SECONDS,
+)
+PREFILL_SECONDS = Histogram(
+    "longrope_prefill_seconds",
+    "From being scheduled to the first token, by factor set.",
+    BY_SET,
+    buckets=SECONDS,
+)
+PROMOTIONS = Counter("longrope_promotions", "Promotions of running sequences.", ["from", "to"])
+REFUSALS = Counter("longrope_refusals", "HTTP requests that were refused or ended.", ["reason"])
+ADMISSION_SECONDS = Histogram(
+    "longrope_admission_wait_seconds",
+    "Waiting to be let in, before tokenisation, by length class.",
+    BY_CLASS,
+    buckets=SECONDS,
+)
+UNDER_WAY = {
+    state: Gauge(
+        f"longrope_requests_{state}",
+        f"HTTP requests {words}, by length class.",
+        BY_CLASS,
+        multiprocess_mode="livesum",
+    )
+    for state, words in (("in_flight", "that were let in"), ("queued", "that wait to be let in"))
+}
+TOKENS_IN_FLIGHT = Gauge(
+    "longrope_tokens_in_flight",
+    "Prompt tokens of the requests that were let in, by length class.",
+    BY_CLASS,
+    multiprocess_mode="livesum",
+)
+
+
+def refused(reason: str) -> None:
+    """Counts a refusal."""
+    REFUSALS.labels(reason).inc()
+
+
+class ClassMetrics:
+    """The metrics of the length classes with these bounds."""
+
+    def __init__(self, bounds: Sequence[int]) -> None:
+        self.names = {high: f"{low + 1}-{high}" for low, high in pairwise([0, *bounds])}
+        for name in self.names.values():
+            ADMISSION_SECONDS.labels(name)
+            TOKENS_IN_FLIGHT.labels(name)
+            for gauge in UNDER_WAY.values():
+                gauge.labels(name)
+
+    def changed(self, bound: int, state: str, requests: int, tokens: int) -> None:
+        """So many requests and tokens more, or less, are in this state."""
+        name = self.names[bound]
+        UNDER_WAY[state].labels(name).inc(requests)
+        if state == "in_flight":
+            TOKENS_IN_FLIGHT.labels(name).inc(tokens)
+
+    def waited(self, bound: int, seconds: float) -> None:
+        """A request was let in after so many seconds."""
+        ADMISSION_SECONDS.labels(self.names[bound]).observe(seconds)
+
+
+def prepare_sets(limits: Sequence[int]) -> None:
+    """Shows the metrics of every factor set as 0 before the first request comes."""
+    for limit in map(str, limits):
+        for metric in (
+            PROMPT_TOKENS,
+            GENERATED_TOKENS,
+            FIRST_TOKEN_SECONDS,
+            QUEUE_SECONDS,
+            PREFILL_SECONDS,
+        ):
+            metric.labels(limit)
+    for low, high in pairwise(map(str, limits)):
+        PROMOTIONS.labels(low, high)

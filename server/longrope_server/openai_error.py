@@ -1,0 +1,82 @@
+"""Errors of our own pieces, in the shape that OpenAI's clients read."""
+
+import json
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+Count = Callable[[str], None]
+"""Called with the reason of each refusal."""
+
+
+def uncounted(reason: str) -> None:
+    """For a piece that is used alone."""
+
+
+class Refusal:
+    """Why a request is not served, as its client is told.
+
+    status: of HTTP. code: OpenAI's machine-readable name. message: a sentence. reason: the label of
+    the metric, `code` by default. retry_after: seconds after which the same may succeed.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        reason: str | None = None,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.reason = reason or code
+        self.headers = dict(headers)
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    def document(self) -> dict[str, Any]:
+        """The body of the answer."""
+        kind = {429: "rate_limit_error"}
+        return {
+            "error": {
+                "message": self.message,
+                "type": kind.get(
+                    self.status, "server_error" if self.status >= 500 else "invalid_request_error"
+                ),
+                "param": None,
+                "code": self.code,
+            }
+        }
+
+    def event(self) -> bytes:
+        """The same as the last event of a stream that has begun, as vLLM ends one."""
+        return b"data: " + json.dumps(self.document()).encode() + b"\n\ndata: [DONE]\n\n"
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers an HTTP request, or closes a WebSocket before it is accepted."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": self.message})
+            return
+        response = JSONResponse(self.document(), self.status, self.headers)
+        await response(scope, receive, send)
+
+
+class RefusedError(Exception):
+    """Raised on the way to a piece that answers with the refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether an answer with these headers is a stream of server-sent events."""
+    return headers.get("content-type", "").startswith("text/event-stream")

@@ -1,0 +1,58 @@
+"""How far the prompts are computed that have no token yet, asked of the engine once a second.
+
+The engine answers between two steps, from a dictionary that its scheduler keeps anyway. While
+nobody waits it is not asked.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from longrope_server.answer import EngineRequest
+
+Ask = Callable[[Sequence[str]], Awaitable[dict[str, int]]]
+"""Computed tokens by request id, for those of the ids that the engine knows."""
+
+logger = logging.getLogger(__name__)
+
+
+class Prefills:
+    """The prefills of this process that somebody watches."""
+
+    def __init__(self, ask: Ask, seconds: float) -> None:
+        self.ask = ask
+        self.seconds = seconds
+        self.watched: dict[str, int] = {}
+        self.asking: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def watching(self, requests: Sequence[EngineRequest]) -> Iterator[None]:
+        """Keeps `computed` true for these requests."""
+        for request in requests:
+            self.watched.setdefault(request.request_id, 0)
+        if self.asking is None and self.watched:
+            self.asking = asyncio.create_task(self._keep_asking())
+        try:
+            yield
+        finally:
+            for request in requests:
+                self.watched.pop(request.request_id, None)
+
+    def computed(self, request: EngineRequest) -> int:
+        """Tokens of the prompt whose keys and values are in the KV cache."""
+        if request.has_answered:
+            return request.prompt_tokens
+        return min(self.watched.get(request.request_id, 0), request.prompt_tokens)
+
+    async def _keep_asking(self) -> None:
+        try:
+            while self.watched:
+                for request_id, tokens in (await self.ask(list(self.watched))).items():
+                    if request_id in self.watched:
+                        self.watched[request_id] = tokens
+                await asyncio.sleep(self.seconds)
+        except Exception as error:  # a dead engine: its requests end by themselves
+            logger.warning("Prefill progress cannot be had: %s", type(error).__name__)
+        finally:
+            self.asking = None

@@ -1,0 +1,83 @@
+"""Tells a client that waits for its first token how far the prompt is.
+
+In a stream of server-sent events, as comments, which clients have to ignore:
+
+    : prefill 4096/12000
+"""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longrope_server.answer import Answer, current_answer
+from longrope_server.openai_error import is_event_stream
+from longrope_server.prefill import Prefills
+
+
+class PrefillProgress:
+    """Adds a comment a second to the streams of `app` that have no token yet.
+
+    Inside FactorSetMiddleware, whose Answer knows the requests.
+    """
+
+    def __init__(self, app: ASGIApp, prefills: Prefills) -> None:
+        self.app = app
+        self.prefills = prefills
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        answer = current_answer.get()
+        if answer is None:
+            await self.app(scope, receive, send)
+            return
+        stream = _Stream(answer, self.prefills, send)
+        try:
+            await self.app(scope, receive, stream)
+        finally:
+            stream.stop()
+
+
+class _Stream:
+    """Sends an answer's messages on, with comments in between."""
+
+    def __init__(self, answer: Answer, prefills: Prefills, send: Send) -> None:
+        self.answer = answer
+        self.prefills = prefills
+        self.send = send
+        self.sending = asyncio.Lock()
+        self.telling: asyncio.Task[None] | None = None
+        self.between_events = True
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and is_event_stream(
+            Headers(raw=message["headers"])
+        ):
+            self.telling = asyncio.create_task(self._tell())
+        elif message["type"] == "http.response.body":
+            if not message.get("more_body"):
+                self.stop()
+            if body := message.get("body"):
+                self.between_events = body.endswith(b"\n\n")
+        async with self.sending:
+            await self.send(message)
+
+    def stop(self) -> None:
+        """No more comments."""
+        if self.telling is not None:
+            self.telling.cancel()
+
+    async def _tell(self) -> None:
+        await asyncio.sleep(self.prefills.seconds)
+        # Requests that come later than this, in tool loops, are not told of.
+        requests = list(self.answer.requests)
+        with self.prefills.watching(requests):
+            while not all(each.has_answered for each in requests):
+                computed = sum(map(self.prefills.computed, requests))
+                total = sum(each.prompt_tokens for each in requests)
+                comment = f": prefill {computed}/{total}\n\n".encode()
+                async with self.sending:
+                    if self.between_events:
+                        message = {"type": "http.response.body", "body": comment, "more_body": True}
+                        await self.send(message)
+                await asyncio.sleep(self.prefills.seconds)

@@ -1,0 +1,52 @@
+"""What `longrope serve` hands to the pieces around vLLM's application.
+
+It travels in an environment variable, because vLLM starts the processes that serve HTTP. A stock
+`vllm serve` with VLLM_PLUGINS=longrope reads the same variable.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from longrope_server.admission.ledger import IN_MEMORY
+from longrope_server.admission.limits import Limits
+from longrope_server.errors import UsageError
+
+VARIABLE = "LONGROPE_FRONT_END"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """limits: of admission. ledger: where the API processes count what is under way.
+
+    key_file: None asks for no key. open_paths: answered without one, beside liveness and
+    readiness. body_bytes: the largest body; None derives it from the served length. body_seconds:
+    in which it must have come. progress_seconds: between two comments on a prefill.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limits: Limits = Limits()
+    ledger: str = IN_MEMORY
+    key_file: str | None = None
+    open_paths: tuple[str, ...] = ()
+    body_bytes: Annotated[int, Field(ge=1)] | None = None
+    body_seconds: Seconds = 60.0
+    progress_seconds: Seconds = 1.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """What the variable says; the defaults where it is not set. Raises UsageError."""
+        try:
+            return cls.model_validate_json(environment.get(VARIABLE, "{}"))
+        except ValidationError as error:
+            raise UsageError(f"{VARIABLE}: {in_words(error)}") from None
+
+
+def in_words(error: ValidationError) -> str:
+    """The first thing that a validation found wrong, as a sentence."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the value"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}."
