@@ -54,7 +54,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], log: Path, **environment: str) -> Iterator[Server]:
+def running(
+    command: Sequence[str | Path], log: Path, exit_status: int = 0, **environment: str
+) -> Iterator[Server]:
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,7 +79,7 @@ def running(command: Sequence[str | Path], log: Path, **environment: str) -> Ite
         _wait_until_healthy(port, process, log)
         yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()[-4000:]
+        assert process.wait(60) == exit_status, log.read_text()[-4000:]
         _wait_until_gone(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -165,6 +165,18 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
         "the refusal of a prompt that is too long says 'at least' in place of its length",
         "vLLM counts the whole prompt",
     ),
+    "format_error": Touch(
+        "vllm.entrypoints.serve.exception_handling.handlers.validation",
+        "_format_error",
+        "refusals of a malformed request repeat what is in it",
+        "vLLM leaves the input out",
+    ),
+    "VLLMValidationError": Touch(
+        "vllm.exceptions",
+        "VLLMValidationError.__str__:value",
+        "refusals of a malformed request repeat what is in it",
+        "vLLM leaves the input out",
+    ),
 }
 
 
@@ -353,3 +365,33 @@ def count_whole_prompts() -> None:
     get_encode_kwargs.longrope = True  # type: ignore[attr-defined]
     owner = importlib.import_module("vllm.renderers.params").TokenizeParams
     owner.get_encode_kwargs = get_encode_kwargs
+
+
+def keep_inputs_out_of_errors() -> None:
+    """Makes vLLM's refusals say what is wrong with a value, and not the value: it may be a prompt.
+
+    Numbers are said.
+    """
+    original = _resolve(FRONT_END_TOUCHES["format_error"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def format_error(error: Any) -> str:
+        if isinstance(error, dict):
+            error = {name: error[name] for name in ("type", "loc", "msg") if name in error}
+        return original(error)
+
+    format_error.longrope = True  # type: ignore[attr-defined]
+    module = importlib.import_module(FRONT_END_TOUCHES["format_error"].module)
+    module._format_error = format_error  # type: ignore[attr-defined]
+
+    described = _resolve(FRONT_END_TOUCHES["VLLMValidationError"])
+
+    @functools.wraps(described)
+    def describe(self: Any) -> str:
+        if self.value is None or isinstance(self.value, int | float):
+            return described(self)
+        return Exception.__str__(self)
+
+    importlib.import_module("vllm.exceptions").VLLMValidationError.__str__ = describe

@@ -67,6 +67,7 @@ class LongRoPEEndpoint:
         """Reads what is served and starts to note the engine's requests."""
         compat.check_front_end()
         compat.count_whole_prompts()
+        compat.keep_inputs_out_of_errors()
         config: VllmConfig = state.vllm_config
         selection = Selection.from_vllm_config(config)
         state.longrope_selection = selection

@@ -28,7 +28,7 @@ from longrope_server.settings import Settings
 BODY_MEMORY = 1 << 30
 LARGEST_BODIES = 4
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm.longrope")  # vLLM gives its own loggers a handler
 
 
 class FrontEnd:

@@ -14,7 +14,7 @@ from longrope_server.answer import EngineRequest
 Ask = Callable[[Sequence[str]], Awaitable[dict[str, int]]]
 """Computed tokens by request id, for those of the ids that the engine knows."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm.longrope")  # vLLM gives its own loggers a handler
 
 
 class Prefills:
