@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench lock clean
+.PHONY: setup serve test check bench bench-server lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -15,6 +15,9 @@ check: ## format, lint, types, Dockerfile
 
 bench: ## the rotary layer and the engine against vLLM's own, as ratios
 	scripts/bench $(ARGS)
+
+bench-server: ## our pieces around vLLM's application against that alone, as ratios
+	scripts/bench-server $(ARGS)
 
 lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock

@@ -125,7 +125,7 @@ def tiny_model(
 
 
 def give_words(model: TinyModel) -> TinyModel:
-    """Puts SmolLM2's tokenizer beside a model of its vocabulary."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    """Puts SmolLM2's tokenizer and chat template beside a model of its vocabulary."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (model.directory / name).write_bytes((model_directory() / name).read_bytes())
     return model

@@ -1,0 +1,69 @@
+"""The two servers that are compared."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+import httpx
+
+from longrope_server.serve import compose
+
+START_SECONDS = 600
+STOP_SECONDS = 60
+FLAGS = ("--enforce-eager",)
+OURS = "from longrope_server.cli import main; main()"
+# The plug-in inside the engine loads unasked; the pieces in front of it only where it is named.
+BARE = (
+    "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
+)
+
+
+def our_server(keys: Path) -> AbstractContextManager[str]:
+    """The address of the embedded model behind our pieces, with API keys and limits."""
+    return _running(OURS, ["serve", *FLAGS, f"--api-key-file={keys}"])
+
+
+def bare_server() -> AbstractContextManager[str]:
+    """The address of the same model and engine behind vLLM's application alone."""
+    return _running(BARE, compose(list(FLAGS)).words)
+
+
+@contextmanager
+def _running(code: str, words: Sequence[str]) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    variables = {name: value for name, value in os.environ.items() if name != "VLLM_PLUGINS"}
+    with TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words, "--host=127.0.0.1", f"--port={port}"],
+            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "1"},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait_until_healthy(url, process, log)
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_SECONDS)
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.5)
+    log.seek(0)
+    raise SystemExit(f"A server did not start: {log.read()[-2000:].decode(errors='replace')}")
