@@ -23,7 +23,14 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "1200"))
 CLIENTS = 10
 SAMPLES = 60
 GROWTH = 1.02
-FLAGS = ("--limits.in_flight=6", "--limits.queued=4", "--max-num-batched-tokens=256")
+# A KV cache small enough to be all in use soon: the system counts a page once it is written.
+FLAGS = (
+    "--max-model-len=4096",
+    "--num-gpu-blocks-override=64",
+    "--limits.in_flight=6",
+    "--limits.queued=4",
+    "--max-num-batched-tokens=256",
+)
 
 
 class Visitors:

@@ -1,0 +1,1 @@
+"""`longrope ask`: a question about a long document, put to any OpenAI-compatible server."""

@@ -1,0 +1,59 @@
+"""The command `longrope ask`. What it needs is imported when it runs."""
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from longrope_server.errors import UsageError
+
+
+def ask(
+    context: typer.Context,
+    document: Annotated[
+        str, typer.Argument(metavar="DOCUMENT", help="Text, Markdown or PDF; - is standard input.")
+    ],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="One argument: put it in quotes.")
+    ],
+    url: Annotated[
+        str, typer.Option(help="Any OpenAI-compatible server.")
+    ] = "http://127.0.0.1:8000",
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default the server's first.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(metavar="KEY", envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"])
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of the answer, at most.")] = 512,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="By default the server's own.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, and show nothing meanwhile.")
+    ] = False,
+) -> None:
+    """Ask a question about a long document.
+
+    The answer goes to stdout as it comes; progress, and at the end the factor set that served it,
+    tokens and times, go to stderr. Nothing is sent to the model if the document does not fit.
+    """
+    from longrope_server.ask.asking import ask
+    from longrope_server.ask.document import read
+    from longrope_server.ask.question import Question
+    from longrope_server.ask.server import Server, ServerError
+    from longrope_server.ask.show import Display
+
+    if context.args:
+        raise UsageError("QUESTION should be one argument: put it in quotes.")
+    display = Display(as_json)
+    # A line that moves would spoil what is typed into standard input.
+    with nullcontext() if document == "-" else display.waiting(f"reading {document}"):
+        content = read(document)
+    asked = Question(content, question, max_tokens, temperature)
+    try:
+        with Server(url, api_key, [content, question], display.busy) as server:
+            ask(server, model, asked, display)
+    except ServerError as error:
+        typer.echo(f"longrope: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,173 @@
+"""The server that is asked: requests to it, and its refusals as sentences."""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from longrope_server.ask.untrusted import at, quoted
+from longrope_server.errors import UsageError
+
+CONNECT_SECONDS = 10
+SILENT_SECONDS = 3600  # a prefill of millions of tokens, by a server that says nothing meanwhile
+RETRIES = 5
+LONGEST_WAIT = 24 * 3600
+BUSY = (429, 503)
+
+OnBusy = Callable[[int, float, int], None]
+"""Called before a wait with the status, the seconds, and which retry it is before."""
+
+
+class ServerError(Exception):
+    """The server failed; the message is one sentence."""
+
+
+class Server:
+    """An OpenAI-compatible server at `url`; closed at the end of a `with` block.
+
+    key: sent as a bearer token. private: texts that no message may repeat, as little as the key.
+    """
+
+    def __init__(self, url: str, key: str | None, private: Sequence[str], on_busy: OnBusy) -> None:
+        self.url = root(url)
+        self.private = [*private, key or ""]
+        self.on_busy = on_busy
+        headers = {"Authorization": f"Bearer {sendable(key)}"} if key else {}
+        timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.client.close()
+
+    def json(
+        self, method: str, path: str, body: Any = None, accepted: Collection[int] = ()
+    ) -> Any | None:
+        """The JSON document of an answer; None for a status in `accepted`."""
+        with self.answered(method, path, body, accepted) as response:
+            if not response.is_success:
+                return None
+            response.read()
+            try:
+                return response.json()
+            except ValueError:
+                raise UsageError(
+                    f"{path} of {self.url} is not JSON: name an OpenAI-compatible server with "
+                    "--url."
+                ) from None
+
+    @contextmanager
+    def answered(
+        self, method: str, path: str, body: Any = None, accepted: Collection[int] = ()
+    ) -> Iterator[httpx.Response]:
+        """A response whose body is still to be read: a good one, or with a status in `accepted`.
+
+        While the server is busy and says for how long, waits and tries again. Raises UsageError
+        for what the user can mend and ServerError for what not, while the body is read as well.
+        """
+        try:
+            for retry in range(1, RETRIES + 2):
+                with self.client.stream(method, path, json=body) as response:
+                    wait = _seconds_to_wait(response)
+                    if wait is None or retry > RETRIES:
+                        if not response.is_success and response.status_code not in accepted:
+                            raise self._refusal(response)
+                        yield response
+                        return
+                self.on_busy(response.status_code, wait, retry)
+                time.sleep(wait)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise UsageError(
+                f"Nothing answers at {self.url} ({error}): start a server there with `longrope "
+                "serve`, or name another one with --url."
+            ) from None
+        except httpx.TimeoutException:
+            raise ServerError(f"{self.url} was silent for {SILENT_SECONDS:,} seconds.") from None
+        except httpx.RequestError:
+            raise ServerError(
+                f"{self.url} closed the connection before the answer was complete."
+            ) from None
+
+    def says(self, document: Any) -> str:
+        """What an error document says, to be put after a sentence: a colon and the message."""
+        message = quoted(at(document, "error", "message"), *self.private)
+        return f": {message}" if message else ""
+
+    def _refusal(self, response: httpx.Response) -> UsageError | ServerError:
+        status = response.status_code
+        if status == httpx.codes.UNAUTHORIZED:
+            given = (
+                "does not know the API key that was given" if self._has_key else "asks for a key"
+            )
+            return UsageError(
+                f"{self.url} {given}: give one with --api-key, or in LONGROPE_API_KEY or "
+                "OPENAI_API_KEY."
+            )
+        response.read()
+        try:
+            says = self.says(response.json())
+        except ValueError:
+            says = ""
+        if status in BUSY:
+            return ServerError(f"{self.url} is too busy ({status}){says}.")
+        sentence = f"{self.url} answers {response.request.url.path} with status {status}{says}."
+        return UsageError(sentence) if response.is_client_error else ServerError(sentence)
+
+    @property
+    def _has_key(self) -> bool:
+        return "Authorization" in self.client.headers
+
+
+def root(url: str) -> str:
+    """The address of a server from --url, which may end in `/` or in OpenAI's `/v1`."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.userinfo or parsed.query:
+        raise UsageError(
+            "--url should be an address alone, like http://127.0.0.1:8000: give the key with "
+            "--api-key."
+        )
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise UsageError(f"--url is {url!r}; it should be like http://127.0.0.1:8000.")
+    return str(parsed.copy_with(fragment=None)).rstrip("/").removesuffix("/v1")
+
+
+def sendable(key: str) -> str:
+    """`key` as HTTP can send it; raises UsageError where it cannot."""
+    if not re.fullmatch(r"[!-~]+", key.strip()):
+        raise UsageError(
+            "The API key holds a space or a character outside ASCII, which no HTTP header can "
+            "carry: give it with --api-key, or in LONGROPE_API_KEY or OPENAI_API_KEY."
+        )
+    return key.strip()
+
+
+def _seconds_to_wait(response: httpx.Response) -> float | None:
+    """What `Retry-After` of a busy server asks for, in seconds or as a date; None without one."""
+    if response.status_code not in BUSY:
+        return None
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]{1,9}", value):
+        seconds = float(value)
+    else:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = max(0.0, (date.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
+    return seconds if seconds <= LONGEST_WAIT else None

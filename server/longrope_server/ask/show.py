@@ -1,0 +1,138 @@
+"""What `longrope ask` shows on stderr: what it waits for, and the numbers of the answer."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from longrope_server.ask.answer import Answer
+from longrope_server.ask.server import RETRIES
+from longrope_server.ask.untrusted import printable
+
+
+class Rate(ProgressColumn):
+    """Tokens a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last half a minute, once there is one."""
+        return Text("" if task.speed is None else f"{task.speed:,.0f} tokens/s")
+
+
+WAITING = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+MEASURED = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(),
+    TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
+    Rate(),
+    TimeRemainingColumn(),
+)
+
+
+class Wait:
+    """One line on a terminal: a spinner with the time, and a bar once it is known how far it is."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self.progress = Progress(
+            *WAITING,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not console.is_interactive or console.quiet,
+        )
+        self.task = self.progress.add_task(what, total=None)
+        self.progress.start()
+
+    def prefill(self, computed: int, total: int) -> None:
+        """Shows how far the server has read."""
+        self.progress.update(
+            self.task, description="reading", completed=min(computed, total), total=total
+        )
+        self.progress.columns = MEASURED  # after the update: they need a total
+
+    def end(self) -> None:
+        """Removes the line; again, does nothing."""
+        self.progress.stop()
+
+
+class Display:
+    """The answer on stdout and everything but errors on stderr; with `as_json` the answer alone.
+
+    Into a pipe the text goes as it is, on a terminal without what would steer it.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(
+            stderr=True, quiet=as_json, markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
+        self.last = ""
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[Wait]:
+        """Shows that something is waited for, until the block's or the Wait's end."""
+        wait = Wait(self.console, printable(what))
+        try:
+            yield wait
+        finally:
+            wait.end()
+
+    def busy(self, status: int, seconds: float, retry: int) -> None:
+        """Says that the server is busy and will be asked again."""
+        self.console.print(
+            f"The server is busy ({status}) and asks to wait: trying again in {seconds:,.0f} s "
+            f"({retry} of {RETRIES})."
+        )
+
+    def add(self, text: str) -> None:
+        """Prints more of the answer, at once."""
+        if self.as_json:
+            return
+        self.last = text[-1:] or self.last
+        shown = printable(text) if sys.stdout.isatty() else text
+        sys.stdout.buffer.write(shown.encode(errors="replace"))
+        sys.stdout.buffer.flush()
+
+    def end(self, answer: Answer) -> None:
+        """Ends the answer's last line, or prints all of it as JSON."""
+        if self.as_json:
+            print(json.dumps(answer.document()), flush=True)
+        elif self.last not in ("", "\n"):
+            self.add("\n")
+
+    def summary(self, answer: Answer, max_tokens: int) -> None:
+        """Says how the answer was made, in one line."""
+        self.console.print(summary(answer, max_tokens), style="dim")
+
+
+def summary(answer: Answer, max_tokens: int) -> str:
+    """The factor set, tokens and times of an answer, without what the server did not say."""
+    parts = []
+    if answer.started is not None:
+        after = f", promoted to {answer.finished:,}" if answer.promoted else ""
+        parts.append(f"factor set {answer.started:,}{after}")
+    if answer.prompt_tokens is not None and answer.answer_tokens is not None:
+        parts.append(f"{answer.prompt_tokens:,} prompt and {answer.answer_tokens:,} answer tokens")
+    if answer.first_token_seconds is not None:
+        parts.append(f"the first after {answer.first_token_seconds:.2f} s")
+    parts.append(f"{answer.total_seconds:.2f} s in all")
+    if answer.tokens_per_second is not None:
+        parts.append(f"{answer.tokens_per_second:.1f} tokens/s")
+    if answer.finish_reason == "length":
+        parts.append(f"cut at --max-tokens {max_tokens:,}")
+    elif answer.finish_reason != "stop":
+        parts.append(f"ended by {printable(str(answer.finish_reason))}")
+    return "; ".join(parts) + "."
