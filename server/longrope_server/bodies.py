@@ -86,7 +86,7 @@ class BodyLimit:
         except RefusedError as refused:
             self._release(body)
             self.refused(refused.refusal.reason)
-            if not body.whole and "expect" not in headers:
+            if not body.whole and (body.size or "expect" not in headers):
                 await _discard(receive)
             await refused.refusal.send(scope, receive, send)
         finally:
@@ -99,7 +99,7 @@ class BodyLimit:
     async def _read(self, body: Body, headers: Headers) -> None:
         """Reads until the body is whole or the client went away."""
         declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.limit:
+        if declared.isdecimal() and float(declared) > self.limit:  # int() refuses 4,301 digits
             raise self._too_large()
         try:
             async with asyncio.timeout(self.seconds):
@@ -117,7 +117,8 @@ class BodyLimit:
             ) from None
 
     def _take(self, body: Body, chunk: bytes) -> None:
-        if body.size + len(chunk) > self.limit:
+        body.size += len(chunk)
+        if body.size > self.limit:
             raise self._too_large()
         if self.memory.held + len(chunk) > self.memory.limit:
             raise _closing(
@@ -126,7 +127,6 @@ class BodyLimit:
                 "The server holds as many request bodies as it has memory for.",
                 retry_after=1,
             )
-        body.size += len(chunk)
         if chunk:
             body.chunks.append(chunk)
             self.memory.held += len(chunk)

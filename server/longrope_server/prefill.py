@@ -48,11 +48,13 @@ class Prefills:
     async def _keep_asking(self) -> None:
         try:
             while self.watched:
-                for request_id, tokens in (await self.ask(list(self.watched))).items():
-                    if request_id in self.watched:
-                        self.watched[request_id] = tokens
+                try:
+                    computed = await self.ask(list(self.watched))
+                except Exception as error:  # a dead engine: its requests end by themselves
+                    logger.warning("Prefill progress cannot be had: %s", type(error).__name__)
+                    computed = {}
+                for request_id in computed.keys() & self.watched.keys():
+                    self.watched[request_id] = computed[request_id]
                 await asyncio.sleep(self.seconds)
-        except Exception as error:  # a dead engine: its requests end by themselves
-            logger.warning("Prefill progress cannot be had: %s", type(error).__name__)
         finally:
             self.asking = None

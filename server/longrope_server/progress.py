@@ -57,9 +57,9 @@ class _Stream:
         elif message["type"] == "http.response.body":
             if not message.get("more_body"):
                 self.stop()
+        async with self.sending:
             if body := message.get("body"):
                 self.between_events = body.endswith(b"\n\n")
-        async with self.sending:
             await self.send(message)
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
 """The HTTP requests that are running, and how they are ended before their time.
 
 A request is ended from outside when its key is revoked or the time to drain is over: its work is
-cancelled (which frees its KV), and its client gets an error and no silence.
+stopped (which frees its KV), and its client gets an error and no silence.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longrope_server.keys.authentication import key_of
 from longrope_server.openai_error import Count, Refusal, is_event_stream, uncounted
 
+SECONDS_TO_STOP = 0.5  # for an application that was told that its client has left
+
 
 class Exchange:
     """One running request. key: the name of its key, if it has one."""
@@ -20,13 +22,21 @@ class Exchange:
     def __init__(self, key: str | None, limit: asyncio.Timeout) -> None:
         self.key = key
         self.limit = limit
+        self.listening: set[asyncio.Timeout] = set()  # around each call of `receive`
         self.refusal: Refusal | None = None
 
     def end(self, refusal: Refusal) -> None:
-        """Cancels the request's work; its client is told `refusal`."""
-        if self.refusal is None and not self.limit.expired():
+        """Stops the request's work; its client is told `refusal`.
+
+        The application hears that the client has left, and is cancelled if that does not stop it.
+        Cancelling alone would not stop vLLM, which answers in a task of its own.
+        """
+        if self.refusal is None:
             self.refusal = refusal
-            self.limit.reschedule(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            for each in self.listening:
+                each.reschedule(now)
+            self.limit.reschedule(now + SECONDS_TO_STOP)
 
 
 class Running:
@@ -75,37 +85,67 @@ class Endable:
             await self.app(scope, receive, send)
             return
         key = key_of(scope)
-        answer = _Answer(send)
+        exchange = Exchange(key.name if key else None, asyncio.timeout(None))
+        answer = _Answer(exchange, send)
+        self.running.exchanges.add(exchange)
         try:
-            async with asyncio.timeout(None) as limit:
-                exchange = Exchange(key.name if key else None, limit)
-                self.running.exchanges.add(exchange)
-                await self.app(scope, receive, answer)
-        except TimeoutError:
-            if exchange.refusal is None:
-                raise
-            self.refused(exchange.refusal.reason)
-            await answer.end(exchange.refusal, scope, receive)
+            try:
+                async with exchange.limit:
+                    await self.app(scope, _Ear(exchange, receive, scope["type"]), answer)
+            except Exception:
+                if exchange.refusal is None:
+                    raise
+            if exchange.refusal is not None:
+                self.refused(exchange.refusal.reason)
+                await answer.end(exchange.refusal, scope, receive)
         finally:
             self.running.remove(exchange)
 
 
-class _Answer:
-    """Sends an answer on and remembers how far it has come."""
+class _Ear:
+    """`receive` for the application: once its request is ended, the client has left."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, kind: str) -> None:
+        self.exchange = exchange
+        self.receive = receive
+        self.kind = kind
+
+    async def __call__(self) -> Message:
+        exchange = self.exchange
+        if exchange.refusal is None:
+            try:
+                async with asyncio.timeout(None) as limit:
+                    exchange.listening.add(limit)
+                    try:
+                        return await self.receive()
+                    finally:
+                        exchange.listening.discard(limit)
+            except TimeoutError:
+                if exchange.refusal is None:
+                    raise
+        return {"type": f"{self.kind}.disconnect", "code": 1001}
+
+
+class _Answer:
+    """Sends an answer on until its request is ended, and remembers how far it has come."""
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self.exchange = exchange
         self.send = send
         self.headers: Headers | None = None
         self.complete = False
 
     async def __call__(self, message: Message) -> None:
+        if self.exchange.refusal is not None:
+            await asyncio.sleep(0)  # whoever goes on sending must not keep the loop
+            return
+        await self.send(message)  # may be cancelled while the client does not read
         if message["type"] == "http.response.start":
             self.headers = Headers(raw=message["headers"])
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body")
         elif message["type"] == "websocket.close":
             self.complete = True
-        await self.send(message)
 
     async def end(self, refusal: Refusal, scope: Scope, receive: Receive) -> None:
         """Says `refusal` in the way that is still open.

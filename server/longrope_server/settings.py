@@ -15,7 +15,7 @@ from longrope_server.errors import UsageError
 
 VARIABLE = "LONGROPE_FRONT_END"
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):

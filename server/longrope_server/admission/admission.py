@@ -1,5 +1,6 @@
 """The piece that lets requests in by their length."""
 
+import asyncio
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,7 @@ class Admitted:
         self.ticket = ticket
         self.tokens = 0
         self.longest = 0
+        self.moving = asyncio.Lock()
 
     async def tokenised(self, prompt_tokens: int) -> None:
         """Corrects the estimate: one of the request's prompts has so many tokens.
@@ -27,7 +29,8 @@ class Admitted:
         """
         self.tokens += prompt_tokens
         self.longest = max(self.longest, prompt_tokens)
-        await self.gate.correct(self.ticket, self.tokens, self.longest)
+        async with self.moving:  # for each prompt in turn: a request may not wait for itself
+            await self.gate.correct(self.ticket, self.tokens, self.longest)
 
 
 current_place: ContextVar[Admitted | None] = ContextVar("longrope_place", default=None)

@@ -35,6 +35,7 @@ class Ticket:
     tokens: int
     state: State
     since: float = 0.0  # when it was let in; 0 before
+    has_left: bool = False
 
 
 @dataclass(eq=False)
@@ -82,19 +83,27 @@ class Gate:
     async def correct(self, ticket: Ticket, tokens: int, longest: int) -> None:
         """Tells what the prompts of a request in flight really are: their sum, and the longest.
 
-        Where that is a longer class, waits for a place there and meanwhile keeps its own. It never
-        waits for a shorter one, so that no two requests wait for each other's place.
+        Where that is a longer class, waits for a place there and meanwhile keeps its own, less its
+        tokens. It never waits for a shorter one, so that no two requests wait for each other's
+        place. To be called once at a time for a ticket. Raises CancelledError where the request
+        has left meanwhile.
         """
+        if ticket.has_left:
+            raise asyncio.CancelledError
         bound = self.limits.class_of(longest)
         with self.ledger.transaction():
             self.ledger.charge(ticket.key, ticket.quota, 0, tokens - ticket.tokens)
-            moved = bound <= ticket.bound or self._has_place(ticket, bound, tokens)
-            if moved:
+            moves = bound <= ticket.bound or (
+                not self._in_line(bound) and self._has_place(ticket, bound, tokens)
+            )
+            if moves:
                 self._move(ticket, bound, tokens)
-        if moved:
-            self._let_in()
+            else:
+                self._move(ticket, ticket.bound, 0)
+        waiter = None if moves else self._wait(ticket, bound, tokens)
+        self._let_in()
+        if waiter is None:
             return
-        waiter = self._wait(ticket, bound, tokens)
         try:
             await waiter.let_in
         finally:
@@ -104,7 +113,8 @@ class Gate:
         """Frees the place of a request, whatever became of it."""
         with self.ledger.transaction():
             self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
-        if ticket.state == "in_flight":
+        ticket.has_left = True
+        if ticket.since:
             took = time.monotonic() - ticket.since
             before = self.seconds.get(ticket.bound, took)
             self.seconds[ticket.bound] = before + 0.2 * (took - before)
@@ -116,7 +126,8 @@ class Gate:
         ticket = Ticket(name, quota, self.limits.class_of(tokens), tokens, "in_flight")
         queued = self.ledger.usage()["queued"]
         mine = queued[ticket.bound]
-        if mine.requests or not self._has_place(ticket, ticket.bound, tokens):
+        in_line = mine.requests + self._in_line(ticket.bound)
+        if in_line or not self._has_place(ticket, ticket.bound, tokens):
             ticket.state = "queued"
             for limit, count in (
                 (self.limits.classes[ticket.bound], mine),
@@ -161,13 +172,14 @@ class Gate:
         """Whether the ticket was let in; it has left where it was not."""
         waiter = self._wait(ticket, ticket.bound, ticket.tokens)
         leaving = asyncio.ensure_future(gone())
+        entered = False
         try:
             await asyncio.wait(
                 {waiter.let_in, leaving},
                 timeout=self.limits.queue_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if waiter.let_in.done():
+            if entered := waiter.let_in.done():
                 return True
             if leaving.done():
                 return False
@@ -175,16 +187,22 @@ class Gate:
         finally:
             leaving.cancel()
             self._stop_waiting(waiter)
-            if ticket.state == "queued":
+            if not entered:
                 self.leave(ticket)
 
     def _wait(self, ticket: Ticket, bound: int, tokens: int) -> _Waiter:
         let_in = asyncio.get_running_loop().create_future()
         waiter = _Waiter(ticket, bound, tokens, let_in, time.monotonic())
-        self.waiting[bound].append(waiter)
+        line = self.waiting[bound]
+        # Who has a place goes before those who have none: they may be waiting for this one.
+        line.insert(self._in_line(bound) if ticket.since else len(line), waiter)
         if self.ledger.is_shared and self.looking is None:
             self.looking = asyncio.create_task(self._look())
         return waiter
+
+    def _in_line(self, bound: int) -> int:
+        """Requests that have a place in a shorter class and wait for one in this."""
+        return sum(1 for each in self.waiting[bound] if each.ticket.since)
 
     def _stop_waiting(self, waiter: _Waiter) -> None:
         if waiter in self.waiting[waiter.bound]:
@@ -192,10 +210,12 @@ class Gate:
 
     async def _look(self) -> None:
         """Lets in what other processes have made room for, as long as anybody waits."""
-        while any(self.waiting.values()):
-            await asyncio.sleep(LOOK_SECONDS)
-            self._let_in()
-        self.looking = None
+        try:
+            while any(self.waiting.values()):
+                await asyncio.sleep(LOOK_SECONDS)
+                self._let_in()
+        finally:
+            self.looking = None
 
     def _let_in(self) -> None:
         """Lets in the first of each class, the longest waiting first, while there are places."""
@@ -204,12 +224,18 @@ class Gate:
             line[0] for bound, line in self.waiting.items() if line and bound not in full
         ]:
             waiter = min(firsts, key=lambda each: each.began)
+            if waiter.ticket.has_left:
+                self.waiting[waiter.bound].popleft()
+                waiter.let_in.cancel()
+                continue
+            left_behind = waiter.ticket.bound
             with self.ledger.transaction():
                 if not self._has_place(waiter.ticket, waiter.bound, waiter.tokens):
                     full.add(waiter.bound)
                     continue
                 self._move(waiter.ticket, waiter.bound, waiter.tokens)
             self.waiting[waiter.bound].popleft()
+            full.discard(left_behind)
             if not waiter.let_in.done():
                 waiter.let_in.set_result(None)
 
@@ -223,7 +249,7 @@ class Gate:
 def _fits(limit: Limit, used: Sum, tokens: int) -> bool:
     if limit.in_flight is not None and used.requests >= limit.in_flight:
         return False
-    alone = used.requests == 0
+    alone = used.tokens == 0  # but for those that wait for a longer class
     return limit.tokens is None or alone or used.tokens + tokens <= limit.tokens
 
 

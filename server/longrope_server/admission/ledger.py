@@ -104,11 +104,12 @@ class Ledger:
         return int(requests)
 
     def wait_for(self, key: str, quota: Quota) -> float:
-        """Seconds until the balances of a key's quotas are above zero; 0 where they are."""
+        """Seconds until a key's quotas have a request left and a part of a token; 0 now."""
         waits = [0.0]
         for unit, rate in _rates(quota):
-            balance = self._balance(key, unit, rate)
-            waits.append(max(0.0, -balance * 60 / rate + 1e-3) if balance <= 0 else 0.0)
+            missing = (1.0 if unit == "requests" else 1e-6) - self._balance(key, unit, rate)
+            if missing > 0:
+                waits.append(missing * 60 / rate + 1e-3)
         return max(waits)
 
     def charge(self, key: str, quota: Quota, requests: int, tokens: int) -> None:

@@ -35,7 +35,7 @@ class Limits(Limit):
     """
 
     classes: dict[Count, Limit] = {}
-    queue_seconds: Annotated[float, Field(gt=0)] = 600.0
+    queue_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
 
     @field_validator("classes")
     @classmethod

@@ -40,7 +40,7 @@ def new(
     """
     if not name or set(name) & set("# \t\r\n") or not name.isprintable():
         raise UsageError("A key's name should be one word without '#'.")
-    known = key_file.load(file) if file.exists() and file.stat().st_size else []
+    known = key_file.read(file) if file.exists() else []
     if name in {key.name for key in known}:
         raise UsageError(f"The key file {file} has a key named {name!r} already.")
     token = f"lr-{secrets.token_urlsafe(32)}"

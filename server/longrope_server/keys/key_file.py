@@ -52,7 +52,14 @@ def line_of(key: Key) -> str:
 
 
 def load(path: Path) -> list[Key]:
-    """The keys of a file. Raises UsageError, naming file, line and what is wrong."""
+    """The keys of a file, one at least. Raises UsageError, naming file, line and what is wrong."""
+    if not (keys := read(path)):
+        raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
+    return keys
+
+
+def read(path: Path) -> list[Key]:
+    """The keys of a file that may have none yet. Raises UsageError as `load` does."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -62,8 +69,6 @@ def load(path: Path) -> list[Key]:
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.partition("#")[0].split():
             keys.append(_parsed(words, f"{path}, line {number}"))
-    if not keys:
-        raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
     for attribute in ("name", "digest"):
         seen: set[object] = set()
         for key in keys:

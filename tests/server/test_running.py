@@ -1,0 +1,94 @@
+import asyncio
+import json
+
+import pytest
+from longrope_server.keys.authentication import KEY, revoked
+from longrope_server.keys.key_file import Key
+from longrope_server.running import Endable, Running
+from starlette.types import Receive, Scope, Send
+
+from tests.server.asgi import Connection, http_scope
+
+EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
+DOCUMENT = [(b"content-type", b"application/json")]
+
+
+class Answering:
+    """Sends these parts of an answer, then hangs until it is cancelled."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]] | None, *parts: bytes) -> None:
+        self.headers = headers
+        self.parts = parts
+        self.cancelled = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.headers is not None:
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        for part in self.parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+async def ended(app: Answering, name: str = "mallory") -> Connection:
+    running, connection, reasons = Running(), Connection(), []
+    scope = {**http_scope(), KEY: Key(name, b"")}
+    piece = Endable(app, running, reasons.append)
+    task = asyncio.create_task(piece(scope, connection.receive, connection.send))
+    await asyncio.sleep(0.01)
+    assert len(running) == 1
+    running.end_keys({"mallory"}, revoked())
+    async with asyncio.timeout(5):
+        await task
+    assert app.cancelled
+    assert len(running) == 0
+    assert reasons == ["key_revoked"]
+    return connection
+
+
+async def test_a_stream_ends_with_an_error_event() -> None:
+    connection = await ended(Answering(EVENTS, b"data: {}\n\n"))
+    first, error, done, rest = connection.body.split(b"\n\n")
+    assert first == b"data: {}"
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "invalid_api_key"
+    assert (done, rest) == (b"data: [DONE]", b"")
+    assert connection.is_complete
+
+
+async def test_an_answer_that_has_not_begun_is_the_error() -> None:
+    connection = await ended(Answering(None))
+    assert connection.status == 401
+    assert connection.is_complete
+
+
+async def test_a_document_breaks_off_and_does_not_look_whole() -> None:
+    connection = await ended(Answering(DOCUMENT, b'{"half":'))
+    assert connection.body == b'{"half":'
+    assert not connection.is_complete
+
+
+async def test_other_keys_go_on() -> None:
+    running, connection = Running(), Connection()
+    piece = Endable(Answering(None), running)
+    scope = {**http_scope(), KEY: Key("alice", b"")}
+    task = asyncio.create_task(piece(scope, connection.receive, connection.send))
+    await asyncio.sleep(0)
+    running.end_keys({"mallory"}, revoked())
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(running) == 0
+
+
+async def test_an_applications_own_timeout_is_its_own() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        async with asyncio.timeout(0):
+            await asyncio.sleep(1)
+
+    connection = Connection()
+    with pytest.raises(TimeoutError):
+        await Endable(slow, Running())(http_scope(), connection.receive, connection.send)
