@@ -1,6 +1,7 @@
 """The flags of `longrope serve` that are for the pieces around vLLM's application."""
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
         key_file.load(Path(file))  # for its errors
         given["key_file"] = str(Path(file).absolute())
     if (paths := arguments.take("open-paths")) is not None:
-        given["open_paths"] = paths.split(",")
+        given["open_paths"] = [path.strip() for path in paths.split(",")]
     for flag, field in (("max-body-bytes", "body_bytes"), ("body-timeout", "body_seconds")):
         if (value := arguments.take(flag)) is not None:
             given[field] = value
@@ -35,6 +36,8 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
         settings = Settings.model_validate(given)
     except ValidationError as error:
         raise UsageError(_with_flags(in_words(error))) from None
+    if any(not path.startswith("/") for path in settings.open_paths):
+        raise UsageError(f"--open-paths is {paths!r}; each of them should begin with '/'.")
     if settings.open_paths and settings.key_file is None:
         raise UsageError("--open-paths lists what needs no key: it goes with --api-key-file.")
     return settings, _drain(arguments)
@@ -43,6 +46,8 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
 def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Raises UsageError where vLLM would serve with a program that has none of our pieces."""
     other = next((word for word in words if word.partition("=")[0] == "--grpc"), None)
+    if other is None and Arguments(list(words)).peek("grpc") == "True":  # in a --config file
+        other = "--grpc"
     if environment.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0"):
         other = "VLLM_USE_RUST_FRONTEND"
     if other:
@@ -60,12 +65,12 @@ def _drain(arguments: Arguments) -> list[str]:
             raise UsageError("--drain-timeout and --shutdown-timeout are the same: give one.")
         return []
     try:
-        seconds = math.ceil(float(ours)) if ours is not None else DRAIN_SECONDS
-    except (ValueError, OverflowError):
+        seconds = float(ours) if ours is not None else DRAIN_SECONDS
+    except ValueError:
         seconds = -1
-    if seconds < 0:
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
         raise UsageError(f"--drain-timeout is {ours!r}; it should be a number of seconds.")
-    return ["--shutdown-timeout", str(seconds)]
+    return ["--shutdown-timeout", str(math.ceil(seconds))]
 
 
 def _with_flags(sentence: str) -> str:

@@ -54,9 +54,8 @@ class _Stream:
             Headers(raw=message["headers"])
         ):
             self.telling = asyncio.create_task(self._tell())
-        elif message["type"] == "http.response.body":
-            if not message.get("more_body"):
-                self.stop()
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self.stop()
         async with self.sending:
             if body := message.get("body"):
                 self.between_events = body.endswith(b"\n\n")

@@ -1,13 +1,15 @@
-"""A prompt of 2,097,152 - 16 tokens through HTTP, for real."""
+"""Prompts of 2,097,152 tokens, less those of the answer, through HTTP, for real."""
 
 import random
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
+import httpx
+import pytest
 import torch
 
-from tests.plugin.models import give_words, tiny_model
+from tests.plugin.models import TinyModel, give_words, tiny_model
 from tests.plugin.reference import Reference
 from tests.serving import LONGROPE_SERVE, Server, running
 
@@ -16,12 +18,14 @@ WINDOW = 512
 OUTPUT = 16
 
 
-def test_two_million_tokens_through_http(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyModel, Server]]:
     """One layer and a sliding window keep it affordable, and make a reference possible:
     the last token sees only its window, which Hugging Face can run at its true positions."""
+    directory = tmp_path_factory.mktemp("two-million")
     model = give_words(
         tiny_model(
-            tmp_path / "mistral",
+            directory / "mistral",
             "mistral",
             limits=LIMITS,
             num_hidden_layers=1,
@@ -29,15 +33,20 @@ def test_two_million_tokens_through_http(tmp_path: Path) -> None:
             vocab_size=49152,
         )
     )
+    flags = ["--dtype=float32", "--max-num-seqs=2", "--max-num-batched-tokens=65536"]
+    with running([*LONGROPE_SERVE, model.directory, *flags], directory / "log") as server:
+        yield model, server
+
+
+def test_two_million_tokens_through_http(served: tuple[TinyModel, Server]) -> None:
+    model, server = served
     generator = random.Random(0)
     prompt = [generator.randrange(100, 49000) for _ in range(LIMITS[-1] - OUTPUT)]
-    flags = ["--dtype=float32", "--max-num-seqs=2", "--max-num-batched-tokens=65536"]
-    with running([*LONGROPE_SERVE, model.directory, *flags], tmp_path / "log") as server:
-        before = server.memory()
-        start = time.monotonic()
-        with Peak(server) as peak:
-            answer = server.complete(model.directory, prompt, OUTPUT)
-        seconds = time.monotonic() - start
+    before = server.memory()
+    start = time.monotonic()
+    with Peak(server) as peak:
+        answer = server.complete(model.directory, prompt, OUTPUT)
+    seconds = time.monotonic() - start
     assert answer.headers["x-longrope-factor-set"] == str(LIMITS[-1])
     output = answer.json()["choices"][0]["token_ids"]
     print(
@@ -46,6 +55,17 @@ def test_two_million_tokens_through_http(tmp_path: Path) -> None:
     )
     assert len(output) == OUTPUT
     assert output[:4] == _expected(Reference(model.directory, model.factor_file), prompt, 4)
+
+
+def test_two_million_tokens_of_text_and_one_too_many(served: tuple[TinyModel, Server]) -> None:
+    model, server = served
+    answer = server.complete(model.directory, " the" * (LIMITS[-1] - 1), 1)
+    assert answer.json()["usage"]["prompt_tokens"] == LIMITS[-1] - 1
+    assert answer.headers["x-longrope-factor-set"] == str(LIMITS[-1])
+    body = {"model": str(model.directory), "prompt": " the" * (LIMITS[-1] + 1)}
+    refused = httpx.post(f"{server.url}/v1/completions", json=body, timeout=500)
+    assert refused.status_code == 400
+    assert f"contains {LIMITS[-1] + 1} input tokens" in refused.json()["error"]["message"]
 
 
 def _expected(reference: Reference, prompt: list[int], n: int) -> list[int]:

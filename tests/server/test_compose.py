@@ -9,6 +9,8 @@ from longrope_server import embedded
 from longrope_server.errors import UsageError
 from longrope_server.serve import compose
 
+DRAIN = ("--shutdown-timeout", "30")
+
 
 def value_of(flag: str, words: list[str]) -> str:
     return words[words.index(flag) + 1]
@@ -86,7 +88,7 @@ def test_an_unknown_selection_is_refused(model: Path, factors: Path) -> None:
 
 def test_a_longrope_model_is_served_from_its_own_lists(longrope_model: Path) -> None:
     command = compose([str(longrope_model)])
-    assert command.words == [str(longrope_model), "--max-model-len", "256"]
+    assert command.words == [str(longrope_model), *DRAIN, "--max-model-len", "256"]
     assert "up to 64, 256 tokens" in command.notes[0]
 
 
@@ -110,7 +112,7 @@ def test_a_factor_file_that_the_models_config_names_is_used(
 
 def test_a_model_without_factors_is_served_unchanged(model: Path) -> None:
     command = compose([str(model), "--port", "9", "--hf-overrides.x", "1"])
-    assert command.words == [str(model), "--hf-overrides", '{"x": 1}', "--port", "9"]
+    assert command.words == [str(model), *DRAIN, "--hf-overrides", '{"x": 1}', "--port", "9"]
     assert "served unchanged" in command.notes[0]
 
 

@@ -20,6 +20,8 @@ def output(*sequences: Sequence[int], prompt: Sequence[int] = ()) -> Any:
             SimpleNamespace(index=index, token_ids=list(tokens))
             for index, tokens in enumerate(sequences)
         ],
+        metrics=None,
+        finished=False,
     )
 
 

@@ -1,0 +1,100 @@
+"""The flags of `longrope serve` that are ours, as they come out of `compose`."""
+
+from pathlib import Path
+
+import pytest
+from longrope_server import environment
+from longrope_server.admission.limits import Limit
+from longrope_server.errors import UsageError
+from longrope_server.front_end_flags import refuse_other_front_ends
+from longrope_server.keys import key_file
+from longrope_server.keys.key_file import Key
+from longrope_server.serve import compose
+from longrope_server.settings import VARIABLE, Settings
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(key_file.line_of(Key("alice", key_file.digest_of("x"))))
+    return path
+
+
+def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys: Path) -> None:
+    command = compose(
+        [
+            str(model),
+            f"--api-key-file={keys}",
+            "--open-paths=/metrics,/version",
+            "--limits.in_flight=8",
+            "--limits.classes.8192.queued=2",
+            "--limits",
+            '{"queue_seconds": 5}',
+            "--max-body-bytes=1000",
+            "--body-timeout=2.5",
+            "--drain-timeout=7",
+            "--port=9",
+        ]
+    )
+    assert command.words == [str(model), "--shutdown-timeout", "7", "--port=9"]
+    settings = command.settings
+    assert settings.key_file == str(keys)
+    assert settings.open_paths == ("/metrics", "/version")
+    assert settings.limits.in_flight == 8
+    assert settings.limits.queue_seconds == 5
+    assert settings.limits.classes == {8192: Limit(queued=2)}
+    assert (settings.body_bytes, settings.body_seconds) == (1000, 2.5)
+
+
+def test_settings_reach_another_process_as_they_were(model: Path) -> None:
+    settings = compose([str(model), "--limits.classes.10.tokens=3"]).settings
+    variables: dict[str, str] = {}
+    with environment.front_end(variables, settings):
+        arrived = Settings.from_environment(variables)
+        assert Path(arrived.ledger).parent.is_dir()
+    assert not Path(arrived.ledger).parent.exists()
+    assert arrived.limits == settings.limits
+    assert Settings.from_environment({}) == Settings()
+    with pytest.raises(UsageError, match=VARIABLE):
+        Settings.from_environment({VARIABLE: '{"x": 1}'})
+
+
+def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
+    words = compose([str(model), "--shutdown-timeout", "3"]).words
+    assert words == [str(model), "--shutdown-timeout", "3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--limits.in_flight=0"], "--limits.in_flight: input should be greater than or equal"),
+        (["--limits.running=1"], "--limits.running: extra inputs are not permitted"),
+        (
+            ["--limits.classes.short.queued=1"],
+            "--limits.classes.short: input should be a valid int",
+        ),
+        (["--limits=8"], "--limits should be a JSON object"),
+        (["--api-key-file=/nowhere/keys"], "/nowhere/keys cannot be read: No such file"),
+        (["--open-paths=/metrics"], "goes with --api-key-file"),
+        (["--max-body-bytes=many"], "--max-body-bytes: input should be a valid integer"),
+        (["--body-timeout=0"], "--body-timeout: input should be greater than 0"),
+        (["--drain-timeout=soon"], "--drain-timeout is 'soon'; it should be a number"),
+        (["--drain-timeout=-1"], "should be a number of seconds"),
+        (["--drain-timeout=1", "--shutdown-timeout=1"], "are the same: give one"),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_refused_by_name(
+    model: Path, words: list[str], part: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        compose([str(model), *words])
+    assert part in str(refused.value)
+    assert str(refused.value).endswith(".")
+
+
+def test_a_front_end_without_our_pieces_is_refused() -> None:
+    with pytest.raises(UsageError, match="--grpc chooses a front end without API keys"):
+        refuse_other_front_ends(["model", "--grpc"], {})
+    with pytest.raises(UsageError, match="VLLM_USE_RUST_FRONTEND"):
+        refuse_other_front_ends([], {"VLLM_USE_RUST_FRONTEND": "1"})
+    refuse_other_front_ends(["--grpc-port=1"], {"VLLM_USE_RUST_FRONTEND": "0"})
