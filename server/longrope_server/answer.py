@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Protocol, TypedDict
 
 HEADER = "x-longrope-factor-set"
+BEGAN = "longrope.began"  # in the scope: when the HTTP request came (time.monotonic)
 
 
 class SelectsSets(Protocol):

@@ -6,6 +6,7 @@ then `/ready` and every new request get 503.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from longrope_server.answer import BEGAN
 from longrope_server.keys.authentication import path_of
 from longrope_server.openai_error import Count, Refusal, uncounted
 from longrope_server.running import Running
@@ -93,6 +95,7 @@ class TakesRequests:
         asks = scope["type"] in ("http", "websocket") and path_of(scope) not in ALWAYS_ANSWERED
         refusal = self.life.unready() if asks else None
         if refusal is None:
+            scope[BEGAN] = time.monotonic()
             await self.app(scope, receive, send)
             return
         self.refused(refusal.reason)

@@ -8,7 +8,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.answer import HEADER, Answer, current_answer
+from longrope_server.answer import BEGAN, HEADER, Answer, current_answer
 from longrope_server.usage import with_factor_set
 
 # The Responses API streams `response.created` and `response.in_progress` before it asks the
@@ -27,7 +27,7 @@ class FactorSetMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        answer = Answer()
+        answer = Answer(scope.get(BEGAN))
         token = current_answer.set(answer)
         try:
             await self.app(scope, receive, _Sender(answer, send))
