@@ -32,7 +32,10 @@ class House:
         self.app = BodyLimit(piece, 1 << 16, 5.0, self.memory)
 
     async def visit(
-        self, body: bytes = LOOKS_SHORT, key: Key | None = None, connection: Connection | None = None
+        self,
+        body: bytes = LOOKS_SHORT,
+        key: Key | None = None,
+        connection: Connection | None = None,
     ) -> Connection:
         connection = connection or Connection(*body_in([body]))
         scope = {**http_scope(), **({KEY: key} if key else {})}
