@@ -101,6 +101,14 @@ def factors(context: typer.Context) -> None:
     factors_app(context.args, prog_name="longrope factors")
 
 
+@app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")
+def loadtest(context: typer.Context) -> None:
+    """Load an OpenAI-compatible server and report: see `longrope loadtest --help`."""
+    from longrope_loadtest.cli import app as loadtest_app
+
+    loadtest_app(context.args, prog_name="longrope loadtest")
+
+
 def main() -> None:
     """Entry point of the console script: errors of the user's are one sentence and status 2."""
     from longrope_factors.errors import FactorFileError

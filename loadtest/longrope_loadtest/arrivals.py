@@ -1,0 +1,128 @@
+"""When requests are meant to be sent."""
+
+import math
+import random
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from longrope_loadtest.distributions import Distribution, Strict
+
+
+class _Until(Strict):
+    duration: PositiveFloat | None = None  # seconds
+    requests: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.duration is None and self.requests is None:
+            raise ValueError("say when it ends: duration (seconds), requests, or both")
+        return self
+
+    def _cut(self, times: Iterator[float]) -> Iterator[float]:
+        for number, time in enumerate(times):
+            if self.requests is not None and number >= self.requests:
+                return
+            if self.duration is not None and time >= self.duration:
+                return
+            yield time
+
+
+class Constant(_Until):
+    """Open loop, evenly spaced: `rate` requests a second, the first at 0."""
+
+    kind: Literal["constant"]
+    rate: PositiveFloat
+
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """Intended times in seconds, ascending."""
+        return self._cut(number / self.rate for number in count())
+
+
+class Poisson(_Until):
+    """Open loop, independent requests: exponential gaps with mean 1 / `rate`."""
+
+    kind: Literal["poisson"]
+    rate: PositiveFloat
+
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """Intended times in seconds, ascending."""
+        return self._cut(_summed(lambda: rng.expovariate(self.rate)))
+
+
+class Gamma(_Until):
+    """Open loop with gamma gaps of mean 1 / `rate`.
+
+    `burstiness` is the gamma's shape, as in `vllm bench serve`: 1 is Poisson, below 1 the requests
+    come in bursts, above 1 they are more even.
+    """
+
+    kind: Literal["gamma"]
+    rate: PositiveFloat
+    burstiness: PositiveFloat
+
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """Intended times in seconds, ascending."""
+        scale = 1 / (self.rate * self.burstiness)
+        return self._cut(_summed(lambda: rng.gammavariate(self.burstiness, scale)))
+
+
+class Ramp(Strict):
+    """Open loop, Poisson with a rate that goes evenly from `rate_from` to `rate_to`."""
+
+    kind: Literal["ramp"]
+    rate_from: NonNegativeFloat
+    rate_to: NonNegativeFloat
+    duration: PositiveFloat
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if self.rate_from == self.rate_to == 0:
+            raise ValueError("rate_from and rate_to are both 0")
+        return self
+
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """Intended times in seconds, ascending: unit Poisson events through the inverse of the
+        integrated rate a t + (b - a) t^2 / (2 D)."""
+        bend = (self.rate_to - self.rate_from) / (2 * self.duration)
+        for events in _summed(lambda: rng.expovariate(1)):
+            under = self.rate_from**2 + 4 * bend * events
+            if under < 0:
+                return
+            time = 2 * events / (self.rate_from + math.sqrt(under))
+            if time >= self.duration:
+                return
+            yield time
+
+
+class Trace(Strict):
+    """Replay of a JSON-lines file, `speed` times as fast: see docs/loadtest.md for its fields."""
+
+    kind: Literal["trace"]
+    path: Path
+    speed: PositiveFloat = 1
+    requests: PositiveInt | None = None
+
+
+class Closed(Strict):
+    """Closed loop: `users` send a request, wait for its end, think, and send the next."""
+
+    kind: Literal["closed"]
+    users: PositiveInt
+    requests: PositiveInt
+    think: Distribution | None = None  # seconds
+
+
+Open = Constant | Poisson | Gamma | Ramp
+Arrivals = Annotated[Open | Trace | Closed, Field(discriminator="kind")]
+
+
+def _summed(gap: object) -> Iterator[float]:
+    assert callable(gap)
+    time = 0.0
+    while True:
+        time += gap()
+        yield time

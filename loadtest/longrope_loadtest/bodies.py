@@ -1,0 +1,68 @@
+"""The requests' bodies: made before the run, kept in a file, so that sending is all a run does."""
+
+import hashlib
+import json
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from longrope_loadtest.plan import Plan, Planned
+from longrope_loadtest.profile import Profile, RequestClass
+from longrope_loadtest.prompts import text_of, token_ids_of
+
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+
+
+def body_of(planned: Planned, each: RequestClass, model: str, seed: int) -> bytes:
+    """The JSON body of a request."""
+    if each.prompt.kind == "token_ids":
+        prompt: str | list[int] = token_ids_of(planned, each.prompt, seed)
+    else:
+        prompt = text_of(planned, each.prompt, seed)
+    body: dict[str, object] = {"model": model}
+    if each.api == "chat":
+        body["messages"] = [{"role": "user", "content": prompt}]
+    else:
+        body["prompt"] = prompt
+    body["max_tokens"] = planned.output_tokens
+    body["stream"] = each.stream
+    if each.stream:
+        body["stream_options"] = {"include_usage": True}
+    return json.dumps(body | each.extra, separators=(",", ":")).encode()
+
+
+class Bodies:
+    """Every body of a plan, and the hash of all that will be sent."""
+
+    def __init__(self, content: mmap.mmap, ends: list[int], sha256: str) -> None:
+        self._content = content
+        self._ends = ends
+        self.sha256 = sha256  # of each request's method, path and body, by number
+
+    def of(self, number: int) -> memoryview:
+        """The body of a request."""
+        begin = self._ends[number - 1] if number else 0
+        return memoryview(self._content)[begin : self._ends[number]]
+
+
+@contextmanager
+def made(
+    plan: Plan, profile: Profile, model: str, seed: int, progress: Callable[[int], None]
+) -> Iterator[Bodies]:
+    """Makes every body; `progress` is called with the number of those that are done."""
+    sha256 = hashlib.sha256()
+    ends: list[int] = []
+    with tempfile.TemporaryFile() as file:
+        for planned in plan:
+            each = profile.classes[planned.class_name]
+            body = body_of(planned, each, model, seed)
+            sha256.update(f"POST {PATHS[each.api]} {len(body)}\n".encode())
+            sha256.update(body)
+            file.write(body)
+            ends.append(file.tell())
+            progress(len(ends))
+        file.flush()
+        # Not closed here: a request that is still being sent may hold a view.
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        yield Bodies(content, ends, sha256.hexdigest())

@@ -1,0 +1,92 @@
+"""`longrope loadtest run --find-capacity`: the search on a real server."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from longrope_loadtest import capacity, plan
+from longrope_loadtest.capacity import Capacity, StopWhenLost
+from longrope_loadtest.driving import Run, Target
+from longrope_loadtest.preflight import ServedModel
+from longrope_loadtest.profile import Profile
+from longrope_loadtest.record import Record
+from longrope_loadtest.results import new_directory
+from longrope_loadtest.running import run_profile
+from longrope_loadtest.slo import Goodput, counted, met
+
+FILE = "capacity.json"
+
+
+def find_capacity(
+    profile: Profile,
+    seed: int,
+    repeats: int,
+    target: Target,
+    model: ServedModel,
+    directory: Path,
+    console: Console,
+    traces: Path,
+) -> Capacity:
+    """Searches, with one result in `directory` for each run, and writes capacity.json.
+
+    Each run has a seed of its own: no prompt is in the server's prefix cache from an earlier one.
+
+    Raises:
+        LoadTestError: The profile cannot be run at several rates.
+        KeyboardInterrupt: Ctrl-C; the results until then are kept.
+    """
+    capacity.at_rate(profile, 1)
+    new_directory(directory)
+    number_of_run = 0
+
+    def measure(rate: float, number: int) -> Goodput:
+        nonlocal number_of_run
+        at_rate = capacity.at_rate(profile, rate)
+        number_of_run += 1
+        own_seed = seed + number_of_run
+        console.print(f"{rate:.3g} requests/s, repeat {number + 1} of {repeats}")
+        planned = plan.make(at_rate, own_seed, traces)
+
+        def watcher(run: Run) -> StopWhenLost:
+            return StopWhenLost(at_rate, planned, repeats, run.stop)
+
+        where = directory / f"{number_of_run:02}-rate-{rate:.3g}-repeat-{number + 1}"
+        result = run_profile(at_rate, own_seed, target, model, where, console, traces, watcher)
+        if result.about["interrupted"]:
+            raise KeyboardInterrupt
+        return _goodput(at_rate, planned, result.records)
+
+    assert profile.arrivals is not None
+    start = profile.arrivals.rate  # type: ignore[union-attr]  # at_rate has checked the kind
+    found = capacity.find(start, repeats, profile.attainment, measure)
+    (directory / FILE).write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+    _print(found, profile, console)
+    return found
+
+
+def _goodput(profile: Profile, planned: plan.Plan, records: list[Record]) -> Goodput:
+    """Of all planned requests: those that a stopped run did not send were not good."""
+    due = sum((each.intended or 0) >= profile.warm_up for each in planned)
+    left = sum(not r.warm_up and r.outcome == "cancelled" for r in records)
+    good = sum(met(r, profile.classes[r.class_name].slo) for r in counted(records))
+    return Goodput(due - left, good, 0, 0, 1)
+
+
+def _print(found: Capacity, profile: Profile, console: Console) -> None:
+    table = Table("requests/s", "requests", "within objectives", "")
+    for probe in sorted(found.probes, key=lambda probe: probe.rate):
+        share = probe.good_requests / max(1, probe.requests)
+        verdict = "met" if probe.met else "missed"
+        table.add_row(f"{probe.rate:.3g}", str(probe.requests), f"{100 * share:.1f} %", verdict)
+    console.print(table)
+    goal = f"{100 * profile.attainment:g} % of the requests within their objectives"
+    if found.rate is None:
+        console.print(f"No rate down to {found.missed_at:.3g} requests/s has {goal}.")
+    elif found.missed_at is None:
+        console.print(f"Every rate up to {found.rate:.3g} requests/s has {goal}.")
+    else:
+        console.print(
+            f"Capacity: {found.rate:.3g} requests/s with {goal}; {found.missed_at:.3g} has not."
+        )

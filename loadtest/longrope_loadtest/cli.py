@@ -1,0 +1,139 @@
+"""`longrope loadtest`: load a server, and read what came of it."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from longrope_loadtest import live, results, shipped
+from longrope_loadtest import profile as profiles
+from longrope_loadtest.capacity_command import find_capacity
+from longrope_loadtest.compare import compared, print_comparison
+from longrope_loadtest.driving import Target
+from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.preflight import served_model
+from longrope_loadtest.report import write_report
+from longrope_loadtest.running import run_profile
+
+app = typer.Typer(
+    help="Load an OpenAI-compatible server, and read what came of it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+MISSED, WRONG, INTERRUPTED = 1, 2, 130
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
+    url: Annotated[
+        str, typer.Option(help="The server, with or without /v1.")
+    ] = "http://127.0.0.1:8000",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Directory of the result; new.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="By default the first that the server lists.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Instead of the profile's; the same sends the same.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"], help="Better in the environment."
+        ),
+    ] = None,
+    find_the_capacity: Annotated[
+        bool,
+        typer.Option("--find-capacity", help="Search the highest rate that meets the objectives."),
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each rate of --find-capacity.")] = 3,
+) -> None:
+    """Send a profile's requests to a server; write JSON, CSV and an HTML report.
+
+    Status 0: the share of requests within their objectives is the profile's `attainment` or more;
+    1: it is less; 2: something to mend before a request is sent; 130: Ctrl-C (what there is of the
+    result is written).
+    """
+    console = Console(stderr=True)
+    with _one_sentence():
+        path = shipped.find(profile)
+        loaded = profiles.load(path)
+        base = url.rstrip("/").removesuffix("/v1")
+        served = served_model(base, api_key, model)
+        target = Target(base, served.name, api_key)
+        chosen = loaded.seed if seed is None else seed
+        directory = output or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
+        if find_the_capacity:
+            try:
+                found = find_capacity(
+                    loaded, chosen, repeats, target, served, directory, console, path.parent
+                )
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
+            sys.exit(0 if found.rate is not None else MISSED)
+        result = run_profile(loaded, chosen, target, served, directory, console, path.parent)
+        live.print_summary(result, console)
+        console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
+    if result.about["interrupted"]:
+        sys.exit(INTERRUPTED)
+    of = result.about["figures"]
+    share = of.get("all", next(iter(of.values())))["goodput"]["share_of_requests"]
+    sys.exit(0 if share >= loaded.attainment else MISSED)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A result's directory.")],
+) -> None:
+    """Write a result's report.html again, and print its figures."""
+    with _one_sentence():
+        result = results.read(directory)
+        live.print_summary(result, Console())
+        typer.echo(write_report(result))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Directory of the result that is the baseline.")],
+    b: Annotated[Path, typer.Argument(help="Directory of the other.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print B's figures over A's, class by class, with 95 % confidence intervals."""
+    with _one_sentence():
+        comparison = compared(results.read(a), results.read(b))
+    if as_json:
+        typer.echo(json.dumps(comparison.as_json(), indent=1))
+    else:
+        print_comparison(comparison, Console())
+
+
+@app.command("profiles")
+def list_profiles(
+    name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
+) -> None:
+    """List the profiles that come along, or print one as a start for your own."""
+    with _one_sentence():
+        if name is not None:
+            typer.echo(shipped.find(name).read_text(encoding="utf-8"), nl=False)
+            return
+        for each in shipped.names():
+            typer.echo(f"{each:16}{profiles.load(shipped.find(each)).description}")
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except LoadTestError as error:
+        print(f"longrope: {error}", file=sys.stderr)
+        sys.exit(WRONG)

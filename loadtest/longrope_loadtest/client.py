@@ -1,0 +1,148 @@
+"""Sends one request and writes down when what happened.
+
+aiohttp, because one process must send a thousand requests a second: `longrope loadtest` is measured
+against its own lag. Everything else that we ask a server goes through httpx.
+"""
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from longrope_loadtest.answers import Answer, BrokenAnswerError, error_message
+from longrope_loadtest.record import Record
+
+PIECE = 64 * 1024  # bytes handed to the socket at once
+CONNECT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How to send one request."""
+
+    path: str
+    stream: bool
+    timeout: float  # seconds for all of it
+    stall: float  # seconds without a byte
+    cancel_after: float | None  # seconds, then we leave
+    retries: int
+
+
+class Client:
+    """An HTTP client of one server; `clock` gives seconds from the start of the run."""
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Callable[[], float]) -> None:
+        self._session = session
+        self._clock = clock
+
+    async def send(self, body: memoryview, sending: Sending, record: Record) -> None:
+        """Sends a request and fills in `record`, also if this is cancelled."""
+        clock = self._clock
+        record.dispatched = clock()
+        try:
+            async with asyncio.timeout(sending.cancel_after) as leaving:
+                await self._with_retries(body, sending, record)
+            record.outcome = "complete"
+        except asyncio.CancelledError:
+            record.outcome = "interrupted"
+            raise
+        except TimeoutError as error:
+            if leaving.expired():
+                record.outcome = "cancelled"
+            else:
+                _fail(record, _timeout_kind(error), "")
+        except BrokenAnswerError as error:
+            _fail(record, error.kind, str(error))
+        except aiohttp.ClientConnectorError as error:
+            _fail(record, "no connection", str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            _fail(record, "broken connection", str(error) or type(error).__name__)
+        finally:
+            record.ended = clock()
+
+    async def _with_retries(self, body: memoryview, sending: Sending, record: Record) -> None:
+        while True:
+            again_after = await self._once(body, sending, record)
+            if again_after is None:
+                return
+            record.retries += 1
+            await asyncio.sleep(again_after)
+
+    async def _once(self, body: memoryview, sending: Sending, record: Record) -> float | None:
+        """One attempt; seconds after which to try again, or None."""
+        timeout = aiohttp.ClientTimeout(
+            total=sending.timeout, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
+        )
+        async with self._session.post(
+            sending.path,
+            data=self._pieces(body, record),
+            headers={"Content-Length": str(len(body)), "Content-Type": "application/json"},
+            timeout=timeout,
+        ) as answer:
+            record.first_byte = self._clock()
+            record.status = answer.status
+            record.factor_set = answer.headers.get("x-longrope-factor-set")
+            if answer.status != 200:
+                message = error_message(await answer.read())
+                if answer.status in (429, 503) and record.retries < sending.retries:
+                    return _retry_after(answer.headers.get("Retry-After"))
+                raise BrokenAnswerError(f"http {answer.status}", message)
+            reading = Answer(record)
+            if sending.stream:
+                async for piece in answer.content.iter_any():
+                    reading.feed(piece, self._clock())
+            else:
+                content = await answer.read()
+                reading.whole(content, self._clock())
+            reading.end()
+        return None
+
+    async def _pieces(self, body: memoryview, record: Record) -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), PIECE):
+            yield bytes(body[begin : begin + PIECE])
+        record.sent = self._clock()
+
+
+@asynccontextmanager
+async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Client]:
+    """A client of the server at `url`; times are from `start` on (`time.perf_counter`).
+
+    Connections are kept and reused, and their number has no limit but the system's.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(
+        base_url=url.rstrip("/") + "/",
+        headers=headers,
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+        auto_decompress=True,
+        read_bufsize=1 << 20,
+    ) as session:
+        yield Client(session, lambda: time.perf_counter() - start)
+
+
+def _fail(record: Record, kind: str, message: str) -> None:
+    record.outcome = "failed"
+    record.error = kind
+    record.message = message or None
+
+
+def _timeout_kind(error: TimeoutError) -> str:
+    if isinstance(error, aiohttp.SocketTimeoutError):
+        return "stalled"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no connection"
+    return "timeout"
+
+
+def _retry_after(header: str | None) -> float:
+    try:
+        return max(0.0, float(header)) if header is not None else 1.0
+    except ValueError:
+        return 1.0

@@ -1,0 +1,146 @@
+"""The run itself: each request at its time, or as soon as a user is free."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import uvloop  # aiohttp needs a third less of our core on it
+
+from longrope_loadtest.bodies import PATHS, Bodies
+from longrope_loadtest.client import Client, Sending, connected
+from longrope_loadtest.lag import ClientLoad, LoopLag
+from longrope_loadtest.plan import Plan, Planned, Users
+from longrope_loadtest.profile import Profile
+from longrope_loadtest.record import Record
+
+LEAD = 0.2  # seconds before the first request
+
+
+@dataclass(frozen=True)
+class Target:
+    """The server."""
+
+    url: str
+    model: str
+    key: str | None = field(repr=False)
+
+
+class Watcher(Protocol):
+    """Is told of requests while they run, in the event loop: it must be quick."""
+
+    def dispatched(self, record: Record) -> None:
+        """A request begins to be sent."""
+
+    def ended(self, record: Record) -> None:
+        """A request is over."""
+
+
+@dataclass
+class Run:
+    """A run: what is to be sent, and what was."""
+
+    plan: Plan
+    profile: Profile
+    bodies: Bodies
+    target: Target
+    watchers: list[Watcher] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)  # by number once it is over
+    load: ClientLoad | None = None
+    began_at: float = 0  # Unix time of second 0
+    interrupted: bool = False  # by Ctrl-C
+
+    def drive(self) -> None:
+        """Runs until every request is over, or until `stop` or Ctrl-C."""
+        with _no_collection():
+            uvloop.run(self._drive())
+
+    def stop(self) -> None:
+        """Ends the run from within: nothing more is sent, and what is running is left."""
+        self._sending.cancel()
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self.stop()
+
+    async def _drive(self) -> None:
+        start = time.perf_counter() + LEAD
+        self.began_at = time.time() + LEAD
+        lag = LoopLag()
+        watching = asyncio.create_task(lag.watch())
+        async with connected(self.target.url, self.target.key, start) as client:
+            self._sending = asyncio.create_task(self._send_all(client, start))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sending
+        watching.cancel()
+        self.records.sort(key=lambda record: record.number)
+        self.load = lag.measured(self.records, is_open=self.profile.is_open())
+
+    async def _send_all(self, client: Client, start: float) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for users in self.plan.closed:
+                queue = iter(zip(users.requests, users.think, strict=True))
+                for _ in range(users.number):
+                    tasks.create_task(self._user(client, start, users, queue))
+            for planned in self.plan.open:
+                assert planned.intended is not None
+                ahead = start + planned.intended - time.perf_counter()
+                if ahead > 0:
+                    await asyncio.sleep(ahead)
+                tasks.create_task(self._send(client, planned, planned.intended))
+
+    async def _user(
+        self, client: Client, start: float, users: Users, queue: Iterator[tuple[Planned, float]]
+    ) -> None:
+        await asyncio.sleep(max(0.0, start - time.perf_counter()))
+        for planned, think in queue:
+            await asyncio.sleep(think)
+            await self._send(client, planned, time.perf_counter() - start)
+
+    async def _send(self, client: Client, planned: Planned, intended: float) -> None:
+        each = self.profile.classes[planned.class_name]
+        body = self.bodies.of(planned.number)
+        record = Record(
+            number=planned.number,
+            class_name=planned.class_name,
+            intended=intended,
+            planned_prompt_tokens=planned.prompt_tokens,
+            planned_output_tokens=planned.output_tokens,
+            body_bytes=len(body),
+            warm_up=intended < self.profile.warm_up,
+            passkey=planned.passkey,
+        )
+        sending = Sending(
+            path=PATHS[each.api],
+            stream=each.stream,
+            timeout=each.timeout,
+            stall=each.stall,
+            cancel_after=planned.cancel_after,
+            retries=self.profile.retries,
+        )
+        for watcher in self.watchers:
+            watcher.dispatched(record)
+        try:
+            await client.send(body, sending, record)
+        finally:
+            self.records.append(record)
+            for watcher in self.watchers:
+                watcher.ended(record)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, whose pauses would be in the latencies."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,5 @@
+"""What a user can mend: one sentence, status 2."""
+
+
+class LoadTestError(Exception):
+    """The profile, the server's address or an option is wrong; the text says what would be right."""

@@ -1,0 +1,121 @@
+"""The figures of a run, by class: latencies, rates, errors, right answers. Seconds throughout."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from longrope_loadtest.profile import Profile
+from longrope_loadtest.record import Record
+from longrope_loadtest.slo import counted, goodput
+
+PERCENTILES = (50, 90, 95, 99)
+ALL = "all"
+
+METRICS = {
+    "ttft": lambda record: record.ttft(),
+    "ttft_intended": lambda record: record.ttft("intended"),
+    "tpot": lambda record: record.tpot(),
+    "e2e": lambda record: record.e2e(),
+    "e2e_intended": lambda record: record.e2e("intended"),
+    "itl": lambda record: record.token_gaps,
+}
+
+
+def values(records: Iterable[Record], metric: str) -> list[float]:
+    """A metric of the complete requests that are counted; `itl` has a value for each gap."""
+    of = METRICS[metric]
+    found: list[float] = []
+    for record in counted(records):
+        if record.outcome != "complete":
+            continue
+        value = of(record)
+        if isinstance(value, list):
+            found.extend(value)
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+def spread(numbers: Sequence[float]) -> dict[str, float] | None:
+    """Mean, percentiles (linear interpolation, as vLLM's) and maximum; None of nothing."""
+    if not numbers:
+        return None
+    found = {"count": len(numbers), "mean": float(np.mean(numbers))}
+    for at in PERCENTILES:
+        found[f"p{at}"] = float(np.percentile(numbers, at))
+    return found | {"max": float(np.max(numbers))}
+
+
+def seconds_of(records: Sequence[Record], profile: Profile) -> float:
+    """How long the counted part lasted: from the end of the warm-up to the last answer's end."""
+    kept = counted(records)
+    if not kept:
+        return 1e-9
+    return max(1e-9, max(each.ended for each in kept) - min(each.intended for each in kept))
+
+
+def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
+    """The figures of each class, and of all together under `all`."""
+    seconds = seconds_of(records, profile)
+    groups = {name: [r for r in records if r.class_name == name] for name in profile.classes}
+    found = {name: _of(group, profile, seconds) for name, group in groups.items()}
+    if len(groups) > 1:
+        found[ALL] = _of(records, profile, seconds)
+    return found
+
+
+def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str, Any]:
+    kept = counted(records)
+    complete = [record for record in kept if record.outcome == "complete"]
+    prompt = sum(record.prompt_tokens or 0 for record in complete)
+    cached = [record.cached_tokens for record in complete if record.cached_tokens is not None]
+    found: dict[str, Any] = {
+        "requests": {
+            "sent": len(records),
+            "warm_up": sum(record.warm_up for record in records),
+            "complete": len(complete),
+            "failed": len(kept) - len(complete),
+            "cancelled": sum(record.outcome == "cancelled" for record in records),
+            "interrupted": sum(record.outcome == "interrupted" for record in records),
+            "retries": sum(record.retries for record in records),
+        },
+        "errors": dict(Counter(record.error for record in kept if record.error).most_common()),
+        "seconds": seconds,
+        "requests_per_second": len(complete) / seconds,
+        "prompt_tokens_per_second": prompt / seconds,
+        "output_tokens_per_second": sum(r.output_tokens or 0 for r in complete) / seconds,
+        "prompt_tokens": spread([r.prompt_tokens for r in complete if r.prompt_tokens]),
+        "output_tokens": spread([r.output_tokens for r in complete if r.output_tokens]),
+        "cached_share": sum(cached) / prompt if cached and prompt else None,
+        "latency": {name: spread(values(records, name)) for name in METRICS},
+        "goodput": goodput(records, profile, seconds).as_json(),
+        "factor_sets": dict(
+            sorted(Counter(r.factor_set for r in complete if r.factor_set).items())
+        ),
+        "promotions": sum(record.promoted_to is not None for record in complete),
+    }
+    asked = [record for record in complete if record.correct is not None]
+    found["passkeys"] = _accuracy(asked) if asked else None
+    return found
+
+
+def _accuracy(records: Sequence[Record]) -> dict[str, Any]:
+    by_length: dict[int, list[Record]] = {}
+    for record in records:
+        length = record.prompt_tokens or record.planned_prompt_tokens
+        by_length.setdefault(1 << (length - 1).bit_length(), []).append(record)
+    return {
+        "asked": len(records),
+        "correct": sum(bool(record.correct) for record in records),
+        "by_length": [
+            {
+                "up_to_tokens": length,
+                "asked": len(group),
+                "correct": sum(bool(record.correct) for record in group),
+                "ttft_p50": (spread(values(group, "ttft")) or {}).get("p50"),
+            }
+            for length, group in sorted(by_length.items())
+        ],
+    }

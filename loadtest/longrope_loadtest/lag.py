@@ -1,0 +1,91 @@
+"""Whether the client kept up: if it did not, its latencies are its own and not the server's."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from longrope_loadtest.record import Record
+
+TICK = 0.05  # seconds between looks at the event loop
+LAG_LIMIT = 0.010  # seconds at p99, and
+LAG_SHARE = 0.05  # of the median latency: the larger of both
+RATE_LIMIT = 0.95  # achieved over intended
+CPU_LIMIT = 0.9  # of one core: Python runs on one
+
+
+@dataclass(frozen=True)
+class ClientLoad:
+    """How busy the client was itself; times in seconds."""
+
+    send_lag_p50: float  # from the intended time to the dispatch
+    send_lag_p99: float
+    send_lag_max: float
+    loop_lag_p99: float  # by which the event loop was late
+    cpu_share: float  # of one core
+    intended_rate: float | None  # requests a second; None in a closed loop
+    achieved_rate: float | None
+    verdicts: tuple[str, ...]  # sentences; none if the client kept up
+
+    def as_json(self) -> dict[str, object]:
+        """All fields."""
+        return asdict(self)
+
+
+class LoopLag:
+    """Watches by how much the event loop is late."""
+
+    def __init__(self) -> None:
+        self._lags: list[float] = []
+        self._began = (time.perf_counter(), time.process_time())
+
+    async def watch(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            due = time.perf_counter() + TICK
+            await asyncio.sleep(TICK)
+            self._lags.append(max(0.0, time.perf_counter() - due))
+
+    def measured(self, records: Sequence[Record], *, is_open: bool) -> ClientLoad:
+        """What was seen from the beginning until now."""
+        wall, cpu = self._began
+        share = (time.process_time() - cpu) / max(1e-9, time.perf_counter() - wall)
+        lags = [record.dispatched - record.intended for record in records] or [0.0]
+        p99 = float(np.percentile(lags, 99))
+        intended = _rate([record.intended for record in records]) if is_open else None
+        achieved = _rate([record.dispatched for record in records]) if is_open else None
+        latencies = [each for record in records if (each := record.e2e()) is not None]
+        allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
+        verdicts = []
+        if p99 > allowed:
+            verdicts.append(
+                f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
+                f"or later. Latencies from dispatch look better than they were for a user."
+            )
+        if intended and achieved and achieved < RATE_LIMIT * intended:
+            verdicts.append(
+                f"The client did not reach the intended rate: {achieved:.1f} requests/s instead of "
+                f"{intended:.1f}."
+            )
+        if share > CPU_LIMIT:
+            verdicts.append(
+                f"The client used {100 * share:.0f} % of a core, all that one process can: "
+                f"run several of it, with different seeds."
+            )
+        return ClientLoad(
+            send_lag_p50=float(np.percentile(lags, 50)),
+            send_lag_p99=p99,
+            send_lag_max=max(lags),
+            loop_lag_p99=float(np.percentile(self._lags or [0.0], 99)),
+            cpu_share=share,
+            intended_rate=intended,
+            achieved_rate=achieved,
+            verdicts=tuple(verdicts),
+        )
+
+
+def _rate(times: Sequence[float]) -> float | None:
+    span = max(times) - min(times) if len(times) > 1 else 0.0
+    return (len(times) - 1) / span if span else None

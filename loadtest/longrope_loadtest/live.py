@@ -1,0 +1,116 @@
+"""What a person sees while a run goes on, and when it is over."""
+
+import time
+from collections import defaultdict, deque
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from longrope_loadtest.driving import Run
+from longrope_loadtest.record import Record
+from longrope_loadtest.results import Result
+
+RECENT = 200  # requests of which the live view shows the median
+
+
+class LiveView:
+    """A table of the classes, drawn anew four times a second; a watcher of the run."""
+
+    def __init__(self, run: Run, console: Console) -> None:
+        self._run = run
+        self._began = time.monotonic()
+        self._sent: dict[str, int] = defaultdict(int)
+        self._ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._ttft: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RECENT))
+        self._lag: deque[float] = deque(maxlen=RECENT)
+        self.live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
+
+    def dispatched(self, record: Record) -> None:
+        """Counts it."""
+        self._sent[record.class_name] += 1
+
+    def ended(self, record: Record) -> None:
+        """Counts it."""
+        self._ended[record.class_name][record.outcome] += 1
+        self._lag.append(record.dispatched - record.intended)
+        ttft = record.ttft()
+        if ttft is not None:
+            self._ttft[record.class_name].append(ttft)
+
+    def _table(self) -> Table:
+        seconds = time.monotonic() - self._began
+        lag = f"{1000 * max(self._lag, default=0):.0f} ms"
+        total = sum(self._sent.values())
+        table = Table(
+            "class", "sent", "running", "done", "failed", "left", "recent TTFT p50",
+            title=f"{seconds:.0f} s: {total} of {len(self._run.plan)} sent, send lag {lag}",
+        )  # fmt: skip
+        for name in self._run.profile.classes:
+            ended = self._ended[name]
+            recent = sorted(self._ttft[name])
+            table.add_row(
+                name,
+                str(self._sent[name]),
+                str(self._sent[name] - sum(ended.values())),
+                str(ended["complete"]),
+                str(ended["failed"]),
+                str(ended["cancelled"]),
+                _seconds(recent[len(recent) // 2] if recent else None),
+            )
+        return table
+
+
+def print_summary(result: Result, console: Console) -> None:
+    """The figures of a result, and what is to be known about them."""
+    figures = result.about["figures"]
+    table = Table(
+        "class", "complete", "failed", "TTFT p50", "p99", "from due p99", "TPOT p50", "p99",
+        "E2E p50", "p99", "tokens/s", "good",
+    )  # fmt: skip
+    for name, of in figures.items():
+        latency = of["latency"]
+        table.add_row(
+            name,
+            str(of["requests"]["complete"]),
+            str(of["requests"]["failed"]),
+            _at(latency["ttft"], "p50"),
+            _at(latency["ttft"], "p99"),
+            _at(latency["ttft_intended"], "p99"),
+            _at(latency["tpot"], "p50"),
+            _at(latency["tpot"], "p99"),
+            _at(latency["e2e"], "p50"),
+            _at(latency["e2e"], "p99"),
+            f"{of['output_tokens_per_second']:.1f}",
+            f"{100 * of['goodput']['share_of_requests']:.1f} %",
+        )
+    console.print(table)
+    for name, of in figures.items():
+        if of["passkeys"]:
+            asked, correct = of["passkeys"]["asked"], of["passkeys"]["correct"]
+            console.print(f"{name}: {correct} of {asked} passkeys right")
+        if name == "all" and len(figures) > 1:
+            continue
+        for kind, number in of["errors"].items():
+            first = next(r for r in result.records if r.class_name == name and r.error == kind)
+            said = f": {first.message}" if first.message else ""
+            console.print(f"{name}: {number} x {kind}{said}", style="red", markup=False)
+    for verdict in result.about["client"]["verdicts"]:
+        console.print(verdict, style="bold red")
+    client = result.about["client"]
+    console.print(
+        f"send lag p99 {1000 * client['send_lag_p99']:.1f} ms, "
+        f"{100 * client['cpu_share']:.0f} % of a core; "
+        f"requests' sha256 {result.about['requests_sha256'][:16]}"
+    )
+
+
+def _at(spread: dict[str, Any] | None, name: str) -> str:
+    return _seconds(spread and spread[name])
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{1000 * value:.0f} ms" if value < 10 else f"{value:.1f} s"

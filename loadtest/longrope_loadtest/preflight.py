@@ -1,0 +1,82 @@
+"""What is asked of a server before the load: is it there, does it know us, which model has it."""
+
+from dataclasses import dataclass
+
+import httpx
+
+from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.plan import Plan
+
+SECONDS = 10
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that a server lists; `max_tokens` is None where the server does not say it."""
+
+    name: str
+    max_tokens: int | None
+
+
+def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
+    """The model `name` of the server at `url`, or its first.
+
+    Raises:
+        LoadTestError: The server cannot be reached, refuses the key, or has no such model.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise LoadTestError(f"{url} is not an address like http://127.0.0.1:8000") from error
+    except httpx.TimeoutException as error:
+        raise LoadTestError(f"The server at {url} did not answer within {SECONDS} s") from error
+    except httpx.HTTPError as error:
+        raise LoadTestError(f"No server can be reached at {url}: {error}") from error
+    if answer.status_code in (401, 403):
+        advice = "give another" if key else "give one"
+        raise LoadTestError(
+            f"The server at {url} asks for a key (status {answer.status_code}): {advice} in "
+            f"LONGROPE_API_KEY or OPENAI_API_KEY"
+        )
+    models = _models(answer)
+    if models is None:
+        if name is None:
+            raise LoadTestError(
+                f"The server at {url} lists no models (status {answer.status_code} from "
+                f"/v1/models): say which with --model"
+            )
+        return ServedModel(name, None)
+    if name is None:
+        return models[0]
+    for model in models:
+        if model.name == name:
+            return model
+    have = ", ".join(model.name for model in models)
+    raise LoadTestError(f"The server at {url} has no model {name}; it has {have}")
+
+
+def check_lengths(plan: Plan, model: ServedModel) -> None:
+    """Refuses a plan with requests that the model cannot take.
+
+    Raises:
+        LoadTestError: It has some; the message names class and lengths.
+    """
+    if model.max_tokens is None:
+        return
+    longest = max(plan, key=lambda planned: planned.prompt_tokens + planned.output_tokens)
+    if longest.prompt_tokens + longest.output_tokens > model.max_tokens:
+        raise LoadTestError(
+            f"Class {longest.class_name} has a request of {longest.prompt_tokens} prompt and "
+            f"{longest.output_tokens} output tokens; {model.name} takes {model.max_tokens} in all"
+        )
+
+
+def _models(answer: httpx.Response) -> list[ServedModel] | None:
+    try:
+        return [
+            ServedModel(str(model["id"]), model.get("max_model_len"))
+            for model in answer.json()["data"]
+        ] or None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,168 @@
+"""The profile: what is sent, when, and what is good enough. A YAML file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ValidationError, model_validator
+
+from longrope_loadtest.arrivals import Arrivals, Closed
+from longrope_loadtest.distributions import Distribution, Strict
+from longrope_loadtest.errors import LoadTestError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SharedPrefix(Strict):
+    """A beginning that `hit_rate` of a class's requests have in common with an earlier one."""
+
+    tokens: PositiveInt
+    hit_rate: Share
+
+
+class Words(Strict):
+    """Random words, each one token to most tokenizers; no two prompts begin alike."""
+
+    kind: Literal["words"] = "words"
+    tokens: Distribution
+    shared_prefix: SharedPrefix | None = None
+    ending: str = ""  # put after the words, for example a question
+
+
+class TokenIds(Strict):
+    """Random token ids from `first` to `last`, both included; only for `api: completions`."""
+
+    kind: Literal["token_ids"]
+    tokens: Distribution
+    first: NonNegativeInt = 1000
+    last: NonNegativeInt = 20000
+    shared_prefix: SharedPrefix | None = None
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.last <= self.first:
+            raise ValueError(f"last ({self.last}) is not above first ({self.first})")
+        return self
+
+
+class Passkey(Strict):
+    """A number hidden in random words, then the question for it; right answers are counted."""
+
+    kind: Literal["passkey"]
+    tokens: Distribution
+    depth: Distribution = Field(  # where it is: 0 at the beginning, 1 at the end
+        default={"kind": "uniform", "min": 0, "max": 1}, validate_default=True
+    )
+
+
+class Slo(Strict):
+    """Service level objectives, seconds. `ttft` and `e2e` count from the intended time."""
+
+    ttft: PositiveFloat | None = None
+    tpot: PositiveFloat | None = None
+    itl: PositiveFloat | None = None  # each gap of the request
+    e2e: PositiveFloat | None = None
+
+
+class Cancel(Strict):
+    """`share` of the requests are left `after` that many seconds, if they are not done."""
+
+    share: Share
+    after: Distribution
+
+
+class RequestClass(Strict):
+    """One kind of request."""
+
+    weight: PositiveFloat = 1
+    arrivals: Arrivals | None = None  # its own; else it has a share in the profile's
+    api: Literal["chat", "completions"] = "chat"
+    stream: bool = True
+    prompt: Annotated[Words | TokenIds | Passkey, Field(discriminator="kind")]
+    output_tokens: Distribution  # max_tokens
+    extra: dict[str, Any] = Field(default_factory=dict)  # fields of the body, as they are
+    cancel: Cancel | None = None
+    timeout: PositiveFloat = 3600  # seconds for the whole request
+    stall: PositiveFloat = 600  # seconds without a byte, after which the server is given up
+    slo: Slo | None = None
+
+    @model_validator(mode="after")
+    def _ids_in_completions(self) -> Self:
+        if self.prompt.kind == "token_ids" and self.api == "chat":
+            raise ValueError("prompt kind token_ids needs api: completions")
+        return self
+
+
+class Profile(Strict):
+    """A load: its classes, their arrivals, and the objectives."""
+
+    description: str = ""
+    seed: NonNegativeInt = 0
+    arrivals: Arrivals | None = None
+    warm_up: NonNegativeFloat = 0  # seconds at the beginning whose requests are not counted
+    classes: dict[str, RequestClass] = Field(min_length=1)
+    retries: NonNegativeInt = 0  # of 429 and 503, as Retry-After says
+    attainment: Share = 0.99  # share of requests that must meet their objectives
+
+    @model_validator(mode="after")
+    def _all_arrive(self) -> Self:
+        without = [name for name, each in self.classes.items() if each.arrivals is None]
+        if self.arrivals is None and without:
+            raise ValueError(f"class {without[0]} has no arrivals, and the profile has none")
+        if self.arrivals is not None and not without:
+            raise ValueError("every class has arrivals of its own: the profile's would be unused")
+        return self
+
+    def shared_classes(self) -> dict[str, RequestClass]:
+        """The classes that share the profile's arrivals."""
+        return {name: each for name, each in self.classes.items() if each.arrivals is None}
+
+    def streams(self) -> list[tuple[Arrivals, dict[str, RequestClass]]]:
+        """Each arrival process with the classes that it serves."""
+        own = [
+            (each.arrivals, {name: each})
+            for name, each in self.classes.items()
+            if each.arrivals is not None
+        ]
+        if self.arrivals is None:
+            return own
+        return [(self.arrivals, self.shared_classes()), *own]
+
+    def is_open(self) -> bool:
+        """Whether no arrival process waits for answers."""
+        return not any(isinstance(arrivals, Closed) for arrivals, _ in self.streams())
+
+
+def load(path: Path) -> Profile:
+    """Reads and checks a profile; a trace's path is relative to the profile.
+
+    Raises:
+        LoadTestError: It cannot be read, or a field is wrong; the message names file and field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadTestError(f"{path} cannot be read: {error}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LoadTestError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise LoadTestError(f"{path} must have fields (classes, arrivals, ...) at its top")
+    try:
+        profile = Profile.model_validate(content)
+    except ValidationError as error:
+        raise LoadTestError(f"{path}: {_sentence(error)}") from error
+    return profile
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = error.error_count() - 1
+    also = f" (and {more} more)" if more else ""
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    said = f", not {given!r}" if isinstance(given, str | int | float) else ""
+    return f"{where + ': ' if where else ''}{message}{said}{also}"

@@ -1,0 +1,124 @@
+"""The directory of a result: written while a run goes on, so that a crash keeps what there was.
+
+`requests.jsonl` and `requests.csv` have one line for each request, `server_metrics.jsonl` one for
+each look at the server, `result.json` everything about the run and its figures, `report.html` the
+same for people.
+"""
+
+import csv
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from longrope_loadtest.driving import Run
+from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.figures import summary
+from longrope_loadtest.profile import Profile
+from longrope_loadtest.record import FIELDS, Record
+from longrope_loadtest.scrape import Scrape
+
+FORMAT = "longrope-loadtest/1"
+REQUESTS = "requests.jsonl"
+METRICS = "server_metrics.jsonl"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result as it was read back."""
+
+    directory: Path
+    about: dict[str, Any]  # result.json
+    profile: Profile
+    records: list[Record]
+    scrapes: list[Scrape]
+
+
+class Journal:
+    """Writes each request down when it ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = (directory / REQUESTS).open("w", encoding="utf-8")
+
+    def dispatched(self, record: Record) -> None:
+        """Nothing yet."""
+
+    def ended(self, record: Record) -> None:
+        """One line."""
+        self._file.write(json.dumps(record.as_json(), separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        """No more requests will end."""
+        self._file.close()
+
+
+def new_directory(directory: Path) -> Path:
+    """Makes the directory of a result.
+
+    Raises:
+        LoadTestError: There is a result in it already, or it cannot be made.
+    """
+    if (directory / RESULT).exists() or (directory / REQUESTS).exists():
+        raise LoadTestError(f"{directory} holds a result already: name another with -o")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoadTestError(f"{directory} cannot be made: {error}") from error
+    if not os.access(directory, os.W_OK):
+        raise LoadTestError(f"{directory} cannot be written")
+    return directory
+
+
+def write(directory: Path, run: Run, seed: int, scrapes: list[Scrape]) -> Result:
+    """Writes all but the report."""
+    with (directory / "requests.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [name for name in FIELDS if name != "token_gaps"])
+        table.writeheader()
+        for record in run.records:
+            table.writerow({k: v for k, v in record.as_json().items() if k != "token_gaps"})
+    with (directory / METRICS).open("w", encoding="utf-8") as file:
+        for scrape in scrapes:
+            file.write(json.dumps({"at": scrape.at, "values": scrape.values}) + "\n")
+    assert run.load is not None
+    about = {
+        "format": FORMAT,
+        "longrope": importlib.metadata.version("longrope"),
+        "began_at": datetime.fromtimestamp(run.began_at, UTC).isoformat(timespec="seconds"),
+        "began_at_unix": run.began_at,
+        "url": run.target.url,
+        "model": run.target.model,
+        "seed": seed,
+        "requests_sha256": run.bodies.sha256,
+        "planned_requests": len(run.plan),
+        "interrupted": run.interrupted,
+        "profile": run.profile.model_dump(mode="json", exclude_unset=True),
+        "client": run.load.as_json(),
+        "figures": summary(run.records, run.profile),
+    }
+    whole = directory / f"{RESULT}.new"
+    whole.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    whole.replace(directory / RESULT)
+    return Result(directory, about, run.profile, run.records, scrapes)
+
+
+def read(directory: Path) -> Result:
+    """Reads a result back.
+
+    Raises:
+        LoadTestError: There is none, or one of another format.
+    """
+    try:
+        about = json.loads((directory / RESULT).read_text(encoding="utf-8"))
+        lines = (directory / REQUESTS).read_text(encoding="utf-8").splitlines()
+        looks = (directory / METRICS).read_text(encoding="utf-8").splitlines()
+    except (OSError, json.JSONDecodeError) as error:
+        raise LoadTestError(f"{directory} holds no whole result: {error}") from error
+    if about.get("format") != FORMAT:
+        raise LoadTestError(f"{directory}: format {about.get('format')!r}, not {FORMAT!r}")
+    records = sorted((Record(**json.loads(line)) for line in lines), key=lambda r: r.number)
+    scrapes = [Scrape(**json.loads(line)) for line in looks]
+    return Result(directory, about, Profile.model_validate(about["profile"]), records, scrapes)

@@ -1,0 +1,62 @@
+"""A whole run: the plan, the bodies, the load, and the directory with what came of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from longrope_loadtest import bodies, plan, results
+from longrope_loadtest.driving import Run, Target, Watcher
+from longrope_loadtest.live import LiveView
+from longrope_loadtest.preflight import ServedModel, check_lengths
+from longrope_loadtest.profile import Profile
+from longrope_loadtest.results import Journal, Result
+from longrope_loadtest.scrape import Scraper
+
+
+def run_profile(
+    profile: Profile,
+    seed: int,
+    target: Target,
+    model: ServedModel,
+    directory: Path,
+    console: Console,
+    traces: Path,
+    watcher: Callable[[Run], Watcher] | None = None,
+) -> Result:
+    """Runs a profile against a server and writes the result (all but the report).
+
+    `traces` is where relative paths of traces start; `watcher` makes one that may stop the run.
+
+    Raises:
+        LoadTestError: Something is wrong that can be seen before a request is sent.
+    """
+    planned = plan.make(profile, seed, traces)
+    check_lengths(planned, model)
+    results.new_directory(directory)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("making the requests", total=len(planned))
+        with bodies.made(
+            planned,
+            profile,
+            target.model,
+            seed,
+            lambda done: progress.update(task, completed=done),
+        ) as made:
+            progress.stop()
+            run = Run(planned, profile, made, target)
+            if watcher is not None:
+                run.watchers.append(watcher(run))
+            return _driven(run, seed, directory, console)
+
+
+def _driven(run: Run, seed: int, directory: Path, console: Console) -> Result:
+    journal = Journal(directory)
+    view = LiveView(run, console)
+    run.watchers += [journal, view]
+    scraper = Scraper(run.target.url, run.target.key)
+    with view.live, scraper.watching():
+        run.drive()
+    journal.close()
+    return results.write(directory, run, seed, scraper.scrapes())

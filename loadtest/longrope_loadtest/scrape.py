@@ -1,0 +1,73 @@
+"""The server's own metrics, once a second while a run goes on."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+SECONDS = 1.0
+TOO_FINE = ("_bucket", "_created")  # endings of samples that say nothing here
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One look: Unix time, and each metric summed over its labels."""
+
+    at: float
+    values: dict[str, float]
+
+
+class Scraper:
+    """Asks `url`/metrics in a thread of its own; texts are read after the run."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._url = f"{url}/metrics"
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._texts: list[tuple[float, str]] = []
+        self._over = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Scrapes while the context lasts; a server without metrics is asked once."""
+        thread = threading.Thread(target=self._watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(timeout=SECONDS * 5)
+
+    def scrapes(self) -> list[Scrape]:
+        """What was seen."""
+        return [Scrape(at, _sums(text)) for at, text in self._texts]
+
+    def _watch(self) -> None:
+        with httpx.Client(headers=self._headers, timeout=SECONDS * 4) as client:
+            while not self._over.is_set():
+                began = time.time()
+                try:
+                    answer = client.get(self._url)
+                except httpx.HTTPError:  # the server is busy, or down: the requests tell
+                    answer = None
+                if answer is not None:
+                    if answer.status_code != 200:
+                        return
+                    self._texts.append(((began + time.time()) / 2, answer.text))
+                self._over.wait(SECONDS)
+
+
+def _sums(text: str) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if not sample.name.endswith(TOO_FINE):
+                    sums[sample.name] += sample.value
+    except ValueError:  # not the text format of Prometheus
+        return {}
+    return dict(sums)

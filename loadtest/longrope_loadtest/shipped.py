@@ -1,0 +1,32 @@
+"""The profiles that come along."""
+
+import importlib.resources
+from pathlib import Path
+
+from longrope_loadtest.errors import LoadTestError
+
+
+def names() -> list[str]:
+    """Their names."""
+    return sorted(path.stem for path in _directory().glob("*.yaml"))
+
+
+def find(word: str) -> Path:
+    """The profile that `word` means: a file, or one of ours.
+
+    Raises:
+        LoadTestError: It is neither.
+    """
+    path = Path(word)
+    if path.is_file():
+        return path
+    ours = _directory() / f"{word}.yaml"
+    if ours.is_file():
+        return ours
+    raise LoadTestError(
+        f"There is no file {word}, and no profile of that name comes along: {', '.join(names())}"
+    )
+
+
+def _directory() -> Path:
+    return Path(str(importlib.resources.files("longrope_loadtest"))) / "profiles"
