@@ -1,9 +1,21 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from longrope_factors import schema
 
 from tests.server import models
+from tests.server.clients import document
+from tests.serving import LONGROPE_SERVE, Server, running
+
+
+@pytest.fixture(scope="session")
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`longrope serve` with the embedded model and the flags of docs/clients.md, for all tests that
+    need no other; on the way out it is stopped as an operator would."""
+    log = tmp_path_factory.mktemp("embedded") / "log"
+    with running((*LONGROPE_SERVE, *document.serve_flags()), log) as server:
+        yield server
 
 
 @pytest.fixture

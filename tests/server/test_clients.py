@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tests.server.clients import document
-from tests.serving import LONGROPE_SERVE, running
+from tests.serving import Server
 
 MODEL = "smollm2-135m"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -76,12 +76,9 @@ def get_weather(city: str) -> str:
     return f"It is sunny in {city}."
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the server that docs/clients.md starts."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    with running((*LONGROPE_SERVE, *document.serve_flags()), log) as server:
-        yield server.url
+@pytest.fixture
+def server(embedded_server: Server) -> str:
+    return embedded_server.url
 
 
 @pytest.fixture

@@ -3,17 +3,16 @@
 import json
 import re
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import promql_parser
 import pytest
-from longrope_server.keys import key_file
-from longrope_server.keys.key_file import Key
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serving import LONGROPE_SERVE, running
+from tests.serving import Server
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "server/grafana/longrope.json").read_text())
@@ -23,20 +22,25 @@ Series = list[tuple[str, dict[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Series]:
+def series(embedded_server: Server) -> Series:
     """What a server says after a chat and a refusal."""
-    directory = tmp_path_factory.mktemp("dashboard")
-    keys = directory / "keys"
-    keys.write_text(key_file.line_of(Key("grafana", key_file.digest_of("good"))))
-    with running((*LONGROPE_SERVE, f"--api-key-file={keys}"), directory / "log") as server:
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-        good = {"Authorization": "Bearer good"}
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            assert client.post("/v1/chat/completions", json=body, headers=good).status_code == 200
-            assert client.get("/metrics").status_code == 401
-            text = client.get("/metrics", headers=good).text
-        families = text_string_to_metric_families(text)
-        yield [(each.name, each.labels) for family in families for each in family.samples]
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    with httpx.Client(base_url=embedded_server.url, timeout=60) as client:
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
+        assert _status_of_a_body_too_large(embedded_server) == 413
+        text = client.get("/metrics").text
+    families = text_string_to_metric_families(text)
+    return [(each.name, each.labels) for family in families for each in family.samples]
+
+
+def _status_of_a_body_too_large(server: Server) -> int:
+    connection = HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Content-Length", str(10**12))
+    connection.endheaders()
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def selectors(expression: Any) -> Iterator[Any]:

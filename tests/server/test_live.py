@@ -2,26 +2,22 @@
 
 import asyncio
 import pydoc_data.topics
-from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 from longrope_server.answer import HEADER
 
-from tests.serving import LONGROPE_SERVE, running
+from tests.serving import Server
 
 MODEL = "smollm2-135m"
 LONG = "\n\n".join(pydoc_data.topics.topics.values())[:56_000]  # over 12,000 tokens
 SHORT = "What is the capital of France?"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running server; on the way out it is stopped as an operator would."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    with running(LONGROPE_SERVE, log) as server:
-        yield server.url
+@pytest.fixture
+def server(embedded_server: Server) -> str:
+    return embedded_server.url
 
 
 @pytest.fixture

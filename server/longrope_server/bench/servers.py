@@ -28,16 +28,17 @@ BARE = (
 
 def our_server(keys: Path) -> AbstractContextManager[str]:
     """The address of the embedded model behind our pieces, with API keys and limits."""
-    return _running(OURS, ["serve", *FLAGS, f"--api-key-file={keys}"])
+    return running(OURS, ["serve", *FLAGS, f"--api-key-file={keys}"])
 
 
 def bare_server() -> AbstractContextManager[str]:
     """The address of the same model and engine behind vLLM's application alone."""
-    return _running(BARE, compose(list(FLAGS)).words)
+    return running(BARE, compose(list(FLAGS)).words)
 
 
 @contextmanager
-def _running(code: str, words: Sequence[str]) -> Iterator[str]:
+def running(code: str, words: Sequence[str], **environment: str) -> Iterator[str]:
+    """The address of a server that `code` starts with `words`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,7 +47,7 @@ def _running(code: str, words: Sequence[str]) -> Iterator[str]:
     with TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *words, "--host=127.0.0.1", f"--port={port}"],
-            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "1"},
+            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "1", **environment},
             stdout=log,
             stderr=log,
         )

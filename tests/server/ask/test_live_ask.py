@@ -4,7 +4,6 @@ import json
 import pydoc_data.topics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,16 @@ from longrope_server.ask.answer import Answer
 from longrope_server.ask.question import Prefill, Question, put
 from longrope_server.ask.server import Server
 
-from tests.serving import LONGROPE_SERVE, running
+from tests.serving import Server as Started
 
 ASK = [str(Path(sys.executable).with_name("longrope")), "ask"]
 REFERENCE = "\n\n".join(pydoc_data.topics.topics.values())
 QUESTION = "What is this document about?"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(LONGROPE_SERVE, tmp_path_factory.mktemp("server") / "log") as server:
-        yield server.url
+@pytest.fixture
+def server(embedded_server: Started) -> str:
+    return embedded_server.url
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ def named(part: str) -> Callable[[psutil.Process], bool]:
     return lambda process: any(part in word for word in process.cmdline())
 
 
-@pytest.mark.parametrize("victim", ["EngineCore", "VLLM::Worker"])
+@pytest.mark.parametrize(
+    "victim", ["EngineCore", pytest.param("VLLM::Worker", marks=pytest.mark.slow)]
+)
 async def test_running_streams_end_with_an_error_and_the_server_exits(
     victim: str, tmp_path: Path
 ) -> None:

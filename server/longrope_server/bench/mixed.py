@@ -1,0 +1,123 @@
+"""`python -m longrope_server.bench.mixed`: chats while documents are prefilled, on two servers.
+
+Stock is vLLM's own server without any plug-in and at its defaults, with the two of our factor sets
+that its longrope layer can hold; ours is `longrope serve`. Both run the embedded model and take
+turns with the same requests, which `longrope loadtest` sends.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from longrope_factors import hf, interchange, schema, shipped
+from rich.console import Console
+from rich.table import Table
+
+from longrope_server import embedded
+from longrope_server.bench.servers import OURS, running
+
+STOCK = (
+    "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
+)
+Figures = dict[str, Any]
+
+
+def main(
+    output: Annotated[Path, typer.Option("-o", help="New directory of the loadtest's results.")],
+    profile: Annotated[str, typer.Option(help="As for `longrope loadtest run`.")] = "mixed",
+    rounds: Annotated[int, typer.Option(min=1, help="Of both servers, with a seed each.")] = 2,
+    flag: Annotated[
+        list[str] | None, typer.Option(help="For our server only; may be repeated.")
+    ] = None,
+) -> None:
+    """Print chats' TTFT and gaps, goodput and documents' times on both servers, and the ratios."""
+    with TemporaryDirectory() as directory, ExitStack() as stack:
+        model = _two_set_model(Path(directory))
+        urls = {
+            "stock": stack.enter_context(_stock_server(model)),
+            "ours": stack.enter_context(running(OURS, ["serve", *(flag or ())])),
+        }
+        for number in range(rounds):
+            for name, url in urls.items():
+                _load(profile, url, output / f"{name}-{number}", seed=number)
+    results = {
+        name: [_figures(output / f"{name}-{number}") for number in range(rounds)] for name in urls
+    }
+    Console().print(_table(results["stock"], results["ours"]))
+
+
+@contextmanager
+def _stock_server(model: Path) -> Iterator[str]:
+    words = [str(model), "--served-model-name", *embedded.SERVED_NAMES]
+    longest = schema.load(shipped.path(embedded.NAME)).max_length
+    with running(STOCK, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="") as url:
+        yield url
+
+
+def _two_set_model(directory: Path) -> Path:
+    """The embedded model with a longrope config of two lists, as vLLM takes it."""
+    source = embedded.model_directory()
+    for file in source.iterdir():
+        if file.name != "config.json":
+            (directory / file.name).symlink_to(file)
+    factor_file = schema.load(shipped.path(embedded.NAME))
+    config, _ = interchange.hf_config(hf.read_config(source), factor_file)
+    interchange.write_config(config, directory / "config.json")
+    return directory
+
+
+def _load(profile: str, url: str, output: Path, seed: int) -> None:
+    command = [sys.executable, "-c", OURS, "loadtest", "run", profile, "--url", url]
+    done = subprocess.run([*command, "-o", str(output), "--seed", str(seed)])
+    if done.returncode not in (0, 1):  # 1: objectives were missed, which is what is to be seen
+        sys.exit(f"The load on {url} ended with status {done.returncode}.")
+
+
+def _figures(directory: Path) -> Figures:
+    figures: Figures = json.loads((directory / "result.json").read_text())["figures"]
+    return figures
+
+
+def _table(stock: list[Figures], ours: list[Figures]) -> Table:
+    table = Table("", "stock", "ours", "ours / stock")
+    for label, class_name, metric, at in (
+        ("chats: TTFT p50", "chat", "ttft_intended", "p50"),
+        ("chats: TTFT p99", "chat", "ttft_intended", "p99"),
+        ("chats: time between tokens p50", "chat", "itl", "p50"),
+        ("chats: time between tokens p99", "chat", "itl", "p99"),
+        ("documents: TTFT p50", "document", "ttft_intended", "p50"),
+        ("documents: whole time p50", "document", "e2e_intended", "p50"),
+    ):
+        values = [_mean(of, class_name, "latency", metric, at) for of in (stock, ours)]
+        table.add_row(label, *(f"{value:.2f} s" for value in values), _ratio(values))
+    for label, name in (
+        ("chats within their objectives", "share_of_requests"),
+        ("chats within them per second", "good_requests_per_second"),
+    ):
+        values = [_mean(of, "chat", "goodput", name) for of in (stock, ours)]
+        table.add_row(label, *(f"{value:.2f}" for value in values), _ratio(values))
+    return table
+
+
+def _ratio(values: list[float]) -> str:
+    return f"{values[1] / values[0]:.3f}" if values[0] else "-"
+
+
+def _mean(rounds: list[Figures], *keys: str) -> float:
+    total = 0.0
+    for figures in rounds:
+        value: Any = figures
+        for key in keys:
+            value = value[key]
+        total += value
+    return total / len(rounds)
+
+
+if __name__ == "__main__":
+    typer.run(main)
