@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server lock clean
+.PHONY: setup serve test check bench bench-server bench-mixed bench-peers lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -18,6 +18,12 @@ bench: ## the rotary layer and the engine against vLLM's own, as ratios
 
 bench-server: ## our pieces around vLLM's application against that alone, as ratios
 	scripts/bench-server $(ARGS)
+
+bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARGS="-o DIRECTORY"
+	scripts/bench-mixed $(ARGS)
+
+bench-peers: ## our load-testing figures beside those of vLLM's benchmark and guidellm
+	scripts/bench-peers $(ARGS)
 
 lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock

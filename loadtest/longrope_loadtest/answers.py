@@ -1,6 +1,8 @@
 """Reads answers of the OpenAI API, streamed or whole, into a record."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from longrope_loadtest.record import Record
@@ -29,13 +31,13 @@ class Answer:
     def feed(self, piece: bytes, time: float) -> None:
         """Takes bytes of a stream that arrived at `time`.
 
-        An event is a token's if it has a choice; the one that only announces a chat's role, and an
-        empty one that only ends it, are not.
+        An event is a token's if it has a choice, as in `vllm bench serve`, also where the token has
+        no text: vLLM's last event of an answer is its end token's. Only the one that announces a
+        chat's role is not.
 
         Raises:
             BrokenAnswerError: An event is an error, or none of the API's.
         """
-        record = self._record
         for data in self._events.feed(piece):
             if data == "[DONE]":
                 self._finished = True
@@ -43,19 +45,10 @@ class Answer:
             event = _parsed(data)
             if event.get("error"):
                 raise BrokenAnswerError("error event", _error_message(event))
-            self._count(event)
-            for choice in event.get("choices") or ():
-                text = _text_of(choice)
-                if text is not None:
-                    self._text.append(text)
-                    if record.first_token is None:
-                        record.first_token = time
-                    else:
-                        assert record.last_token is not None
-                        record.token_gaps.append(time - record.last_token)
-                    record.last_token = time
-                if choice.get("finish_reason"):
-                    self._finished = True
+            with _of_the_api(data):
+                self._count(event)
+                for choice in event.get("choices") or ():
+                    self._take(choice, time)
 
     def whole(self, body: bytes, time: float) -> None:
         """Takes an answer that was not streamed.
@@ -63,12 +56,14 @@ class Answer:
         Raises:
             BrokenAnswerError: It is none of the API's.
         """
-        answer = _parsed(body.decode("utf-8", "replace"))
-        self._count(answer)
-        for choice in answer.get("choices") or ():
-            message = choice.get("message") or {}
-            self._text.append(choice.get("text") or message.get("content") or "")
-            self._finished = True
+        text = body.decode("utf-8", "replace")
+        answer = _parsed(text)
+        with _of_the_api(text):
+            self._count(answer)
+            for choice in answer.get("choices") or ():
+                message = choice.get("message") or {}
+                self._text.append(choice.get("text") or message.get("content") or "")
+                self._finished = True
         self._record.last_token = time
 
     def end(self) -> None:
@@ -86,6 +81,20 @@ class Answer:
             text = "".join(self._text)
             record.correct = record.passkey in text
             record.answer = text[:KEPT]
+
+    def _take(self, choice: dict[str, Any], time: float) -> None:
+        record = self._record
+        text = _text_of(choice)
+        if text is not None:
+            self._text.append(text)
+            if record.first_token is None:
+                record.first_token = time
+            else:
+                assert record.last_token is not None
+                record.token_gaps.append(time - record.last_token)
+            record.last_token = time
+        if choice.get("finish_reason"):
+            self._finished = True
 
     def _count(self, event: dict[str, Any]) -> None:
         usage = event.get("usage")
@@ -126,12 +135,22 @@ def _parsed(data: str) -> dict[str, Any]:
     return answer
 
 
+@contextlib.contextmanager
+def _of_the_api(data: str) -> Iterator[None]:
+    """One answer of another shape must not end the run."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise BrokenAnswerError("no answer", f"The server sent {data[:KEPT]!r}.") from error
+
+
 def _text_of(choice: dict[str, Any]) -> str | None:
-    """The text of a token's event; None for an event that is no token's."""
+    """The text of a token's event; None for the event that only announces a chat's role."""
     delta = choice.get("delta")
     if delta is None:
         return choice.get("text") or ""
     text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
-    if not text and delta.get("tool_calls"):
-        return ""
-    return text or None
+    announces = delta.get("role") and not delta.get("tool_calls")
+    if not text and announces and not choice.get("finish_reason"):
+        return None
+    return text or ""

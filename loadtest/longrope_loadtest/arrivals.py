@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -120,8 +120,7 @@ Open = Constant | Poisson | Gamma | Ramp
 Arrivals = Annotated[Open | Trace | Closed, Field(discriminator="kind")]
 
 
-def _summed(gap: object) -> Iterator[float]:
-    assert callable(gap)
+def _summed(gap: Callable[[], float]) -> Iterator[float]:
     time = 0.0
     while True:
         time += gap()

@@ -73,7 +73,7 @@ def find(
             seen = measure(rate, number)
             good += seen.good_requests
             sent += seen.requests
-        probes.append(Probe(rate, sent, good, good >= attainment * sent))
+        probes.append(Probe(rate, sent, good, _enough(good, sent, attainment)))
         return probes[-1].met
 
     low, high = _bracket(start, meets)
@@ -103,15 +103,22 @@ def _bracket(start: float, meets: Callable[[float], bool]) -> tuple[float | None
     return None, rate
 
 
+def _enough(good: int, of: int, attainment: float) -> bool:
+    # Not multiplied: 55 of 100 are 0.55 of them, but 0.55 * 100 is more than 55 in binary.
+    return good >= of or good / of >= attainment
+
+
 class StopWhenLost:
     """Stops a run once so many requests missed their objectives that the rest cannot mend it.
 
     The requests that are still running are then counted as missed.
     """
 
-    def __init__(self, profile: Profile, plan: Plan, repeats: int, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, profile: Profile, plan: Plan, repeats: int, stop: Callable[[], None]
+    ) -> None:
         counted = sum((each.intended or 0) >= profile.warm_up for each in plan)
-        self._left = (1 - profile.attainment) * counted * repeats
+        self._still_good = self._all = counted * repeats
         self._profile = profile
         self._stop = stop
 
@@ -123,6 +130,6 @@ class StopWhenLost:
         if record.warm_up or record.outcome not in ("complete", "failed"):
             return
         if not met(record, self._profile.classes[record.class_name].slo):
-            self._left -= 1
-            if self._left < 0:
+            self._still_good -= 1
+            if not _enough(self._still_good, self._all, self._profile.attainment):
                 self._stop()

@@ -33,10 +33,13 @@ class Sending:
 
 
 class Client:
-    """An HTTP client of one server; `clock` gives seconds from the start of the run."""
+    """An HTTP client of the server at `url`; `clock` gives seconds from the start of the run."""
 
-    def __init__(self, session: aiohttp.ClientSession, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, clock: Callable[[], float]
+    ) -> None:
         self._session = session
+        self._url = url
         self._clock = clock
 
     async def send(self, body: memoryview, sending: Sending, record: Record) -> None:
@@ -78,7 +81,7 @@ class Client:
             total=sending.timeout, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
         )
         async with self._session.post(
-            sending.path,
+            self._url + sending.path,
             data=self._pieces(body, record),
             headers={"Content-Length": str(len(body)), "Content-Type": "application/json"},
             timeout=timeout,
@@ -118,13 +121,12 @@ async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Cl
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(
-        base_url=url.rstrip("/") + "/",
         headers=headers,
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
         auto_decompress=True,
         read_bufsize=1 << 20,
     ) as session:
-        yield Client(session, lambda: time.perf_counter() - start)
+        yield Client(session, url, lambda: time.perf_counter() - start)
 
 
 def _fail(record: Record, kind: str, message: str) -> None:

@@ -4,8 +4,15 @@ import math
 import random
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    model_validator,
+)
 
 
 class Strict(BaseModel):
@@ -70,7 +77,7 @@ class Normal(_Bounded):
 
 
 class LogNormal(_Bounded):
-    """Lognormal by its median; `sigma` is the deviation of the logarithm (0.8: typical of chats)."""
+    """Lognormal by its median; `sigma` is the deviation of the logarithm (of chats about 0.8)."""
 
     kind: Literal["lognormal"]
     median: PositiveFloat

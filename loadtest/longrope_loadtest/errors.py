@@ -2,4 +2,4 @@
 
 
 class LoadTestError(Exception):
-    """The profile, the server's address or an option is wrong; the text says what would be right."""
+    """The profile, the server's address or an option is wrong; it says what would be right."""

@@ -1,7 +1,7 @@
 """The figures of a run, by class: latencies, rates, errors, right answers. Seconds throughout."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from longrope_loadtest.slo import counted, goodput
 PERCENTILES = (50, 90, 95, 99)
 ALL = "all"
 
-METRICS = {
+METRICS: dict[str, Callable[[Record], float | list[float] | None]] = {
     "ttft": lambda record: record.ttft(),
     "ttft_intended": lambda record: record.ttft("intended"),
     "tpot": lambda record: record.tpot(),

@@ -107,7 +107,7 @@ def print_summary(result: Result, console: Console) -> None:
 
 
 def _at(spread: dict[str, Any] | None, name: str) -> str:
-    return _seconds(spread and spread[name])
+    return _seconds(spread[name] if spread else None)
 
 
 def _seconds(value: float | None) -> str:

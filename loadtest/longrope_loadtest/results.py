@@ -42,7 +42,8 @@ class Journal:
     """Writes each request down when it ends."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = (directory / REQUESTS).open("w", encoding="utf-8")
+        # By lines: a killed process leaves every request that was over.
+        self._file = (directory / REQUESTS).open("w", encoding="utf-8", buffering=1)
 
     def dispatched(self, record: Record) -> None:
         """Nothing yet."""

@@ -33,6 +33,7 @@ class Touch:
 
 _PUBLIC_SCHEDULER = "vLLM's scheduler has a hook for per-request state"
 _PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
+_PUBLIC_PACING = "vLLM bounds the time of a step itself"
 _CORE = "vllm.v1.core.sched"
 _WORKER = "vllm.v1.worker"
 
@@ -83,6 +84,21 @@ TOUCHES: dict[str, Touch] = {
     "running": Touch(
         _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", _PUBLIC_SCHEDULER
     ),
+    **{
+        f"pacing_{name}": Touch(
+            f"{_CORE}.scheduler",
+            f"Scheduler.{where}",
+            "chats wait for long prefills",
+            _PUBLIC_PACING,
+        )
+        for name, where in {
+            "waiting": "__init__:waiting",
+            "max_num_scheduled_tokens": "schedule:max_num_scheduled_tokens",
+            "threshold": "schedule:long_prefill_token_threshold",
+            "get_request_counts": "get_request_counts",
+            "update_from_output": "update_from_output",
+        }.items()
+    },
     "Request": Touch("vllm.v1.request", "Request", "no pinning", _PUBLIC_SCHEDULER),
     "RequestStatus": Touch(
         "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", _PUBLIC_SCHEDULER

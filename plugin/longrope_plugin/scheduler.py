@@ -8,10 +8,13 @@ that covers it, and recomputed from its first token by vLLM's own resumption.
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from longrope_plugin import compat
 from longrope_plugin.compat import AsyncScheduler, Request, RequestStatus, Scheduler
+from longrope_plugin.pacing import Pacing
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ class FactorSetScheduling(Base):
     `caller_salt`, the cache salt that came with it.
     """
 
+    max_num_scheduled_tokens: int  # vLLM's: the tokens of one step
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         selection = Selection.from_vllm_config(self.vllm_config)
@@ -35,6 +40,9 @@ class FactorSetScheduling(Base):
         self.selection: Selection = selection
         self.preempted: set[Request] = set()
         self.promotions = 0
+        self.most_tokens: int = self.max_num_scheduled_tokens
+        self.pacing = Pacing.from_vllm_config(self.vllm_config, self.most_tokens)
+        self.operators_threshold = self.scheduler_config.long_prefill_token_threshold
 
     def add_request(self, request: Request) -> None:
         """Pins a new request before vLLM queues it."""
@@ -47,7 +55,10 @@ class FactorSetScheduling(Base):
         """One step: promotions first, then vLLM's, and the sets of what starts or resumes."""
         self._preempt_outgrown()
         self._repin_preempted()
-        output = super().schedule(*args, **kwargs)
+        with self._paced():
+            output = super().schedule(*args, **kwargs)
+        if self.pacing is not None:
+            self.pacing.began(output.total_num_scheduled_tokens)
         for new in output.scheduled_new_reqs:
             new.factor_set = self.requests[new.req_id].factor_set
         output.resumed_factor_sets = {
@@ -55,6 +66,45 @@ class FactorSetScheduling(Base):
             for request_id in output.scheduled_cached_reqs.resumed_req_ids
         }
         return output
+
+    def update_from_output(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes a step's outputs, and how long it took."""
+        if self.pacing is not None:
+            self.pacing.ended()
+        return super().update_from_output(*args, **kwargs)
+
+    @contextmanager
+    def _paced(self) -> Iterator[None]:
+        """Lets a step's prefills leave time, and room, for whoever else is there or may arrive.
+
+        A lone request gets what is computed within the pacing's seconds; of several, each gets half
+        of that, unless the operator has set vLLM's own threshold. Long prompts are prefilled one
+        after the other: together each would take as long as all, and they would fill the KV cache
+        with halves of themselves.
+        """
+        if self.pacing is None:
+            yield
+            return
+        tokens = self.pacing.tokens
+        held = self._behind_another_long_prompt()
+        self.waiting.remove_requests(held)
+        lone = sum(self.get_request_counts()) == 1
+        self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
+        if not self.operators_threshold:
+            self.scheduler_config.long_prefill_token_threshold = max(tokens // 2, 1)
+        try:
+            yield
+        finally:
+            self.waiting.prepend_requests(reversed(held))
+
+    def _behind_another_long_prompt(self) -> list[Request]:
+        """The waiting requests that are not to start yet: prompts beyond the first set."""
+        if not any(self._is_long(request) for request in self.running):
+            return []
+        return [request for request in self.waiting if self._is_long(request)]
+
+    def _is_long(self, request: Request) -> bool:
+        return request.num_tokens - request.num_computed_tokens > self.selection.limit(0)
 
     def _starting_set(self, request: Request) -> int:
         if request.resumable:  # A streaming session grows by later prompts of unknown length.

@@ -93,6 +93,16 @@ def key(context: typer.Context) -> None:
     key_app(context.args, prog_name="longrope key")
 
 
+@app.command(
+    context_settings=UNTOUCHED, add_help_option=False, options_metavar="MODEL [--gpu NAME[:N]]"
+)
+def plan(context: typer.Context) -> None:
+    """Say what a model needs to be served at its lengths: see `longrope plan --help`."""
+    from longrope_server.plan.command import app as plan_app
+
+    plan_app(context.args, prog_name="longrope plan")
+
+
 @app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")
 def factors(context: typer.Context) -> None:
     """Make, check, convert and evaluate factor files: see `longrope factors --help`."""

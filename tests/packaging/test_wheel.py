@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {name: ROOT / name / f"longrope_{name}" for name in ("factors", "plugin", "server")}
+FOLDERS = ("factors", "loadtest", "plugin", "server")
+PACKAGES = {name: ROOT / name / f"longrope_{name}" for name in FOLDERS}
 LIBRARY = ROOT / "factors" / "library"
 
 
@@ -18,7 +19,7 @@ LIBRARY = ROOT / "factors" / "library"
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """A wheel built from a copy of the tree, so that nothing is left in it."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("factors", "plugin", "server"):
+    for name in FOLDERS:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

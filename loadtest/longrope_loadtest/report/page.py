@@ -1,0 +1,163 @@
+"""From a result to report.html."""
+
+import importlib.resources
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from longrope_loadtest.figures import ALL
+from longrope_loadtest.report import client, latencies, lengths, server, tables, texts, timelines
+from longrope_loadtest.report.drawing import Picture
+from longrope_loadtest.report.looks import looks_of
+from longrope_loadtest.results import Result
+
+FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence in a box at the top."""
+
+    good: bool
+    head: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures and figures under a heading."""
+
+    title: str
+    pictures: list[Picture]
+    note: str = ""
+    by_class: bool = True  # whether the legend of classes belongs to it
+    table: tables.Table | None = None
+    facts: list[tuple[str, str]] = field(default_factory=list)
+
+
+def write(result: Result) -> Path:
+    """Writes report.html into the result's directory and returns its path."""
+    # Autoescaping, because class names and the server's messages are anybody's words.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(_file("page.html"))
+    path = result.directory / FILE
+    path.write_text(template.render(_content(result)), encoding="utf-8")
+    return path
+
+
+def _content(result: Result) -> dict[str, object]:
+    about, profile = result.about, result.profile
+    figures = about["figures"]
+    looks = looks_of(profile.classes)
+    return {
+        "css": Markup(_file("page.css")),
+        "title": profile.description or "Load test",
+        "facts": _facts(result),
+        "verdicts": _verdicts(result),
+        "looks": list(looks.values()),
+        "columns": [(name, looks.get(name)) for name in figures],
+        "groups": tables.summary(figures, profile),
+        "failures": tables.failures(result.records),
+        "duration": texts.duration,
+        "sections": _sections(result),
+        "profile": yaml.safe_dump(about["profile"], sort_keys=False, allow_unicode=True),
+    }
+
+
+def _facts(result: Result) -> list[tuple[str, str]]:
+    about = result.about
+    began = datetime.fromisoformat(about["began_at"])
+    return [
+        ("model", about["model"]),
+        ("server", about["url"]),
+        ("began", f"{began:%Y-%m-%d %H:%M:%S} UTC"),
+        ("requests sent", f"{texts.count(len(result.records))} of "
+                          f"{texts.count(about['planned_requests'])} planned"),
+        ("seed", str(about["seed"])),
+        ("sha256 of the requests", about["requests_sha256"]),
+        ("longrope", about["longrope"]),
+    ]  # fmt: skip
+
+
+def _verdicts(result: Result) -> list[Verdict]:
+    about, profile = result.about, result.profile
+    figures = about["figures"]
+    share = figures.get(ALL, next(iter(figures.values())))["goodput"]["share_of_requests"]
+    goal = f"{texts.percent(profile.attainment)} is the goal."
+    good = share >= profile.attainment
+    if not any(of["goodput"]["requests"] for of in figures.values()):
+        found = [Verdict(False, "Nothing to count", "No request after the warm-up was over.")]
+    elif any(each.slo for each in profile.classes.values()):
+        text = f"{texts.percent(share)} of the requests met the objectives of their class; {goal}"
+        found = [Verdict(good, "Objectives met" if good else "Objectives missed", text)]
+    else:
+        text = f"{texts.percent(share)} of the requests were answered, their only objective; {goal}"
+        found = [Verdict(good, "Answered" if good else "Too few were answered", text)]
+    sentences = about["client"]["verdicts"]
+    found += [Verdict(False, "Not the server's figures alone", each) for each in sentences]
+    if not sentences:
+        lag = texts.duration(about["client"]["send_lag_p99"])
+        found.append(Verdict(True, "The client kept up", f"99 % were sent within {lag} of due."))
+    if about["interrupted"]:
+        found.append(
+            Verdict(
+                False,
+                "Interrupted",
+                "The run was ended by Ctrl-C; the figures are of what was over by then.",
+            )
+        )
+    return found
+
+
+def _sections(result: Result) -> list[Section]:
+    by_class = {
+        name: [record for record in result.records if record.class_name == name]
+        for name in result.profile.classes
+    }
+    figures, looks = result.about["figures"], looks_of(by_class)
+    warm_up = result.profile.warm_up
+    shaded = " Shaded: the warm-up, which no figure counts." if warm_up else ""
+    names = server.chosen(result.scrapes)
+    panels = server.panels(result.scrapes, result.about["began_at_unix"], names[: server.PANELS])
+    more = len(names) - server.PANELS
+    found = [
+        Section(
+            "Distributions",
+            latencies.distributions(by_class, looks),
+            "The share of requests that took at most so long. Solid: from dispatch.",
+        ),
+        Section(
+            "Over time",
+            timelines.timelines(by_class, looks, warm_up),
+            f"Each request is at its intended time. Crosses at the top: failures.{shaded}",
+        ),
+        Section("By length of the prompt", lengths.by_prompt_length(by_class, looks)),
+        Section(
+            "Passkeys",
+            lengths.passkeys(figures, looks),
+            table=tables.passkeys(figures),
+        ),
+        Section(
+            "The server's metrics",
+            panels,
+            "From its /metrics, once a second, summed over labels; only those that changed."
+            + (f" {more} more are in server_metrics.jsonl." if more > 0 else ""),
+            by_class=False,
+        ),
+        Section(
+            "The client's own load",
+            client.client_pictures(by_class, looks, is_open=result.profile.is_open()),
+            facts=client.client_facts(result.about["client"]),
+        ),
+    ]
+    return [section for section in found if section.pictures or section.facts]
+
+
+def _file(name: str) -> str:
+    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")

@@ -1,0 +1,105 @@
+"""`longrope plan`: prints what a model needs, and whether and how it fits on GPUs."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from longrope_factors import hf, schema
+from longrope_factors.hf_fields import length
+from longrope_factors.schema import FactorFile
+from rich.console import Console
+
+from longrope_server import serve
+from longrope_server.arguments import Arguments
+from longrope_server.errors import UsageError
+from longrope_server.plan import gpus, kv_cache, model_shape, show, weights
+from longrope_server.plan.fitting import Fitting
+from longrope_server.plan.planner import Planner
+from longrope_server.plan.serve_line import Served
+
+WIDTH = 100  # columns at least; in fewer, rich would cut numbers off
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="A directory with config.json, or a hub name.")],
+    factors: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A factor file, or a name of the library.")
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:N]",
+            help=f"Kind and how many a machine has: {', '.join(each.name for each in gpus.GPUS)}.",
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines, of a Ray cluster if several.")] = 1,
+    kv_dtype: Annotated[
+        str, typer.Option(help=f"Of the KV cache: {', '.join(kv_cache.ELEMENT_BYTES)}.")
+    ] = "auto",
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of a GPU's peak that a prompt reaches.")
+    ] = 0.4,
+    gpu_memory_utilization: Annotated[
+        float, typer.Option(min=0.01, max=1, help="As vLLM's flag: the share of memory it takes.")
+    ] = 0.9,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print memory, time and GPUs that MODEL needs at each factor set's length.
+
+    Reads its config.json only. Exit status 1 if the served length, that of the largest factor set,
+    does not fit on the GPUs of --gpu. docs/planning.md has the formulas and their limits.
+    """
+    config = _config(model)
+    factor_file = _factor_file(config, model, factors)
+    planner = Planner(
+        served=Served(model, factors, kv_dtype, gpu_memory_utilization),
+        fitting=Fitting(
+            weights.Weights(model_shape.from_config(config), weights.precision_of(config)),
+            kv_cache.KvCache(model_shape.from_config(config), kv_cache.element_bytes(kv_dtype)),
+            gpu_memory_utilization,
+        ),
+        served_tokens=factor_file.max_length if factor_file else _window(config),
+        cluster=None if gpu is None else gpus.parse(gpu, nodes),
+        utilisation=utilisation,
+    )
+    made = planner.plan([each.max_length for each in factor_file.sets] if factor_file else [])
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
+    else:
+        console = Console(markup=False, emoji=False, highlight=False)
+        console.width = max(WIDTH, console.width)
+        show.show(made, console)
+    if made.served.does_not_fit:
+        raise typer.Exit(1)
+
+
+def _config(model: str) -> dict[str, Any]:
+    """The model's config.json, found as `longrope serve` finds it."""
+    if not Path(model).is_dir() and importlib.util.find_spec("huggingface_hub") is None:
+        raise UsageError(f"{model} is no directory here, and huggingface_hub is not installed.")
+    config = serve._config(model, Arguments([]))
+    if config is None:
+        raise UsageError(f"{model} is neither a directory with a config.json nor a hub name.")
+    return config
+
+
+def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:
+    """The factor file that `longrope serve` would serve the model with, checked against it."""
+    if factors is not None:
+        path = serve._path_of(factors)
+        factor_file = schema.load(path)
+        schema.check_model(factor_file, hf.model_identity(config, model), path)
+        return factor_file
+    if config.get("longrope_factors") or hf.is_longrope(config):
+        return hf.from_config(config, Path(model))
+    return None
+
+
+def _window(config: dict[str, Any]) -> int:
+    return length(config.get("max_position_embeddings"), "max_position_embeddings")

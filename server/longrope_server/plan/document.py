@@ -1,0 +1,87 @@
+"""A plan: the numbers that are printed, and the same as JSON."""
+
+from dataclasses import dataclass
+
+from longrope_server.plan.layouts import Layout
+from longrope_server.plan.serve_line import Line
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One request of a length on the GPUs of a plan. Bytes and seconds are those of a GPU's."""
+
+    layout: Layout
+    requests_at_once: int
+    prefill_seconds: float
+    decode_bytes: int
+    decode_milliseconds: float
+    max_num_seqs: int
+    host_bytes: int
+    commands: list[Line]
+
+
+@dataclass(frozen=True)
+class Length:
+    """One request of so many tokens: its cache on all GPUs together and its prompt's operations.
+
+    `placed` is None without a GPU and where it does not fit; `does_not_fit` says what would do.
+    """
+
+    tokens: int
+    factor_set: bool
+    kv_bytes: int
+    linear_flops: int
+    attention_flops: int
+    placed: Placed | None
+    does_not_fit: str | None
+
+
+@dataclass(frozen=True)
+class Fewest:
+    """The fewest GPUs of one kind that hold one request of the served length, if any number."""
+
+    gpu: str
+    layout: Layout | None
+
+
+@dataclass(frozen=True)
+class OnGpus:
+    """The GPUs that were named, and what is assumed of each."""
+
+    name: str
+    per_node: int
+    nodes: int
+    memory_bytes: int
+    memory_share: float
+    tflops: float
+    gigabytes_per_second: float
+    utilisation: float
+    max_num_batched_tokens: int
+    activation_bytes: int
+    reserved_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that `longrope plan` says."""
+
+    model: str
+    architecture: str
+    parameters: int
+    weight_bytes: int
+    weights_assumed: str
+    kv_dtype: str
+    kv_bytes_per_token: int
+    sliding_window: int | None
+    windowed_layers: int
+    layers: int
+    served_tokens: int
+    lengths: list[Length]
+    gpu: OnGpus | None
+    max_tokens_that_fit: int | None
+    fewest: list[Fewest]
+
+    @property
+    def served(self) -> Length:
+        """The length that the model would be served at."""
+        return next(length for length in self.lengths if length.tokens == self.served_tokens)

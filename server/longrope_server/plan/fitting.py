@@ -1,0 +1,117 @@
+"""Whether a request fits on GPUs, in which layout, and how long it may be."""
+
+from dataclasses import dataclass, replace
+
+from longrope_server.plan import cost
+from longrope_server.plan.gpus import GPUS, Cluster, Gpu
+from longrope_server.plan.kv_cache import KvCache
+from longrope_server.plan.layouts import Layout, allowed, stages
+from longrope_server.plan.weights import Weights
+
+USUAL_NODE = 8  # GPUs of a machine where the plan is free to say how many
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A model, its cache and the share of each GPU that an engine may take (0 to 1)."""
+
+    weights: Weights
+    cache: KvCache
+    memory_share: float
+
+    def room(self, gpu: Gpu, layout: Layout) -> list[int]:
+        """Bytes left for the cache on a GPU of each pipeline stage; below 0 where there is none.
+
+        As Worker.determine_available_memory (v1/worker/gpu_worker.py) has it, with activations and
+        what is reserved estimated in place of measured.
+        """
+        budget = int(self.memory_share * gpu.memory_bytes)
+        used = cost.activation_bytes(self.weights.shape, gpu.chunk, layout.tp)
+        used += cost.reserved_bytes(layout)
+        return [budget - used - held for held in self.weights.stage_bytes(layout)]
+
+    def blocks(self, gpu: Gpu, layout: Layout) -> int:
+        """Blocks that requests can use: the least of all stages, but one that vLLM keeps.
+
+        get_kv_cache_configs (v1/core/kv_cache_utils.py).
+        """
+        split = stages(self.weights.shape.layers, layout.pp)
+        each = [self.cache.block_bytes(layout.tp, stage) for stage in split]
+        room = self.room(gpu, layout)
+        return min(left // block for left, block in zip(room, each, strict=True)) - 1
+
+    def request_blocks(self, gpu: Gpu, layout: Layout, tokens: int) -> int:
+        """Blocks of one request of `tokens` tokens."""
+        return self.cache.blocks(tokens, in_flight(gpu, layout.pp), layout.dcp)
+
+    def longest(self, gpu: Gpu, layout: Layout) -> int:
+        """Tokens of the longest request that fits in this layout; 0 if none does."""
+        blocks = self.blocks(gpu, layout)
+        return self.cache.longest(blocks, in_flight(gpu, layout.pp), layout.dcp)
+
+    def longest_on(self, cluster: Cluster) -> int:
+        """Tokens of the longest request that fits in any layout on the cluster; 0 if none does."""
+        layouts = allowed(self.weights.shape, cluster)
+        return max(self.longest(cluster.gpu, layout) for layout in layouts)
+
+    def best(self, cluster: Cluster, tokens: int) -> Layout | None:
+        """The first of the allowed layouts that one request of `tokens` tokens fits in."""
+        for layout in allowed(self.weights.shape, cluster):
+            blocks = self.request_blocks(cluster.gpu, layout, tokens)
+            if blocks <= self.blocks(cluster.gpu, layout):
+                return layout
+        return None
+
+    def fewest(self, gpu: Gpu, per_node: int, tokens: int) -> Layout | None:
+        """The same with as many machines of `per_node` GPUs as it takes."""
+        return self.best(Cluster(gpu, per_node, self.weights.shape.layers), tokens)
+
+    def with_fp8(self) -> "Fitting":
+        """The same with one byte for each element of the cache."""
+        return replace(self, cache=replace(self.cache, element_bytes=1))
+
+
+def in_flight(gpu: Gpu, pp: int) -> int:
+    """Tokens that may be scheduled and not yet settled: a chunk for each stage and one ahead.
+
+    VllmConfig.max_in_flight_tokens (config/vllm.py), on Model Runner V2.
+    """
+    return (pp + 1) * gpu.chunk
+
+
+def what_would(fitting: Fitting, cluster: Cluster, tokens: int) -> str:
+    """In one sentence, what would hold a request that does not fit on the cluster."""
+    ways = []
+    per_node = max(USUAL_NODE, cluster.per_node)
+    if layout := fitting.fewest(cluster.gpu, per_node, tokens):
+        ways.append(f"{_named(layout, cluster.gpu)} ({in_words(layout, per_node)})")
+    fp8 = fitting.with_fp8()
+    if fitting.cache.element_bytes > 1 and (layout := fp8.best(cluster, tokens)):
+        ways.append(f"--kv-dtype fp8 ({in_words(layout, cluster.per_node)})")
+    larger = (gpu for gpu in GPUS if gpu.memory_bytes > cluster.gpu.memory_bytes)
+    for gpu in larger:
+        if layout := fitting.best(replace(cluster, gpu=gpu), tokens):
+            ways.append(f"{_named(layout, gpu)} ({in_words(layout, cluster.per_node)})")
+            break
+    given = f"{cluster.gpus} x {cluster.gpu.name}"
+    would = f"{' or '.join(ways)} would do" if ways else "no number of them would do"
+    return f"{tokens:,} tokens do not fit on {given}: {would}."
+
+
+def in_words(layout: Layout, per_node: int) -> str:
+    """A layout's sizes and, if there are several, its machines."""
+    parts = [f"tensor {layout.tp}", f"pipeline {layout.pp}"]
+    if layout.dcp > 1:
+        parts.append(f"decode-context {layout.dcp}")
+    if (machines := machines_of(layout, per_node)) > 1:
+        parts.append(f"{machines} machines of {per_node}")
+    return ", ".join(parts)
+
+
+def machines_of(layout: Layout, per_node: int) -> int:
+    """How many machines of `per_node` GPUs a layout takes; a tensor-parallel group is on one."""
+    return -(-layout.pp // (per_node // layout.tp))
+
+
+def _named(layout: Layout, gpu: Gpu) -> str:
+    return f"{layout.gpus} x {gpu.name}"

@@ -1,0 +1,79 @@
+"""The kinds of GPU that a plan can name, and how many of them there are."""
+
+from dataclasses import dataclass
+
+from longrope_server.errors import UsageError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One kind: its memory, its speed with bfloat16 (dense) and that of its memory.
+
+    `chunk` is vLLM's own default of --max-num-batched-tokens for a server on it
+    (EngineArgs.get_batch_defaults, engine/arg_utils.py).
+    """
+
+    name: str
+    memory_gib: float
+    tflops: float
+    gigabytes_per_second: float
+    chunk: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that a program sees."""
+        return int(self.memory_gib * GIB)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations a second at most."""
+        return self.tflops * 1e12
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second from its memory at most."""
+        return self.gigabytes_per_second * 1e9
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Machines with equally many GPUs of one kind."""
+
+    gpu: Gpu
+    per_node: int
+    nodes: int
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs there are."""
+        return self.per_node * self.nodes
+
+
+# Speeds: the makers' data sheets ("without sparsity"; the SXM form where there are several; the T4
+# has no bfloat16 and its number is that of float16). Memory: the total that CUDA or HIP reports,
+# which is a little less than a data sheet's round number. Ascending by memory.
+GPUS = (
+    Gpu("T4", 14.6, 65, 300, 2048),
+    Gpu("L4", 22.0, 121, 300, 2048),
+    Gpu("A10", 22.0, 125, 600, 2048),
+    Gpu("A100-40", 39.4, 312, 1555, 2048),
+    Gpu("L40S", 44.4, 362, 864, 2048),
+    Gpu("A100-80", 79.1, 312, 2039, 2048),
+    Gpu("H100", 79.1, 989, 3350, 8192),
+    Gpu("H200", 139.7, 989, 4800, 8192),
+    Gpu("B200", 178.3, 2250, 8000, 16384),
+    Gpu("MI300X", 191.9, 1307, 5300, 16384),
+)
+
+
+def parse(text: str, nodes: int) -> Cluster:
+    """The cluster of `nodes` machines with what `NAME[:N]` says: N GPUs each, 1 without it."""
+    name, colon, count = text.partition(":")
+    known = {gpu.name.lower(): gpu for gpu in GPUS}
+    if (gpu := known.get(name.strip().lower())) is None:
+        raise UsageError(f"Unknown GPU {name!r}: known are {', '.join(gpu.name for gpu in GPUS)}.")
+    if colon and not (count.isdecimal() and int(count) > 0):
+        raise UsageError(f"--gpu is {text!r}; after the colon should be how many a machine has.")
+    return Cluster(gpu, int(count or 1), nodes)

@@ -1,0 +1,116 @@
+"""The numbers of a model's config.json that decide what it weighs, caches and computes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longrope_factors.hf_fields import length
+
+from longrope_server.errors import UsageError
+
+# What transformers takes where a config.json leaves a field out, by architecture, as far as it is
+# not "no bias", "not tied", "no window", "as many KV heads as heads", "hidden size over heads".
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "LlamaForCausalLM": {},
+    "MistralForCausalLM": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "Qwen2ForCausalLM": {"num_key_value_heads": 32, "sliding_window": 4096},
+    "Qwen3ForCausalLM": {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+    "Phi3ForCausalLM": {},
+    "MiniCPMForCausalLM": {"tie_word_embeddings": True},
+}
+VOCABULARY_PADDING = 64
+_QWEN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A dense decoder's dimensions, those of the whole model before any split.
+
+    `windows` has, for each layer, how many tokens back its attention reaches; None for all.
+    """
+
+    architecture: str
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    tied: bool
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    head_norms: bool
+    windows: tuple[int | None, ...]
+
+    @property
+    def layers(self) -> int:
+        """How many decoder layers there are."""
+        return len(self.windows)
+
+    @property
+    def padded_vocabulary(self) -> int:
+        """Rows of the embedding table in vLLM (layers/vocab_parallel_embedding.py)."""
+        return -(-self.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING
+
+
+def from_config(config: Mapping[str, Any]) -> ModelShape:
+    """The shape in a parsed config.json.
+
+    Raises UsageError for an architecture whose weights cannot be counted here, FactorFileError
+    naming a field that is missing or unusable.
+    """
+    architecture = _architecture(config)
+    values = {**DEFAULTS[architecture], **config}
+    heads = length(values.get("num_attention_heads"), "num_attention_heads")
+    hidden = length(values.get("hidden_size"), "hidden_size")
+    llama, qwen3 = architecture == "LlamaForCausalLM", architecture == "Qwen3ForCausalLM"
+    # transformers has these fields for the two architectures only; vLLM's Llama gives both the
+    # projections into and out of attention a bias, its Qwen3 the former alone.
+    attention_bias = bool(values.get("attention_bias")) and (llama or qwen3)
+    return ModelShape(
+        architecture=architecture,
+        vocabulary=length(values.get("vocab_size"), "vocab_size"),
+        hidden=hidden,
+        intermediate=length(values.get("intermediate_size"), "intermediate_size"),
+        heads=heads,
+        kv_heads=length(values.get("num_key_value_heads") or heads, "num_key_value_heads"),
+        head_dim=length(values.get("head_dim") or hidden // heads, "head_dim"),
+        tied=bool(values.get("tie_word_embeddings")),
+        qkv_bias=architecture == "Qwen2ForCausalLM" or attention_bias,
+        output_bias=attention_bias and llama,
+        mlp_bias=bool(values.get("mlp_bias")) and llama,
+        head_norms=qwen3,
+        windows=_windows(architecture, values),
+    )
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    named = config.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else None
+    if architecture not in DEFAULTS:
+        raise UsageError(
+            f"The model's architecture is {architecture}, whose size is not known here: known are "
+            f"{', '.join(DEFAULTS)}."
+        )
+    if config.get("num_experts"):
+        raise UsageError("The model is a mixture of experts; only dense models can be planned.")
+    return str(architecture)
+
+
+def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """As vLLM does: layer_types say which layers have the window; without them all have it.
+
+    EngineArgs.create_engine_config (engine/arg_utils.py), LlamaAttention (models/llama.py), and for
+    Qwen the layer_types that transformers derives (Qwen2Config.__post_init__).
+    """
+    layers = length(values.get("num_hidden_layers"), "num_hidden_layers")
+    window = length(values.get("sliding_window") or 0, "sliding_window", least=0) or None
+    kinds = values.get("layer_types")
+    if architecture in _QWEN:
+        window = window if values.get("use_sliding_window") else None
+        full = length(values.get("max_window_layers", 28), "max_window_layers", least=0)
+        kinds = kinds or ["full_attention"] * full + ["sliding_attention"] * max(0, layers - full)
+    if not kinds:
+        return (window,) * layers
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds[:layers])

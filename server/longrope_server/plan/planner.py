@@ -1,0 +1,112 @@
+"""Fills in a plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longrope_server.plan import cost, serve_line
+from longrope_server.plan.document import Fewest, Length, OnGpus, Placed, Plan
+from longrope_server.plan.fitting import USUAL_NODE, Fitting, what_would
+from longrope_server.plan.gpus import GPUS, Cluster
+from longrope_server.plan.layouts import Layout
+from longrope_server.plan.serve_line import Served
+
+TWO_MILLION = 2_097_152
+CHUNK = 2048  # vLLM's --max-num-batched-tokens on most kinds, for a plan without a GPU
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What a plan is made from: the model, the length to serve, the GPUs if they are named.
+
+    `utilisation` is the share of a GPU's peak (0 to 1) that a prompt is assumed to reach.
+    """
+
+    served: Served
+    fitting: Fitting
+    served_tokens: int
+    cluster: Cluster | None
+    utilisation: float
+
+    def plan(self, set_lengths: Sequence[int]) -> Plan:
+        """The plan at each factor set's length, the served one and two million tokens."""
+        shape, cache, weights = self.fitting.weights.shape, self.fitting.cache, self.fitting.weights
+        windows = [window for window in shape.windows if window is not None]
+        lengths = sorted({*set_lengths, self.served_tokens, TWO_MILLION})
+        return Plan(
+            model=self.served.model,
+            architecture=shape.architecture,
+            parameters=weights.parameters,
+            weight_bytes=weights.total_bytes,
+            weights_assumed=weights.precision.assumed,
+            kv_dtype=self.served.kv_dtype,
+            kv_bytes_per_token=cache.bytes_per_token,
+            layers=shape.layers,
+            sliding_window=windows[0] if windows else None,
+            windowed_layers=len(windows),
+            served_tokens=self.served_tokens,
+            lengths=[self._length(tokens, tokens in set_lengths) for tokens in lengths],
+            gpu=self._gpu(self.cluster) if self.cluster else None,
+            max_tokens_that_fit=self.fitting.longest_on(self.cluster) if self.cluster else None,
+            fewest=[] if self.cluster else self._fewest(),
+        )
+
+    def _length(self, tokens: int, factor_set: bool) -> Length:
+        weights, cache, cluster = self.fitting.weights, self.fitting.cache, self.cluster
+        chunk = cluster.gpu.chunk if cluster else CHUNK
+        layout = self.fitting.best(cluster, tokens) if cluster else None
+        return Length(
+            tokens=tokens,
+            factor_set=factor_set,
+            kv_bytes=cache.request_bytes(tokens, in_flight=2 * chunk),
+            linear_flops=cost.linear_flops(weights, tokens),
+            attention_flops=cost.attention_flops(weights.shape, tokens),
+            placed=self._placed(cluster, layout, tokens) if cluster and layout else None,
+            does_not_fit=(
+                what_would(self.fitting, cluster, tokens) if cluster and not layout else None
+            ),
+        )
+
+    def _placed(self, cluster: Cluster, layout: Layout, tokens: int) -> Placed:
+        weights, cache, gpu = self.fitting.weights, self.fitting.cache, cluster.gpu
+        flops = cost.linear_flops(weights, tokens) + cost.attention_flops(weights.shape, tokens)
+        read = cost.decode_bytes(weights, cache, tokens, layout)
+        seqs = cost.sequences(tokens)
+        room = self.fitting.blocks(gpu, layout)
+        return Placed(
+            layout=layout,
+            requests_at_once=min(seqs, room // self.fitting.request_blocks(gpu, layout, tokens)),
+            prefill_seconds=cost.prefill_seconds(flops, cluster, layout, self.utilisation),
+            decode_bytes=read,
+            decode_milliseconds=1000 * read / gpu.bandwidth,
+            max_num_seqs=seqs,
+            host_bytes=cost.host_bytes(tokens),
+            # `longrope serve` refuses a length beyond the largest factor set.
+            commands=(
+                serve_line.lines(self.served, cluster, layout, tokens)
+                if tokens <= self.served_tokens
+                else []
+            ),
+        )
+
+    def _gpu(self, cluster: Cluster) -> OnGpus:
+        gpu = cluster.gpu
+        return OnGpus(
+            name=gpu.name,
+            per_node=cluster.per_node,
+            nodes=cluster.nodes,
+            memory_bytes=gpu.memory_bytes,
+            memory_share=self.fitting.memory_share,
+            tflops=gpu.tflops,
+            gigabytes_per_second=gpu.gigabytes_per_second,
+            utilisation=self.utilisation,
+            max_num_batched_tokens=gpu.chunk,
+            activation_bytes=cost.activation_bytes(self.fitting.weights.shape, gpu.chunk, tp=1),
+            reserved_bytes=cost.reserved_bytes(Layout(tp=1, pp=1, dcp=1)),
+        )
+
+    def _fewest(self) -> list[Fewest]:
+        """With machines of the usual size; so a tensor-parallel group is of that size at most."""
+        return [
+            Fewest(gpu.name, self.fitting.fewest(gpu, USUAL_NODE, self.served_tokens))
+            for gpu in GPUS
+        ]

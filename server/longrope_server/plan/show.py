@@ -1,0 +1,133 @@
+"""A plan as tables and sentences."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from longrope_server.plan.document import Length, OnGpus, Plan
+from longrope_server.plan.fitting import USUAL_NODE, in_words
+from longrope_server.plan.serve_line import FIRST
+from longrope_server.plan.units import duration, operations, size
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Prints the plan; sentences and command lines are not broken, so that they can be copied."""
+    console.print(_model(plan))
+    console.print(_lengths(plan))
+    if plan.gpu is None:
+        console.print(_fewest(plan))
+    for sentence in sentences(plan):
+        console.print(sentence, soft_wrap=True)
+    for line in commands(plan):
+        console.print(line, soft_wrap=True)
+
+
+def sentences(plan: Plan) -> list[str]:
+    """What has to be said beside the numbers."""
+    said = []
+    if plan.sliding_window is not None:
+        said.append(
+            f"{plan.windowed_layers} of {plan.layers} layers see {plan.sliding_window:,} tokens "
+            "back and no further (sliding_window): their cache is bounded, and so is what they "
+            "can use of a long prompt."
+        )
+    return said + [each.does_not_fit for each in plan.lengths if each.does_not_fit]
+
+
+def commands(plan: Plan) -> list[str]:
+    """How to serve the longest length that fits and that the factor sets cover."""
+    placed = [(each.tokens, each.placed) for each in plan.lengths if each.placed]
+    served = [(tokens, each) for tokens, each in placed if each.commands]
+    if not served:
+        return []
+    tokens, longest = served[-1]
+    lines = [
+        f"To serve up to {tokens:,} tokens ({longest.max_num_seqs} requests at once at most: the "
+        f"model runner keeps {size(longest.host_bytes)} of token ids for them in the host's "
+        "memory):"
+    ]
+    where = FIRST
+    for command in longest.commands:
+        if command.where != where:
+            where = command.where
+            lines.append(f"# {where}:")
+        lines.append(command.line)
+    return lines
+
+
+def _model(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    rows = {
+        "model": f"{plan.model} ({plan.architecture})",
+        "parameters": f"{plan.parameters:,}",
+        "weights": f"{size(plan.weight_bytes)}; {plan.weights_assumed}",
+        "KV cache": f"{size(plan.kv_bytes_per_token)} a token; --kv-dtype {plan.kv_dtype}",
+        **(_gpu(plan, plan.gpu) if plan.gpu else {}),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _gpu(plan: Plan, gpu: OnGpus) -> dict[str, str]:
+    machines = f" on {gpu.nodes} machines" if gpu.nodes > 1 else ""
+    return {
+        "GPUs": f"{gpu.nodes * gpu.per_node} x {gpu.name}{machines}; each "
+        f"{size(gpu.memory_bytes)}, {gpu.tflops:,g} TFLOP/s, {gpu.gigabytes_per_second:,g} GB/s",
+        "assumed": f"{gpu.memory_share:.0%} of memory used, {gpu.utilisation:.0%} of TFLOP/s "
+        "reached by a prompt",
+        "of each GPU": f"{size(gpu.activation_bytes)} activations at "
+        f"{gpu.max_num_batched_tokens:,} tokens a step, {size(gpu.reserved_bytes)} reserved "
+        "(twice with several)",
+        "longest request": f"{plan.max_tokens_that_fit:,} tokens",
+    }
+
+
+def _lengths(plan: Plan) -> Table:
+    columns = ["tokens", "KV cache", "prompt", "attention"]
+    if plan.gpu is not None:
+        columns += ["GPUs", "TP", "PP", "DCP", "prefill", "ms/token", "at once"]
+    table = _table(*columns)
+    for each in plan.lengths:
+        flops = each.linear_flops + each.attention_flops
+        table.add_row(
+            f"{each.tokens:,}",
+            size(each.kv_bytes),
+            operations(flops),
+            f"{each.attention_flops / flops:.0%}",
+            *(_placed(each) if plan.gpu else []),
+        )
+    return table
+
+
+def _placed(each: Length) -> list[str]:
+    if each.placed is None:
+        return ["no fit"]
+    placed, layout = each.placed, each.placed.layout
+    return [
+        f"{layout.gpus}",
+        f"{layout.tp}",
+        f"{layout.pp}",
+        f"{layout.dcp}",
+        duration(placed.prefill_seconds),
+        f"{placed.decode_milliseconds:,.1f}",
+        f"{placed.requests_at_once}",
+    ]
+
+
+def _fewest(plan: Plan) -> Table:
+    table = _table("GPU", f"fewest for {plan.served_tokens:,} tokens", "layout")
+    for each in plan.fewest:
+        if each.layout is None:
+            table.add_row(each.gpu, "no number", "")
+        else:
+            words = in_words(each.layout, USUAL_NODE)
+            table.add_row(each.gpu, f"{each.layout.gpus}", words)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table

@@ -1,0 +1,159 @@
+import json
+from typing import Any
+
+import pytest
+from longrope_loadtest.answers import Answer, BrokenAnswerError, error_message
+from longrope_loadtest.record import Record
+
+ROLE = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+DONE = "[DONE]"
+
+
+def event(*choices: dict[str, Any], **fields: Any) -> str:
+    return json.dumps({"choices": list(choices), **fields})
+
+
+def delta(text: str, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"delta": {"content": text}, "finish_reason": finish_reason}
+
+
+def read(*events: str, passkey: str | None = None) -> Record:
+    """A stream whose events arrive at seconds 1, 2, 3, ..."""
+    record = Record(0, "a", 0, 1, 1, 1, passkey=passkey)
+    answer = Answer(record)
+    for time, data in enumerate(events, 1):
+        answer.feed(f"data: {data}\n\n".encode(), time)
+    answer.end()
+    return record
+
+
+def test_a_chats_role_is_no_token() -> None:
+    record = read(event(ROLE), event(delta("a")), event(delta("b", "length")), DONE)
+    assert (record.first_token, record.last_token, record.token_gaps) == (2, 3, [1])
+
+
+def test_an_end_token_without_text_is_a_token() -> None:
+    end: dict[str, Any] = {"delta": {}, "finish_reason": "stop", "stop_reason": None}
+    record = read(event(ROLE), event(delta("a")), event(end), event(usage={"completion_tokens": 2}))
+    assert (record.first_token, record.last_token, record.token_gaps) == (2, 3, [1])
+    assert record.tpot() == 1
+
+
+def test_an_answer_of_only_an_end_token_is_one() -> None:
+    record = read(event(ROLE), event({"delta": {}, "finish_reason": "stop"}), DONE)
+    assert (record.first_token, record.last_token) == (2, 2)
+
+
+def test_a_role_that_comes_with_text_is_a_token() -> None:
+    first = {"delta": {"role": "assistant", "content": "a"}, "finish_reason": None}
+    assert read(event(first), event(delta("b", "stop"))).first_token == 1
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_is_tokens(name: str) -> None:
+    thought = {"delta": {name: "hm"}, "finish_reason": None}
+    assert read(event(ROLE), event(thought), event(delta("b", "stop"))).first_token == 2
+
+
+def test_tool_calls_are_tokens() -> None:
+    call = {"delta": {"role": "assistant", "tool_calls": [{"index": 0}]}, "finish_reason": None}
+    assert read(event(call), event(delta("", "tool_calls"))).first_token == 1
+
+
+def test_completions_events_are_tokens_also_without_text() -> None:
+    record = read(
+        event({"text": "", "finish_reason": None}), event({"text": "b", "finish_reason": "stop"})
+    )
+    assert (record.first_token, record.last_token, record.token_gaps) == (1, 2, [1])
+
+
+def test_counts_are_the_servers() -> None:
+    usage = {
+        "prompt_tokens": 20,
+        "completion_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 16},
+        "factor_set": {"started": 8192, "finished": 16384, "promoted": True},
+    }
+    record = read(event(delta("a", "stop")), event(usage=usage), DONE)
+    assert (record.prompt_tokens, record.output_tokens, record.cached_tokens) == (20, 7, 16)
+    assert record.promoted_to == "16384"
+    assert record.last_token == 1
+
+
+def test_a_request_that_stays_in_its_set_was_not_promoted() -> None:
+    usage = {"factor_set": {"started": 8192, "finished": 8192, "promoted": False}}
+    assert read(event(delta("a", "stop"), usage=usage)).promoted_to is None
+
+
+def test_without_usage_there_is_no_count() -> None:
+    record = read(event(delta("a", "stop"), usage=None), DONE)
+    assert (record.prompt_tokens, record.output_tokens, record.tpot()) == (None, None, None)
+
+
+@pytest.mark.parametrize(("text", "correct"), [("It is 12345.", True), ("It is 1234.", False)])
+def test_a_passkey_is_right_if_the_answer_has_it(text: str, correct: bool) -> None:
+    record = read(
+        event(ROLE), event(delta(text[:8])), event(delta(text[8:], "stop")), passkey="12345"
+    )
+    assert record.correct is correct
+    assert record.answer == text
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        ((), "broken stream"),
+        ((event(ROLE),), "broken stream"),
+        ((event(delta("a")),), "broken stream"),
+        ((event(ROLE), DONE), "no token"),
+        (("{",), "not JSON"),
+        (("[1]",), "not JSON"),
+        (('{"choices": 5}',), "no answer"),
+        (('{"choices": ["a"]}',), "no answer"),
+        (('{"choices": [{"delta": "a"}]}',), "no answer"),
+        ((json.dumps({"error": {"message": "no"}}),), "error event"),
+    ],
+)
+def test_what_is_no_answer_is_named(events: tuple[str, ...], kind: str) -> None:
+    with pytest.raises(BrokenAnswerError) as broken:
+        read(*events)
+    assert broken.value.kind == kind
+
+
+@pytest.mark.parametrize("choice", [{"message": {"content": "key 12345"}}, {"text": "key 12345"}])
+def test_a_whole_answer_is_read(choice: dict[str, Any]) -> None:
+    record = Record(0, "a", 0, 1, 1, 1, passkey="12345")
+    answer = Answer(record)
+    answer.whole(event(choice, usage={"completion_tokens": 3}).encode(), 5)
+    answer.end()
+    assert (record.first_token, record.last_token, record.output_tokens) == (None, 5, 3)
+    assert record.correct
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b'{"choices": 5}', b'{"choices": []}', b'["a"]', b"\xff", b""]
+)
+def test_a_whole_answer_that_is_none_is_named(body: bytes) -> None:
+    def read_whole() -> None:
+        answer = Answer(Record(0, "a", 0, 1, 1, 1))
+        answer.whole(body, 1)
+        answer.end()
+
+    with pytest.raises(BrokenAnswerError):
+        read_whole()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"error": {"message": "too long", "code": 400}}', "too long"),
+        (b'{"message": "too long"}', "too long"),
+        (b'{"error": "too long"}', "too long"),
+        (b'{"detail": "x"}', "{'detail': 'x'}"),
+        (b"upstream gone", "upstream gone"),
+        (b"\xff", "�"),
+        (b"", ""),
+    ],
+)
+def test_the_sentence_of_an_error_is_found(body: bytes, says: str) -> None:
+    assert error_message(body) == says

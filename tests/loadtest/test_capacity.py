@@ -1,0 +1,130 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from longrope_loadtest import capacity, plan
+from longrope_loadtest.capacity import PRECISION, Capacity, StopWhenLost
+from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.slo import Goodput
+
+from tests.loadtest.mocking import profile
+from tests.loadtest.records import record
+
+
+class MadeUpServer:
+    """Meets objectives up to a rate; beyond it, in proportion to what it can do."""
+
+    def __init__(self, limit: float, noise: float = 0) -> None:
+        self.limit = limit
+        self.noise = noise
+        self.rng = random.Random(0)
+        self.asked: list[tuple[float, int]] = []
+
+    def __call__(self, rate: float, number: int) -> Goodput:
+        self.asked.append((rate, number))
+        limit = self.limit * (1 + self.rng.uniform(-self.noise, self.noise))
+        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 0, 1)
+
+
+@given(st.floats(0.01, 1000), st.floats(0.1, 100))
+def test_the_capacity_is_found_to_the_precision(limit: float, start: float) -> None:
+    server = MadeUpServer(limit)
+    found = capacity.find(start, 2, 0.99, server)
+    if found.rate is None or found.missed_at is None:
+        # Twelve doublings or halvings were not enough.
+        assert limit > start * 2**11 or limit < start / 2**11
+        return
+    # 99 % of the requests are good a little above the limit, and half a request is rounded up.
+    assert found.rate <= limit * 1.02
+    assert found.missed_at >= limit
+    assert found.missed_at - found.rate <= PRECISION * found.rate
+    assert {number for _, number in server.asked} == {0, 1}
+    assert len(found.probes) <= 13 + 5
+
+
+def test_a_noisy_server_is_asked_as_often_as_was_said() -> None:
+    server = MadeUpServer(40, noise=0.1)
+    found = capacity.find(5, 5, 0.9, server)
+    assert found.rate is not None
+    assert 36 < found.rate < 50
+    assert all(probe.requests == 500 for probe in found.probes)
+
+
+def test_a_server_that_meets_nothing_and_one_that_meets_all_are_told() -> None:
+    nothing = capacity.find(8, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
+    assert nothing == Capacity(None, 8 / 2**12, nothing.probes)
+    everything = capacity.find(8, 1, 0.99, lambda rate, number: Goodput(10, 10, 0, 0, 1))
+    assert everything == Capacity(8 * 2**12, None, everything.probes)
+
+
+@pytest.mark.parametrize(("good", "of"), [(9, 10), (55, 100), (57, 100), (29, 50), (99, 100)])
+def test_a_share_that_is_just_enough_is_enough(good: int, of: int) -> None:
+    found = capacity.find(1, 1, float(f"{good / of:.2f}"), lambda *_: Goodput(of, good, 0, 0, 1))
+    assert found.missed_at is None
+
+
+CONSTANT = {"kind": "constant", "rate": 10, "requests": 10}
+
+
+class Stops:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+
+
+def stopping(attainment: float, repeats: int = 1, warm_up: float = 0) -> tuple[StopWhenLost, Stops]:
+    made = profile(CONSTANT, slo={"ttft": 0.2}, attainment=attainment, warm_up=warm_up)
+    stops = Stops()
+    return StopWhenLost(made, plan.make(made, 0), repeats, stops), stops
+
+
+@pytest.mark.parametrize(
+    ("attainment", "repeats", "allowed"),
+    [(1, 1, 0), (0.9, 1, 1), (0.7, 1, 3), (0.85, 1, 1), (0.9, 3, 3), (0.55, 10, 45), (0, 1, 10)],
+)
+def test_a_run_is_stopped_at_the_first_miss_that_cannot_be_mended(
+    attainment: float, repeats: int, allowed: int
+) -> None:
+    watcher, stops = stopping(attainment, repeats)
+    for number in range(allowed):
+        watcher.ended(record(number, late=1))
+    assert stops.calls == 0
+    if attainment:
+        watcher.ended(record(allowed, late=1))
+        assert stops.calls == 1
+
+
+def test_only_counted_misses_stop_a_run() -> None:
+    watcher, stops = stopping(1)
+    watcher.ended(record(0))
+    watcher.ended(record(1, late=1, warm_up=True))
+    watcher.ended(record(2, outcome="cancelled"))
+    watcher.ended(record(3, outcome="interrupted"))
+    assert stops.calls == 0
+    watcher.ended(record(4, outcome="failed"))
+    assert stops.calls == 1
+
+
+def test_warm_up_requests_are_not_among_those_that_can_mend() -> None:
+    watcher, stops = stopping(0.8, warm_up=0.5)  # 5 of 10 are counted, 1 may miss
+    watcher.ended(record(6, late=1))
+    assert stops.calls == 0
+    watcher.ended(record(7, late=1))
+    assert stops.calls == 1
+
+
+def test_the_rate_of_the_shared_arrivals_is_set() -> None:
+    at = capacity.at_rate(profile(CONSTANT, slo={"ttft": 1}), 7)
+    assert at.arrivals is not None
+    assert at.arrivals.rate == 7  # type: ignore[union-attr]
+
+
+def test_profiles_without_a_rate_or_objectives_are_refused() -> None:
+    with pytest.raises(LoadTestError, match="objectives"):
+        capacity.at_rate(profile(CONSTANT), 1)
+    closed = {"kind": "closed", "users": 1, "requests": 1}
+    with pytest.raises(LoadTestError, match="constant, poisson or gamma"):
+        capacity.at_rate(profile(closed, slo={"ttft": 1}), 1)

@@ -1,0 +1,157 @@
+"""Whole runs of the command: what they leave, and their status."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longrope_loadtest import capacity, results
+
+from tests.loadtest.commands import Outcome, loadtest, requests_in, written
+from tests.loadtest.mocking import MockServer
+
+TWENTY = {"kind": "constant", "rate": 50, "requests": 20}
+FILES = {"requests.jsonl", "requests.csv", "server_metrics.jsonl", "result.json", "report.html"}
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than such a run."""
+    monkeypatch.setattr("longrope_loadtest.cli.write_report", lambda result: result.directory)
+
+
+def run(server: MockServer, path: Path, *more: str | Path) -> Outcome:
+    return loadtest("run", path, "--url", server.url, "-o", path.parent / "out", *more)
+
+
+def test_a_run_leaves_its_result(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TWENTY, {"first": 0.02, "tokens": 5}, slo={"ttft": 1})
+    outcome = run(server, path, "--seed", "7")
+    assert outcome.status == 0
+    assert "20" in outcome.stderr
+    assert outcome.stdout == ""
+    out = tmp_path / "out"
+    assert {file.name for file in out.iterdir()} == FILES
+    about = json.loads((out / "result.json").read_text())
+    assert about["format"] == results.FORMAT
+    assert (about["seed"], about["planned_requests"], about["interrupted"]) == (7, 20, False)
+    assert about["model"] == "mock"
+    assert about["figures"]["a"]["requests"]["complete"] == 20
+    lines = requests_in(out)
+    assert sorted(line["number"] for line in lines) == list(range(20))
+    with (out / "requests.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 20
+    assert "<html" in (out / "report.html").read_text()
+
+
+def test_a_result_is_read_back_as_it_was(server: MockServer, tmp_path: Path) -> None:
+    run(server, written(tmp_path, TWENTY, {"tokens": 5, "factor_set": 8192}, slo={"ttft": 1}))
+    out = tmp_path / "out"
+    result = results.read(out)
+    assert [record.number for record in result.records] == list(range(20))
+    assert all(len(record.token_gaps) == 4 for record in result.records)
+    assert result.profile.classes["a"].slo is not None
+    assert result.scrapes
+    before = json.loads((out / "result.json").read_text())["figures"]
+    assert loadtest("report", out).status == 0
+    assert json.loads((out / "result.json").read_text())["figures"] == before
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_same_seed_sends_the_same(server: MockServer, tmp_path: Path) -> None:
+    def bodies(seed: str, out: str) -> tuple[list[int], str]:
+        path = written(tmp_path, TWENTY)
+        loadtest("run", path, "--url", server.url, "-o", tmp_path / out, "--seed", seed)
+        about = json.loads((tmp_path / out / "result.json").read_text())
+        return sorted(truth.body for truth in server.truths()), about["requests_sha256"]
+
+    first = bodies("1", "a")
+    assert bodies("1", "b") == first
+    assert bodies("2", "c")[1] != first[1]
+
+
+@pytest.mark.usefixtures("without_report")
+def test_the_address_may_end_with_v1(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TWENTY)
+    for number, ending in enumerate(("/v1/", "/behind/a/prefix/v1")):
+        out = tmp_path / str(number)
+        assert loadtest("run", path, "--url", server.url + ending, "-o", out).status == 0
+
+
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.parametrize(
+    ("slo", "attainment", "mock", "status"),
+    [
+        ({"ttft": 0.01}, 0.99, {"first": 0.1}, 1),
+        ({"ttft": 0.01}, 0, {"first": 0.1}, 0),
+        (None, 0.99, {"status": 503}, 1),
+        ({"ttft": 5}, 0.99, {"cut_at": 2}, 1),
+        ({"ttft": 5}, 0.99, {"first": 0.1}, 0),
+        (None, 1, {}, 0),
+    ],
+)
+def test_the_status_says_whether_the_objectives_were_met(
+    server: MockServer,
+    tmp_path: Path,
+    slo: dict[str, float] | None,
+    attainment: float,
+    mock: dict[str, Any],
+    status: int,
+) -> None:
+    path = written(tmp_path, TWENTY, mock, slo=slo, profile={"attainment": attainment})
+    assert run(server, path).status == status
+    assert (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_stall_keeps_what_there_was(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TWENTY, {"stall_at": 3}, stall=0.5)
+    outcome = run(server, path)
+    assert outcome.status == 1
+    assert "20 x stalled" in outcome.stderr
+    for line in requests_in(tmp_path / "out"):
+        assert line["error"] == "stalled"
+        assert len(line["token_gaps"]) == 2
+
+
+def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_path: Path) -> None:
+    outcome = run(server, written(tmp_path, TWENTY, {"status": 503}))
+    assert "a: 20 x http 503: mock says 503" in outcome.stderr
+
+
+def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -> None:
+    arrivals = {"kind": "constant", "rate": 40, "duration": 1}
+    # One request at a time, 20 ms each: 50 a second.
+    path = written(tmp_path, arrivals, {"busy": 0.02, "tokens": 2}, slo={"ttft": 0.08})
+    outcome = run(server, path, "--find-capacity", "--repeats", "1")
+    assert outcome.status == 0
+    found = json.loads((tmp_path / "out" / "capacity.json").read_text())
+    assert 40 <= found["rate"] < 60
+    assert found["rate"] < found["missed_at"] <= 1.05 * found["rate"]
+    assert "Capacity: " in outcome.stderr
+    runs = sorted((tmp_path / "out").glob("*-rate-*"))
+    assert len(runs) == len(found["probes"])
+    for directory in runs:
+        assert results.read(directory).records
+    # No prompt of one run was in an earlier one.
+    bodies = [truth.body for truth in server.truths()]
+    assert len(set(bodies)) == len(bodies)
+
+
+def test_a_server_that_meets_its_objectives_at_no_rate(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "DOUBLINGS", 2)
+    arrivals = {"kind": "constant", "rate": 200, "requests": 3}
+    path = written(tmp_path, arrivals, {"first": 0.02}, slo={"ttft": 0.001})
+    outcome = run(server, path, "--find-capacity", "--repeats", "1")
+    assert outcome.status == 1
+    assert "No rate down to" in outcome.stderr
+
+
+def test_our_profiles_are_listed_and_printed() -> None:
+    listed = loadtest("profiles").stdout
+    for name in ("chat", "documents", "mixed", "two-million"):
+        assert name in listed
+        assert "classes:" in loadtest("profiles", name).stdout

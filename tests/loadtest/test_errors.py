@@ -1,0 +1,129 @@
+"""What a user can mend: one sentence and status 2, before a request is sent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.loadtest.commands import Outcome, loadtest, written
+from tests.loadtest.mocking import MockServer, serving
+
+TEN = {"kind": "constant", "rate": 50, "requests": 10}
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[MockServer]:
+    with serving("--key", "secret", "--max-model-len", "100") as server:
+        yield server
+
+
+def refused(outcome: Outcome, says: str) -> None:
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("longrope: ")
+    assert outcome.stderr.count("\n") == 1
+    assert says in outcome.stderr
+
+
+def test_a_bad_profile(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, {**TEN, "rate": -1})
+    outcome = loadtest("run", path, "--url", server.url, "-o", tmp_path / "out")
+    refused(outcome, f"{path}: arrivals.constant.rate: Input should be greater than 0, not -1")
+    assert server.truths() == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_profile_that_is_not_there(server: MockServer) -> None:
+    refused(loadtest("run", "nowhere.yaml", "--url", server.url), "There is no file nowhere.yaml")
+
+
+def test_a_trace_that_is_not_there(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, {"kind": "trace", "path": "gone.jsonl"})
+    refused(loadtest("run", path, "--url", server.url), "gone.jsonl cannot be read")
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    outcome = loadtest("run", path, "--url", "http://127.0.0.1:9", "-o", tmp_path / "out")
+    refused(outcome, "No server can be reached at http://127.0.0.1:9")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1"])
+def test_an_address_that_is_none(tmp_path: Path, url: str) -> None:
+    refused(loadtest("run", written(tmp_path, TEN), "--url", url), f"{url} is not an address")
+
+
+def test_a_key_that_is_missing_or_wrong(locked: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    refused(loadtest("run", path, "--url", locked.url), "give one in LONGROPE_API_KEY")
+    outcome = loadtest("run", path, "--url", locked.url, LONGROPE_API_KEY="wrong")
+    refused(outcome, "give another")
+    assert "wrong" not in outcome.stderr
+
+
+def test_the_key_is_taken_from_the_environment(locked: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("LONGROPE_API_KEY", "OPENAI_API_KEY"):
+        where = out / name
+        path = written(tmp_path, TEN)
+        outcome = loadtest("run", path, "--url", locked.url, "-o", where, **{name: "secret"})
+        assert outcome.status == 0
+        for file in where.iterdir():
+            assert "secret" not in file.read_text()
+
+
+def test_a_model_that_the_server_has_not(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    outcome = loadtest("run", path, "--url", server.url, "--model", "gpt-9")
+    refused(outcome, "has no model gpt-9; it has mock")
+
+
+def test_a_request_that_the_model_cannot_take(locked: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN, prompt={"kind": "words", "tokens": 93})
+    out = tmp_path / "out"
+    outcome = loadtest("run", path, "--url", locked.url, "-o", out, "--api-key", "secret")
+    refused(
+        outcome, "Class a has a request of 93 prompt and 8 output tokens; mock takes 100 in all"
+    )
+    assert not out.exists()
+
+
+def test_a_server_that_lists_no_models(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    outcome = loadtest("run", path, "--url", f"{server.url}/elsewhere")
+    refused(outcome, "lists no models (status 404 from /v1/models): say which with --model")
+
+
+def test_a_directory_that_holds_a_result(server: MockServer, tmp_path: Path) -> None:
+    path, out = written(tmp_path, TEN), tmp_path / "out"
+    assert loadtest("run", path, "--url", server.url, "-o", out).status == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    server.truths()
+    refused(loadtest("run", path, "--url", server.url, "-o", out), "holds a result already")
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert server.truths() == []
+
+
+def test_a_directory_that_cannot_be_made(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    outcome = loadtest("run", path, "--url", server.url, "-o", path / "out")
+    refused(outcome, f"{path / 'out'} cannot be made")
+
+
+def test_a_capacity_search_without_a_rate_or_objectives(server: MockServer, tmp_path: Path) -> None:
+    closed = written(tmp_path, {"kind": "closed", "users": 1, "requests": 1}, slo={"ttft": 1})
+    arguments = ("run", closed, "--url", server.url, "--find-capacity", "-o", tmp_path / "out")
+    refused(loadtest(*arguments), "constant, poisson or gamma")
+    written(tmp_path, TEN)
+    refused(loadtest(*arguments), "a class with objectives (slo)")
+    assert server.truths() == []
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_result_that_is_not_there(tmp_path: Path, command: str) -> None:
+    directories = [tmp_path] * (2 if command == "compare" else 1)
+    refused(loadtest(command, *directories), f"{tmp_path} holds no whole result")
+
+
+def test_a_profile_to_print_that_is_not_there() -> None:
+    refused(loadtest("profiles", "chta"), "chat, documents, mixed, two-million")

@@ -1,0 +1,108 @@
+"""A run that is ended from outside, in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.loadtest.commands import loadtest, requests_in, started, written
+from tests.loadtest.mocking import MockServer
+
+# A minute; each request takes 0.2 s, so that some are running at any time.
+LONG = {"kind": "constant", "rate": 50, "duration": 60}
+MOCK = {"first": 0.1, "gap": 0.02, "tokens": 6}
+
+
+@contextmanager
+def running(*arguments: str | Path) -> "Iterator[subprocess.Popen[str]]":
+    process = started(*arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lines(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, LONG, MOCK)
+    with running("run", path, "--url", server.url, "-o", out) as process:
+        wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    about = json.loads((out / "result.json").read_text())
+    assert about["interrupted"] is True
+    assert about["planned_requests"] == 3000
+    counts = about["figures"]["a"]["requests"]
+    assert counts["complete"] > 20
+    assert 1 <= counts["interrupted"] < 30
+    assert counts["failed"] == 0
+    assert counts["sent"] == counts["complete"] + counts["interrupted"] == len(requests_in(out))
+    assert (out / "report.html").exists()
+    assert loadtest("report", out).status == 0
+
+
+def test_control_c_in_a_capacity_search_keeps_its_runs(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, LONG, MOCK, slo={"ttft": 1})
+    arguments = ("run", path, "--url", server.url, "-o", out, "--find-capacity")
+    first = out / "01-rate-50-repeat-1"
+    with running(*arguments) as process:
+        wait_for(lambda: lines(first / "requests.jsonl") > 20, process)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert json.loads((first / "result.json").read_text())["interrupted"] is True
+    assert [each.name for each in out.iterdir()] == [first.name]
+
+
+def test_control_c_before_the_first_request(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    # A gigabyte of prompts: making them takes a while.
+    path = written(tmp_path, LONG, prompt={"kind": "words", "tokens": 50_000})
+    with running("run", path, "--url", server.url, "-o", out) as process:
+        wait_for(out.exists, process)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert server.truths() == []
+
+
+def test_a_killed_run_leaves_the_requests_that_were_over(
+    server: MockServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, LONG, MOCK)
+    with running("run", path, "--url", server.url, "-o", out) as process:
+        wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
+        over = lines(out / "requests.jsonl")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    done = sum(len(truth.tokens) == 6 for truth in server.truths())
+    kept = requests_in(out)
+    assert all(line["outcome"] == "complete" for line in kept)
+    assert len(kept) >= over
+    # The server had sent no more than a few tails that the client had not yet read.
+    assert done - len(kept) <= 5
+    assert not (out / "result.json").exists()

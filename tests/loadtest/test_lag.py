@@ -1,0 +1,60 @@
+import asyncio
+import time
+
+import pytest
+from longrope_loadtest.lag import LoopLag
+
+from tests.loadtest.records import record
+
+
+def measured(latenesses: list[float], *, is_open: bool = True, e2e: float = 0.1) -> tuple[str, ...]:
+    records = [
+        record(n, at=n / 10, late=late, token_times=(e2e,)) for n, late in enumerate(latenesses)
+    ]
+    return LoopLag().measured(records, is_open=is_open).verdicts
+
+
+def test_a_client_that_kept_up_has_no_verdict() -> None:
+    assert measured([0.001] * 100) == ()
+
+
+def test_requests_sent_late_are_told() -> None:
+    (verdict,) = measured([0.001] * 90 + [0.2] * 10)
+    assert "saturated" in verdict
+    assert "200 ms late" in verdict
+
+
+def test_what_is_late_is_measured_by_the_latencies() -> None:
+    assert measured([0.001] * 90 + [0.2] * 10, e2e=10) == ()
+
+
+def test_a_rate_that_was_not_reached_is_told() -> None:
+    verdicts = measured([n / 10 for n in range(100)], e2e=1000)
+    assert len(verdicts) == 1
+    assert "5.0 requests/s instead of 10.0" in verdicts[0]
+
+
+def test_a_closed_loop_has_no_rate_to_reach() -> None:
+    load = LoopLag().measured([record(0), record(1, at=1)], is_open=False)
+    assert (load.intended_rate, load.achieved_rate, load.verdicts) == (None, None, ())
+
+
+def test_a_core_that_is_used_up_is_told() -> None:
+    lag = LoopLag()
+    end = time.perf_counter() + 0.3
+    while time.perf_counter() < end:
+        pass
+    load = lag.measured([], is_open=True)
+    if load.cpu_share <= 0.9:
+        pytest.skip("another process had the core")
+    assert "of a core" in load.verdicts[0]
+
+
+async def test_an_event_loop_that_is_held_up_is_seen() -> None:
+    lag = LoopLag()
+    watching = asyncio.create_task(lag.watch())
+    await asyncio.sleep(0.01)
+    time.sleep(0.3)
+    await asyncio.sleep(0.01)
+    watching.cancel()
+    assert lag.measured([], is_open=True).loop_lag_p99 > 0.2

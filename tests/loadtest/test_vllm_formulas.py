@@ -1,0 +1,106 @@
+"""Our figures against those of `vllm bench serve`."""
+
+import asyncio
+from statistics import median
+from typing import Any
+
+import aiohttp
+import pytest
+from longrope_loadtest.figures import summary
+from vllm.benchmarks.lib.endpoint_request_func import (
+    RequestFuncInput,
+    RequestFuncOutput,
+    async_request_openai_chat_completions,
+    async_request_openai_completions,
+)
+from vllm.benchmarks.serve import calculate_metrics
+
+from tests.loadtest.mock_server import MODEL
+from tests.loadtest.mocking import MockServer, driven, profile
+
+PERCENTILES = [50.0, 90.0, 95.0, 99.0]
+POISSON = {"kind": "poisson", "rate": 60, "requests": 60}
+MOCK = {"first": 0.03, "gap": 0.01}
+OUTPUT = {"kind": "choice", "values": [1, 2, 7, 12]}
+
+
+def test_the_same_events_have_the_same_figures(server: MockServer) -> None:
+    slo = {"ttft": 0.04, "tpot": 0.0105, "e2e": 0.15}
+    run = driven(profile(POISSON, MOCK, output_tokens=OUTPUT, slo=slo), server.url)
+    for record in run.records:
+        record.intended = record.dispatched  # vLLM knows no other beginning
+    outputs = [
+        RequestFuncOutput(
+            success=True,
+            latency=record.e2e(),
+            ttft=record.ttft(),
+            itl=record.token_gaps,
+            output_tokens=record.output_tokens,
+            prompt_len=record.prompt_tokens,
+            start_time=record.dispatched,
+        )
+        for record in run.records
+    ]
+    ours = summary(run.records, run.profile)["a"]
+    theirs, _ = calculate_metrics(
+        [],
+        outputs,
+        ours["seconds"],
+        None,
+        PERCENTILES,
+        {"ttft": 1000 * slo["ttft"], "tpot": 1000 * slo["tpot"], "e2el": 1000 * slo["e2e"]},
+    )
+    for name, their_name in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2e", "e2el")):
+        spread = ours["latency"][name]
+        assert 1000 * spread["mean"] == pytest.approx(getattr(theirs, f"mean_{their_name}_ms"))
+        for at, value in getattr(theirs, f"percentiles_{their_name}_ms"):
+            assert 1000 * spread[f"p{at:.0f}"] == pytest.approx(value)
+    assert ours["requests_per_second"] == pytest.approx(theirs.request_throughput)
+    assert ours["output_tokens_per_second"] == pytest.approx(theirs.output_throughput)
+    good = ours["goodput"]["good_requests_per_second"]
+    assert good == pytest.approx(theirs.request_goodput)
+    assert 0 < good < ours["requests_per_second"]
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("eos", [False, True])
+def test_their_client_sees_what_ours_sees(server: MockServer, api: str, eos: bool) -> None:
+    # Their chat client takes the role for the first token: vLLM sends both at once.
+    mock: dict[str, Any] = {**MOCK, "tokens": 8, "eos": eos, "role_early": False}
+    one_after_another = {"kind": "closed", "users": 1, "requests": 8}
+    ours = driven(profile(one_after_another, mock, api=api), server.url).records
+    theirs = asyncio.run(_theirs(server.url, api, mock, 8))
+    for record, output in zip(ours, theirs, strict=True):
+        assert output.success
+        assert record.output_tokens == output.output_tokens == 8
+    # Half a gap: what one counts as a token and the other does not is a whole one.
+    near = MOCK["gap"] / 2
+    ttft = median(o.ttft for o in theirs)
+    assert median(r.ttft() or 0 for r in ours) == pytest.approx(ttft, abs=near)
+    e2e = median(o.latency for o in theirs)
+    assert median(r.e2e() or 0 for r in ours) == pytest.approx(e2e, abs=near)
+    tpot = median((o.latency - o.ttft) / 7 for o in theirs)
+    assert median(r.tpot() or 0 for r in ours) == pytest.approx(tpot, abs=near / 7)
+
+
+async def _theirs(url: str, api: str, mock: dict[str, Any], number: int) -> list[RequestFuncOutput]:
+    chat = api == "chat"
+    send = async_request_openai_chat_completions if chat else async_request_openai_completions
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    outputs = []
+    async with aiohttp.ClientSession() as session:
+        for _ in range(number):
+            outputs.append(
+                await send(
+                    RequestFuncInput(
+                        prompt="some words",
+                        api_url=url + path,
+                        prompt_len=2,
+                        output_len=8,
+                        model=MODEL,
+                        extra_body={"mock": mock},
+                    ),
+                    session,
+                )
+            )
+    return outputs

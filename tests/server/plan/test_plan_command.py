@@ -1,0 +1,155 @@
+"""`longrope plan` as it is called."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longrope_server import cli
+from longrope_server.plan.units import duration, operations, size
+from longrope_server.serve import compose
+
+from tests.server.models import write_model
+from tests.server.plan import configs
+
+LENGTHS = [4096, 8192, 262144, 524288, 1048576, 2097152]
+
+
+@pytest.fixture
+def mistral(tmp_path: Path) -> str:
+    return str(write_model(tmp_path / "mistral", configs.MISTRAL_7B))
+
+
+class Run:
+    """What one call printed, and its exit status."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["longrope", "plan", *words])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        self.status = ended.value.code
+        self.out, self.err = capsys.readouterr()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+def test_json_equals_the_table(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (mistral, "--factors", "mistral-7b-ft256k", "--gpu", "A100-80:8")
+    table, plan = Run(capsys, *words).out, Run(capsys, *words, "--json").document
+    assert f"{plan['parameters']:,}" in table
+    assert f"{size(plan['weight_bytes'])}; {plan['weights_assumed']}" in table
+    assert f"{size(plan['kv_bytes_per_token'])} a token" in table
+    assert f"longest request  {plan['max_tokens_that_fit']:,} tokens" in table
+    assert [each["tokens"] for each in plan["lengths"]] == LENGTHS
+    for each in plan["lengths"]:
+        flops = each["linear_flops"] + each["attention_flops"]
+        placed = each["placed"]
+        cells = [
+            f"{each['tokens']:,}",
+            *size(each["kv_bytes"]).split(),
+            *operations(flops).split(),
+            f"{each['attention_flops'] / flops:.0%}",
+            f"{placed['layout']['tp'] * placed['layout']['pp']}",
+            *(f"{placed['layout'][name]}" for name in ("tp", "pp", "dcp")),
+            *duration(placed["prefill_seconds"]).split(),
+            f"{placed['decode_milliseconds']:,.1f}",
+            f"{placed['requests_at_once']}",
+        ]
+        assert cells in [line.split() for line in table.splitlines()]
+    [command] = plan["lengths"][-1]["placed"]["commands"]
+    assert command["line"] in table.splitlines()
+
+
+def test_the_command_line_is_one_that_serve_takes(
+    mistral: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys, mistral, "--factors=mistral-7b-ft256k", "--gpu=h200:8", "--kv-dtype=bf16")
+    assert run.status == 0
+    line = run.out.splitlines()[-1]
+    assert line == (
+        f"longrope serve {mistral} --factors mistral-7b-ft256k --max-model-len 2097152 "
+        "--pipeline-parallel-size 3 --kv-cache-dtype bfloat16 --max-num-seqs 64 "
+        "--max-num-batched-tokens 8192 --gpu-memory-utilization 0.9"
+    )
+    assert "2,097,152" in compose(shlex.split(line)[2:]).notes[0]
+
+
+def test_several_machines_are_a_ray_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama = str(write_model(tmp_path / "llama", configs.LLAMA2_7B))
+    run = Run(capsys, llama, "--factors", "llama2-7b-ft256k", "--gpu", "H100:8", "--nodes", "2")
+    assert run.status == 0
+    *_, head, others, worker, first, serve = run.out.splitlines()
+    assert head == "ray start --head --port=6379 --num-gpus=8"
+    assert others == "# on each other machine:"
+    assert worker == "ray start --address=FIRST_MACHINE:6379 --num-gpus=8"
+    assert first == "# on the first machine:"
+    assert "--tensor-parallel-size 8 --pipeline-parallel-size 2 " in serve
+    assert serve.endswith("--distributed-executor-backend ray")
+
+
+def test_what_does_not_fit_exits_with_1(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, mistral, "--factors", "mistral-7b-ft128k", "--gpu", "A100-80")
+    assert run.status == 1
+    assert "2,097,152 tokens do not fit on 1 x A100-80: 4 x A100-80 (tensor 4" in run.out
+    assert "To serve up to 262,144 tokens" in run.out
+    assert "--max-model-len 262144" in run.out.splitlines()[-1]
+
+
+def test_two_million_may_not_fit_where_no_set_reaches_it(
+    mistral: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Run(capsys, mistral, "--gpu", "A100-80", "--json")
+    assert plan.status == 0
+    served, most = plan.document["lengths"]
+    assert (served["tokens"], most["tokens"]) == (4096, 2097152)
+    assert served["placed"]["commands"]
+    assert most["does_not_fit"]
+    assert not served["factor_set"]
+    roomy = Run(capsys, mistral, "--gpu", "H200:8", "--json").document["lengths"][1]
+    assert roomy["placed"]["commands"] == []  # `longrope serve` would refuse that length
+
+
+def test_a_config_with_two_lists_has_two_sets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phi = str(write_model(tmp_path / "phi", configs.PHI_3_MINI_128K))
+    run = Run(capsys, phi)
+    lengths = Run(capsys, phi, "--json").document["lengths"]
+    assert [each["tokens"] for each in lengths if each["factor_set"]] == [4096, 131072]
+    assert "32 of 32 layers see 262,144 tokens back" in run.out
+    assert re.search(r"A100-80 +1 +tensor 1, pipeline 1", run.out)
+
+
+def test_without_a_gpu_there_is_no_time(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Run(capsys, mistral, "--factors", "mistral-7b-ft256k", "--json").document
+    assert plan["gpu"] is plan["max_tokens_that_fit"] is None
+    assert all(each["placed"] is None for each in plan["lengths"])
+    fewest = {each["gpu"]: each["layout"] for each in plan["fewest"]}
+    assert fewest["A100-80"] == {"tp": 4, "pp": 1, "dcp": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--gpu", "V100"], "Unknown GPU 'V100': known are T4, L4"),
+        (["--kv-dtype", "int3"], "--kv-dtype is 'int3'"),
+        (["--factors", "llama2-7b-ft256k"], 'model.architecture is "LlamaForCausalLM"'),
+        (["--factors", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_errors_are_one_sentence(
+    words: list[str], sentence: str, mistral: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys, mistral, *words)
+    assert run.status == 2
+    assert run.err.startswith("longrope: ")
+    assert sentence in run.err
+    assert run.err.count("\n") == 1

@@ -1,0 +1,93 @@
+"""Parameters and bytes, against what the models' authors and files say."""
+
+from typing import Any
+
+import pytest
+from longrope_factors import hf
+from longrope_factors.errors import FactorFileError
+from longrope_server.embedded import model_directory
+from longrope_server.errors import UsageError
+from longrope_server.plan.layouts import Layout
+
+from tests.server.plan import configs
+from tests.server.plan.configs import shape, weights_of
+
+# The numbers in the checkpoints' tensors, tied ones once.
+PARAMETERS = {
+    "LLaMA2-7B": 6_738_415_616,
+    "Mistral-7B": 7_241_732_096,
+    "Phi-3-mini-128k": 3_821_079_552,
+    "SmolLM2-135M": 134_515_008,
+    "Qwen2-7B": 7_615_616_512,
+    "Qwen3-0.6B": 596_049_920,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_those_of_the_checkpoint(name: str) -> None:
+    weights = weights_of(configs.ALL[name])
+    assert weights.parameters == PARAMETERS[name]
+    assert weights.total_bytes == 2 * PARAMETERS[name]
+
+
+def test_the_embedded_model_is_as_large_as_its_file() -> None:
+    directory = model_directory()
+    file = directory / "model.safetensors"
+    with file.open("rb") as content:
+        header = 8 + int.from_bytes(content.read(8), "little")
+    weights = weights_of(hf.read_config(directory))
+    assert weights.total_bytes == file.stat().st_size - header
+
+
+def test_biases_count() -> None:
+    plain = weights_of(configs.SMOLLM2).parameters
+    biased = weights_of(configs.SMOLLM2, attention_bias=True, mlp_bias=True).parameters
+    heads = (9 + 2 * 3) * 64  # into attention
+    assert biased - plain == 30 * (heads + 576 + 2 * 1536 + 576)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "bytes_of_one"),
+    [
+        ({"quant_method": "fp8"}, 1),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, (4 + 20 / 128) / 8),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 1),
+    ],
+)
+def test_quantized_weights(quantization: dict[str, Any], bytes_of_one: float) -> None:
+    weights = weights_of(configs.LLAMA2_7B, quantization_config=quantization)
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    plain = 2 * (6_738_415_616 - linear)
+    assert weights.total_bytes == plain + round(linear * bytes_of_one)
+    assert quantization["quant_method"] in weights.precision.assumed
+
+
+@pytest.mark.parametrize("name", configs.ALL)
+def test_the_ranks_hold_the_whole_model(name: str) -> None:
+    weights = weights_of(configs.ALL[name])
+    padding = 2 * (weights.shape.padded_vocabulary - weights.shape.vocabulary)
+    one = weights.stage_bytes(Layout(1, 1, 1))
+    tables = 1 if weights.shape.tied else 2
+    # vLLM's final norm is the only thing that is not counted for a GPU.
+    norm = 2 * weights.shape.hidden
+    assert sum(one) == weights.total_bytes + tables * padding * weights.shape.hidden - norm
+    # Tied tables are on the first stage and on the last.
+    again = weights.stage_bytes(Layout(1, 4, 1))
+    table = 2 * weights.shape.padded_vocabulary * weights.shape.hidden
+    assert sum(again) == sum(one) + (table if weights.shape.tied else 0)
+
+
+def test_replicated_kv_heads_are_held_by_every_rank() -> None:
+    weights = weights_of(configs.MINICPM4_8B)
+    assert weights.linear(8) == 4096 * (2 * 4 * 128 + 2 * 1 * 128 + 3 * 2048)
+
+
+def test_what_is_not_known_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"GPT2LMHeadModel.*known are LlamaForCausalLM, Mistral"):
+        shape({"architectures": ["GPT2LMHeadModel"]})
+    with pytest.raises(UsageError, match="mixture of experts"):
+        shape(configs.MINICPM4_8B, num_experts=8)
+    with pytest.raises(UsageError, match=r"bitsandbytes.*known are fp8, awq and gptq"):
+        weights_of(configs.LLAMA2_7B, quantization_config={"quant_method": "bitsandbytes"})
+    with pytest.raises(FactorFileError, match="intermediate_size"):
+        shape(configs.LLAMA2_7B, intermediate_size=None)
