@@ -1,15 +1,14 @@
 """`python -m longrope_server.bench.mixed`: chats while documents are prefilled, on two servers.
 
-Stock is vLLM's own server without any plug-in and at its defaults, with the two of our factor sets
-that its longrope layer can hold; ours is `longrope serve`. Both run the embedded model and take
-turns with the same requests, which `longrope loadtest` sends.
+Stock is vLLM's own server without any plug-in and at its defaults, ours is `longrope serve`. Both
+serve the same model, whose config has the two lists that stock vLLM knows, and take turns with the
+same requests, which `longrope loadtest` sends.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -25,11 +24,16 @@ from longrope_server.bench.servers import OURS, running
 STOCK = (
     "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
 )
+NAME = "mixed"  # the model's, to both servers
 Figures = dict[str, Any]
 
 
 def main(
     output: Annotated[Path, typer.Option("-o", help="New directory of the loadtest's results.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With two lists in its config; by default the embedded one with them."),
+    ] = None,
     profile: Annotated[str, typer.Option(help="As for `longrope loadtest run`.")] = "mixed",
     rounds: Annotated[int, typer.Option(min=1, help="Of both servers, with a seed each.")] = 2,
     flag: Annotated[
@@ -38,11 +42,12 @@ def main(
 ) -> None:
     """Print chats' TTFT and gaps, goodput and documents' times on both servers, and the ratios."""
     with TemporaryDirectory() as directory, ExitStack() as stack:
-        model = _two_set_model(Path(directory))
-        urls = {
-            "stock": stack.enter_context(_stock_server(model)),
-            "ours": stack.enter_context(running(OURS, ["serve", *(flag or ())])),
-        }
+        served = model or _embedded_with_two_lists(Path(directory))
+        words = [str(served), "--served-model-name", NAME]
+        longest = hf.two_list(hf.read_config(served)).max_length
+        stock = running(STOCK, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="")
+        ours = running(OURS, ["serve", *words, *(flag or ())])
+        urls = {"stock": stack.enter_context(stock), "ours": stack.enter_context(ours)}
         for number in range(rounds):
             for name, url in urls.items():
                 _load(profile, url, output / f"{name}-{number}", seed=number)
@@ -52,16 +57,7 @@ def main(
     Console().print(_table(results["stock"], results["ours"]))
 
 
-@contextmanager
-def _stock_server(model: Path) -> Iterator[str]:
-    words = [str(model), "--served-model-name", *embedded.SERVED_NAMES]
-    longest = schema.load(shipped.path(embedded.NAME)).max_length
-    with running(STOCK, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="") as url:
-        yield url
-
-
-def _two_set_model(directory: Path) -> Path:
-    """The embedded model with a longrope config of two lists, as vLLM takes it."""
+def _embedded_with_two_lists(directory: Path) -> Path:
     source = embedded.model_directory()
     for file in source.iterdir():
         if file.name != "config.json":
