@@ -80,13 +80,13 @@ def _compose(arguments: Arguments) -> Command:
             ours += ["--served-model-name", *embedded.SERVED_NAMES]
 
     overrides = arguments.take_object("hf-overrides")
-    config = _config(model, arguments)
+    config = served_config(model, arguments)
     factor_file = None
     if config is not None:
         config = merge(config, overrides)
         factors = factors or _named_by(config, model)
     if factors is not None:
-        factor_file, overrides = _from_file(_path_of(factors), config, model, overrides)
+        factor_file, overrides = _from_file(factors_path(factors), config, model, overrides)
     elif config is not None and hf.is_longrope(config):
         factor_file = hf.two_list(config, model)
 
@@ -118,7 +118,7 @@ def _from_file(
     return factor_file, _merged(overrides, ours, "hf-overrides")
 
 
-def _path_of(factors: str) -> Path:
+def factors_path(factors: str) -> Path:
     """What --factors names: a file, or else a factor file of the library."""
     path = Path(factors)
     return shipped.path(factors) if not path.exists() and factors in shipped.names() else path
@@ -168,7 +168,7 @@ def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
     return []
 
 
-def _config(model: str, arguments: Arguments) -> dict[str, Any] | None:
+def served_config(model: str, arguments: Arguments) -> dict[str, Any] | None:
     """The model's config.json, from its directory or from the hub.
 
     None where only vLLM can read it: a single file, or an address of an object store.

