@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from longrope_loadtest.driving import Run
 from longrope_loadtest.record import Record
 from longrope_loadtest.results import Result
 
+Figures = dict[str, Any]  # of one class
 RECENT = 200  # requests of which the live view shows the median
 
 
@@ -65,26 +67,9 @@ class LiveView:
 def print_summary(result: Result, console: Console) -> None:
     """The figures of a result, and what is to be known about them."""
     figures = result.about["figures"]
-    table = Table(
-        "class", "complete", "failed", "TTFT p50", "p99", "from due p99", "TPOT p50", "p99",
-        "E2E p50", "p99", "tokens/s", "good",
-    )  # fmt: skip
-    for name, of in figures.items():
-        latency = of["latency"]
-        table.add_row(
-            name,
-            str(of["requests"]["complete"]),
-            str(of["requests"]["failed"]),
-            _at(latency["ttft"], "p50"),
-            _at(latency["ttft"], "p99"),
-            _at(latency["ttft_intended"], "p99"),
-            _at(latency["tpot"], "p50"),
-            _at(latency["tpot"], "p99"),
-            _at(latency["e2e"], "p50"),
-            _at(latency["e2e"], "p99"),
-            f"{of['output_tokens_per_second']:.1f}",
-            f"{100 * of['goodput']['share_of_requests']:.1f} %",
-        )
+    table = Table("", *figures)
+    for label, cell in ROWS:
+        table.add_row(label, *(cell(of) for of in figures.values()))
     console.print(table)
     for name, of in figures.items():
         if of["passkeys"]:
@@ -106,11 +91,31 @@ def print_summary(result: Result, console: Console) -> None:
     )
 
 
-def _at(spread: dict[str, Any] | None, name: str) -> str:
-    return _seconds(spread[name] if spread else None)
-
-
 def _seconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{1000 * value:.0f} ms" if value < 10 else f"{value:.1f} s"
+
+
+def _latency(metric: str) -> Callable[[Figures], str]:
+    """p50 and p99 of a metric."""
+
+    def cell(of: Figures) -> str:
+        spread = of["latency"][metric] or {}
+        return f"{_seconds(spread.get('p50'))}, {_seconds(spread.get('p99'))}"
+
+    return cell
+
+
+ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("complete", lambda of: str(of["requests"]["complete"])),
+    ("failed", lambda of: str(of["requests"]["failed"])),
+    ("TTFT p50, p99", _latency("ttft")),
+    ("  from the intended time", _latency("ttft_intended")),
+    ("TPOT p50, p99", _latency("tpot")),
+    ("ITL p50, p99", _latency("itl")),
+    ("E2E p50, p99", _latency("e2e")),
+    ("  from the intended time", _latency("e2e_intended")),
+    ("output tokens/s", lambda of: f"{of['output_tokens_per_second']:.1f}"),
+    ("within objectives", lambda of: f"{100 * of['goodput']['share_of_requests']:.1f} %"),
+)

@@ -4,7 +4,7 @@ import torch
 from longrope_factors.schema import FactorFile, FactorFileError
 from torch import nn
 
-from longrope_plugin import compat, remembered
+from longrope_plugin import compat, kernel, remembered
 from longrope_plugin.selection import Selection
 from longrope_plugin.turns import TurnTable, turn_table
 
@@ -29,6 +29,9 @@ class LongRoPERotaryEmbedding(nn.Module):
         self.register_buffer("attention_factor", table.attention_factor, persistent=False)
         # The same tensors where the CPU path finds them in a tenth of the time.
         self._on_cpu = (table.turns, table.start_tokens, table.attention_factor)
+        self._kernel_device = kernel.device_type()
+        if self._kernel_device is not None:
+            kernel.register()
 
     @property
     def _tables(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,6 +51,8 @@ class LongRoPERotaryEmbedding(nn.Module):
         key the same with its own number of heads, or None. Returns tensors of the same shapes.
         """
         assert offsets is None, "longrope positions are absolute"
+        if query.device.type == self._kernel_device:
+            return self._by_kernel(positions, query, key)
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
             # vLLM's kernel looks rows up in a table by position; here the table is the cos and
             # sin of just these tokens, looked up by token.
@@ -60,6 +65,16 @@ class LongRoPERotaryEmbedding(nn.Module):
             cos_sin = TurnTable(*self._tables).cos_sin(positions, query.dtype)
         rotated_key = None if key is None else self._rotate(key, cos_sin)
         return self._rotate(query, cos_sin), rotated_key
+
+    def _by_kernel(
+        self, positions: torch.Tensor, query: torch.Tensor, key: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        arguments = (positions, query, key, *self._tables, self.head_size, self.is_neox_style)
+        if torch.compiler.is_compiling():
+            rotated_query, rotated_key = torch.ops.longrope.rotated(*arguments)
+            return rotated_query, None if key is None else rotated_key
+        torch.ops.longrope.rotate_(*arguments)
+        return query, key
 
     def _rotate(self, x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
         """Out of place and traceable: RoFormer (arXiv 2104.09864), equation 34."""

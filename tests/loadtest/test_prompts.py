@@ -5,7 +5,6 @@ from typing import Any, Protocol
 import mistral_common
 import pytest
 import sentencepiece
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_loadtest import plan
@@ -26,7 +25,10 @@ class Count(Protocol):
 
 @cache
 def smollm2() -> Count:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_directory())
+    # Not at the top: a run collects garbage before it begins, which torch makes slow in every test.
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_directory())
     return lambda text: len(tokenizer(text)["input_ids"])
 
 

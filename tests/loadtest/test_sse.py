@@ -6,7 +6,7 @@ from longrope_loadtest.sse import Events
 
 # Also what splitlines() would take for the end of a line, and characters of several bytes.
 LINE = st.text(
-    st.characters(exclude_characters="\r\n", exclude_categories=("Cs",))
+    st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
     | st.sampled_from("\u2028\u0085\x0b\x0c €😀")
 )
 DATA = st.lists(LINE, min_size=1, max_size=3).map("\n".join)

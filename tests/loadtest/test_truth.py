@@ -1,7 +1,7 @@
 """Figures against what the server knows that it did.
 
 The machine is shared: a single value may be late by its scheduling, so that medians are compared,
-and a run that was disturbed is repeated. A figure that is defined wrongly is wrong in every run.
+and a run in which they are off is repeated. A figure that is defined wrongly is off in every run.
 """
 
 from collections.abc import Callable, Iterable
@@ -52,7 +52,11 @@ def assert_near(
     mock: dict[str, Any] = MOCK,
     **fields: Any,
 ) -> None:
-    """Runs a load until all of `errors` are at most 1, a few times."""
+    """Runs a load until all of `errors` are at most 1, a few times.
+
+    A run proves nothing if its event loop was itself as late as figures may be off.
+    """
+    failed: Errors | None = None
     for _ in range(RUNS):
         run = driven(profile(arrivals, mock, **fields), server.url)
         truths = server.truths()
@@ -60,7 +64,12 @@ def assert_near(
         found = errors(run, matched(run, truths))
         if max(found.values()) <= 1:
             return
-    raise AssertionError(found)
+        assert run.load is not None
+        if run.load.loop_lag_p99 <= SECONDS:
+            failed = found
+    if failed is None:
+        pytest.skip("other processes had the machine")
+    raise AssertionError(failed)
 
 
 def whole(run: Run, pairs: Pairs) -> Errors:

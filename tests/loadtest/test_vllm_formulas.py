@@ -1,19 +1,14 @@
 """Our figures against those of `vllm bench serve`."""
 
 import asyncio
+import importlib
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 import aiohttp
 import pytest
 from longrope_loadtest.figures import summary
-from vllm.benchmarks.lib.endpoint_request_func import (
-    RequestFuncInput,
-    RequestFuncOutput,
-    async_request_openai_chat_completions,
-    async_request_openai_completions,
-)
-from vllm.benchmarks.serve import calculate_metrics
 
 from tests.loadtest.mock_server import MODEL
 from tests.loadtest.mocking import MockServer, driven, profile
@@ -24,13 +19,26 @@ MOCK = {"first": 0.03, "gap": 0.01}
 OUTPUT = {"kind": "choice", "values": [1, 2, 7, 12]}
 
 
-def test_the_same_events_have_the_same_figures(server: MockServer) -> None:
+@pytest.fixture
+def serve() -> ModuleType:
+    # Not at the top: a run collects garbage before it begins, which vLLM makes slow in every test.
+    return importlib.import_module("vllm.benchmarks.serve")
+
+
+@pytest.fixture
+def requests() -> ModuleType:
+    return importlib.import_module("vllm.benchmarks.lib.endpoint_request_func")
+
+
+def test_the_same_events_have_the_same_figures(
+    server: MockServer, serve: ModuleType, requests: ModuleType
+) -> None:
     slo = {"ttft": 0.04, "tpot": 0.0105, "e2e": 0.15}
     run = driven(profile(POISSON, MOCK, output_tokens=OUTPUT, slo=slo), server.url)
     for record in run.records:
         record.intended = record.dispatched  # vLLM knows no other beginning
     outputs = [
-        RequestFuncOutput(
+        requests.RequestFuncOutput(
             success=True,
             latency=record.e2e(),
             ttft=record.ttft(),
@@ -42,7 +50,7 @@ def test_the_same_events_have_the_same_figures(server: MockServer) -> None:
         for record in run.records
     ]
     ours = summary(run.records, run.profile)["a"]
-    theirs, _ = calculate_metrics(
+    theirs, _ = serve.calculate_metrics(
         [],
         outputs,
         ours["seconds"],
@@ -64,12 +72,14 @@ def test_the_same_events_have_the_same_figures(server: MockServer) -> None:
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
 @pytest.mark.parametrize("eos", [False, True])
-def test_their_client_sees_what_ours_sees(server: MockServer, api: str, eos: bool) -> None:
+def test_their_client_sees_what_ours_sees(
+    server: MockServer, requests: ModuleType, api: str, eos: bool
+) -> None:
     # Their chat client takes the role for the first token: vLLM sends both at once.
     mock: dict[str, Any] = {**MOCK, "tokens": 8, "eos": eos, "role_early": False}
     one_after_another = {"kind": "closed", "users": 1, "requests": 8}
     ours = driven(profile(one_after_another, mock, api=api), server.url).records
-    theirs = asyncio.run(_theirs(server.url, api, mock, 8))
+    theirs = asyncio.run(_theirs(requests, server.url, api, mock, 8))
     for record, output in zip(ours, theirs, strict=True):
         assert output.success
         assert record.output_tokens == output.output_tokens == 8
@@ -83,24 +93,22 @@ def test_their_client_sees_what_ours_sees(server: MockServer, api: str, eos: boo
     assert median(r.tpot() or 0 for r in ours) == pytest.approx(tpot, abs=near / 7)
 
 
-async def _theirs(url: str, api: str, mock: dict[str, Any], number: int) -> list[RequestFuncOutput]:
+async def _theirs(
+    requests: ModuleType, url: str, api: str, mock: dict[str, Any], number: int
+) -> list[Any]:
     chat = api == "chat"
-    send = async_request_openai_chat_completions if chat else async_request_openai_completions
-    path = "/v1/chat/completions" if chat else "/v1/completions"
-    outputs = []
+    send = (
+        requests.async_request_openai_chat_completions
+        if chat
+        else requests.async_request_openai_completions
+    )
+    asked = requests.RequestFuncInput(
+        prompt="some words",
+        api_url=url + ("/v1/chat/completions" if chat else "/v1/completions"),
+        prompt_len=2,
+        output_len=8,
+        model=MODEL,
+        extra_body={"mock": mock},
+    )
     async with aiohttp.ClientSession() as session:
-        for _ in range(number):
-            outputs.append(
-                await send(
-                    RequestFuncInput(
-                        prompt="some words",
-                        api_url=url + path,
-                        prompt_len=2,
-                        output_len=8,
-                        model=MODEL,
-                        extra_body={"mock": mock},
-                    ),
-                    session,
-                )
-            )
-    return outputs
+        return [await send(asked, session) for _ in range(number)]

@@ -50,6 +50,7 @@ def namespaced(
     inside = shlex.quote(str(root))
     script = [f"mount --bind {inside} {inside}", f"mount -t proc proc {inside}/proc"]
     if image:
+        script.append(f"mount -t sysfs -o ro sysfs {inside}/sys")
         script.append(f"mount -o remount,ro,bind {inside}")
         script += [f"mount -t tmpfs -o mode=1777 tmpfs {inside}{path}" for path in WRITABLE]
         script.append("ip link set lo up")
