@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # They change how many engines there are, and answer nothing where that cannot be changed.
 SCALING_ROUTES = ("/scale_elastic_ep", "/is_scaling_elastic_ep")
+# Answers 501 where the model has no such API.
+DECISION_ROUTES = ("/v1/systemone",)
 
 
 class LongRoPEEndpoint:
@@ -35,18 +37,16 @@ class LongRoPEEndpoint:
 
     def __init__(self) -> None:
         self.front_end: FrontEnd | None = None
+        self.app: FastAPI | None = None  # once its routes were attached
 
     def attach_router(self, app: FastAPI) -> None:
         """Adds the routes, and the pieces that `init_state` makes before the first request."""
+        self.app = app
         app.add_api_route("/v1/factors", factors, methods=["GET"])
         app.add_api_route("/ready", ready, methods=["GET"])
         app.add_middleware(self._around)
         if not getattr(app.state.args, "enable_elastic_ep", False):
-            app.router.routes[:] = [
-                route
-                for route in app.router.routes
-                if getattr(route, "path", None) not in SCALING_ROUTES
-            ]
+            _remove_routes(app, SCALING_ROUTES)
 
     def _around(self, app: ASGIApp) -> ASGIApp:
         """The pieces around `app`, made at the first call: vLLM asks before `init_state`."""
@@ -83,6 +83,8 @@ class LongRoPEEndpoint:
             ask=ask,
         )
         state.longrope_life = self.front_end.life
+        if self.app is not None and getattr(state, "serving_structured_decisions", None) is None:
+            _remove_routes(self.app, DECISION_ROUTES)
         if engine_client is None:
             return
         # On the instance that every serving handler holds: they look the methods up by name.
@@ -100,6 +102,12 @@ def _boundaries(config: "VllmConfig", selection: Selection | None) -> list[int]:
     limits = [each.max_length for each in selection.factor_file.sets]
     metrics.prepare_sets(limits)
     return [*(limit for limit in limits if limit < served), served]
+
+
+def _remove_routes(app: FastAPI, paths: tuple[str, ...]) -> None:
+    app.router.routes[:] = [
+        route for route in app.router.routes if getattr(route, "path", None) not in paths
+    ]
 
 
 def _replace(engine_client: Any, method: str, replacement: Any) -> None:

@@ -11,7 +11,7 @@ from tests.plugin.models import give_words, tiny_model
 from tests.serving import LONGROPE_SERVE, running
 
 LEAST_CASES = 2000
-SECONDS = 900  # half of it for the boundaries of every field, the rest for what hypothesis makes up
+SECONDS = 600  # half of it for the boundaries of every field, the rest for what hypothesis makes up
 # A valid body without max_tokens generates to the end of the served length: let that be near.
 FLAGS = ("--max-model-len=128", "--enable-auto-tool-choice", "--tool-call-parser=hermes")
 
