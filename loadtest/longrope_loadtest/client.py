@@ -18,6 +18,8 @@ from longrope_loadtest.record import Record
 
 PIECE = 64 * 1024  # bytes handed to the socket at once
 CONNECT_SECONDS = 60
+# vLLM closes an idle connection after 5 s: a request that is sent on it just then is lost.
+IDLE_SECONDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Cl
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(
         headers=headers,
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
         auto_decompress=True,
         read_bufsize=1 << 20,
     ) as session:

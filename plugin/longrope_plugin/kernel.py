@@ -67,7 +67,8 @@ def launch(
     tokens = query.shape[0]
     if not tokens:
         return
-    assert packed.is_contiguous() and packed.shape[0] == tokens
+    assert packed.is_contiguous()
+    assert packed.shape[0] == tokens
     x, y = _by_head(query, head_size), _by_head(rotated_query, head_size)
     if key is None or rotated_key is None:
         x_key, y_key, key_heads = x, y, 0

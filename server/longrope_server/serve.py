@@ -121,7 +121,7 @@ def _from_file(
 def factors_path(factors: str) -> Path:
     """What --factors names: a file, or else a factor file of the library."""
     path = Path(factors)
-    return shipped.path(factors) if not path.exists() and factors in shipped.names() else path
+    return shipped.path(factors) if not path.is_file() and factors in shipped.names() else path
 
 
 def _named_by(config: dict[str, Any], model: str) -> str | None:

@@ -1,6 +1,7 @@
 """What a run does besides sending: it leaves, tries again, and does not count its beginning."""
 
 import time
+from collections import Counter
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -108,6 +109,15 @@ def test_connections_are_kept(server: MockServer) -> None:
     closed = {"kind": "closed", "users": 1, "requests": 20}
     pairs = matched(driven(profile(closed, {}), server.url), server.truths())
     assert all(truth.headers.get("connection") != "close" for _, truth in pairs)
+
+
+@pytest.mark.slow
+def test_users_who_think_as_long_as_the_server_keeps_connections(server: MockServer) -> None:
+    # uvicorn, and so vLLM, closes a connection that has been idle for 5 s.
+    think = {"kind": "uniform", "min": 4.98, "max": 5.02}
+    closed = {"kind": "closed", "users": 400, "requests": 1200, "think": think}
+    run = driven(profile(closed, {"tokens": 1}), server.url)
+    assert Counter((r.outcome, r.message) for r in run.records) == {("complete", None): 1200}
 
 
 def test_bodies_are_sent_with_their_length_not_in_chunks(server: MockServer) -> None:
