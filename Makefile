@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server bench-mixed bench-peers lock clean
+.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -25,9 +25,12 @@ bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARG
 bench-peers: ## our load-testing figures beside those of vLLM's benchmark and guidellm
 	scripts/bench-peers $(ARGS)
 
+bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
+	scripts/bench-gpu $(ARGS)
+
 lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock
 
-clean: ## remove .venv and every build output
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove virtual environments and every build output
+	rm -rf .venv .venv-cuda .venv-guidellm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

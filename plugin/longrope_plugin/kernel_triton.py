@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def rotate(
     packed,  # int64 [tokens], see `packing`
     query,  # [tokens, query_heads, head_size], any strides but the last one's, which is 1

@@ -1,5 +1,6 @@
 """`longrope loadtest` as a user calls it."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Outcome:
 
 def loadtest(*arguments: str | Path, **environment: str) -> Outcome:
     """Runs a command in this process."""
+    gc.freeze()  # as in `driven`
     no_keys = {"LONGROPE_API_KEY": "", "OPENAI_API_KEY": ""}
     result = CliRunner().invoke(app, [str(each) for each in arguments], env=no_keys | environment)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

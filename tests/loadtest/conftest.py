@@ -16,6 +16,12 @@ def _one_server() -> Iterator[MockServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _little_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred runs here are of a few requests each."""
+    monkeypatch.setattr("longrope_loadtest.driving.LEAD", 0.03)
+
+
 @pytest.fixture
 def server(_one_server: MockServer) -> MockServer:
     """A mock server that has forgotten the tests before."""

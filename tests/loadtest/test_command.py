@@ -121,7 +121,7 @@ def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_
 
 
 def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -> None:
-    arrivals = {"kind": "constant", "rate": 40, "duration": 1}
+    arrivals = {"kind": "constant", "rate": 40, "duration": 0.7}
     # One request at a time, 20 ms each: 50 a second.
     path = written(tmp_path, arrivals, {"busy": 0.02, "tokens": 2}, slo={"ttft": 0.08})
     outcome = run(server, path, "--find-capacity", "--repeats", "1")

@@ -11,7 +11,7 @@ from longrope_loadtest.profile import Profile
 
 from tests.loadtest.mocking import MockServer, driven, profile
 
-TWELVE = {"kind": "constant", "rate": 40, "requests": 12}
+SIX = {"kind": "constant", "rate": 60, "requests": 6}
 NICE = {"first": 0.02, "gap": 0.01, "tokens": 6}
 
 
@@ -31,27 +31,27 @@ NICE = {"first": 0.02, "gap": 0.01, "tokens": 6}
 def test_a_failure_is_named_and_the_next_request_sent(
     server: MockServer, mock: dict[str, Any], kind: str, message: str
 ) -> None:
-    run = driven(profile(TWELVE, NICE | mock), server.url)
-    assert len(server.truths()) == 12
+    run = driven(profile(SIX, NICE | mock), server.url)
+    assert len(server.truths()) == 6
     for record in run.records:
         assert (record.outcome, record.error) == ("failed", kind)
         assert message in (record.message or "")
         assert record.ended > record.dispatched
     figures = summary(run.records, run.profile)["a"]
-    assert figures["errors"] == {kind: 12}
+    assert figures["errors"] == {kind: 6}
     assert figures["latency"]["ttft"] is None
     assert figures["goodput"]["share_of_requests"] == 0
 
 
 def test_what_came_before_a_failure_is_kept(server: MockServer) -> None:
     for mock in ({"cut_at": 3}, {"end_at": 3}, {"error_at": 3}):
-        for record in driven(profile(TWELVE, NICE | mock), server.url).records:
+        for record in driven(profile(SIX, NICE | mock), server.url).records:
             assert record.first_token is not None
             assert len(record.token_gaps) == 2
 
 
 def test_a_stream_that_stands_still_is_given_up(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {**NICE, "stall_at": 3}, stall=0.5), server.url)
+    run = driven(profile(SIX, {**NICE, "stall_at": 3}, stall=0.5), server.url)
     for record in run.records:
         assert (record.outcome, record.error) == ("failed", "stalled")
         assert len(record.token_gaps) == 2
@@ -61,29 +61,29 @@ def test_a_stream_that_stands_still_is_given_up(server: MockServer) -> None:
 
 def test_a_server_that_never_answers_is_given_up(server: MockServer) -> None:
     for stream in (True, False):
-        made = profile(TWELVE, {"first": 60, "role_early": False}, stall=0.5, stream=stream)
+        made = profile(SIX, {"first": 60, "role_early": False}, stall=0.5, stream=stream)
         run = driven(made, server.url)
         assert {record.error for record in run.records} == {"stalled"}
 
 
 def test_tokens_keep_a_slow_answer_alive_and_the_timeout_ends_it(server: MockServer) -> None:
     slow = {"gap": 0.1, "tokens": 50}
-    run = driven(profile(TWELVE, slow, stall=0.5, timeout=1), server.url)
+    run = driven(profile(SIX, slow, stall=0.5, timeout=1), server.url)
     assert {record.error for record in run.records} == {"timeout"}
     took = [record.ended - record.dispatched for record in run.records]
     assert median(took) == pytest.approx(1, abs=0.1)
 
 
 def test_usage_may_be_left_out(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {**NICE, "usage": False}), server.url)
+    run = driven(profile(SIX, {**NICE, "usage": False}), server.url)
     figures = summary(run.records, run.profile)["a"]
-    assert figures["requests"]["complete"] == 12
-    assert figures["latency"]["ttft"]["count"] == 12
+    assert figures["requests"]["complete"] == 6
+    assert figures["latency"]["ttft"]["count"] == 6
     assert figures["latency"]["tpot"] is figures["output_tokens"] is None
 
 
 def test_nobody_listens() -> None:
-    run = driven(profile(TWELVE), "http://127.0.0.1:9")
+    run = driven(profile(SIX), "http://127.0.0.1:9")
     assert {(r.outcome, r.error) for r in run.records} == {("failed", "no connection")}
     assert all("127.0.0.1:9" in (r.message or "") for r in run.records)
 

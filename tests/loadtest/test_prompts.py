@@ -25,7 +25,7 @@ class Count(Protocol):
 
 @cache
 def smollm2() -> Count:
-    # Not at the top: a run collects garbage before it begins, which torch makes slow in every test.
+    # Not at the top: takes seconds, which the tests that need no tokenizer can do without.
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_directory())

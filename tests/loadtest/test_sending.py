@@ -12,13 +12,13 @@ from longrope_loadtest.record import Record
 
 from tests.loadtest.mocking import MockServer, driven, matched, profile
 
-TWELVE = {"kind": "constant", "rate": 40, "requests": 12}
+SIX = {"kind": "constant", "rate": 60, "requests": 6}
 SLOW = {"first": 0.1, "gap": 0.05, "tokens": 20}
 
 
 def test_requests_are_left_when_the_profile_says_so(server: MockServer) -> None:
     cancel = {"share": 1, "after": 0.3}
-    run = driven(profile(TWELVE, SLOW, cancel=cancel), server.url)
+    run = driven(profile(SIX, SLOW, cancel=cancel), server.url)
     for record in run.records:
         assert record.outcome == "cancelled"
         assert record.error is None
@@ -27,12 +27,12 @@ def test_requests_are_left_when_the_profile_says_so(server: MockServer) -> None:
         assert record.last_token is not None
     assert median(record.ended - record.dispatched for record in run.records) < 0.4
     figures = summary(run.records, run.profile)["a"]
-    assert figures["requests"]["cancelled"] == 12
+    assert figures["requests"]["cancelled"] == 6
     assert figures["requests"]["failed"] == figures["requests"]["complete"] == 0
 
 
 def test_a_request_that_is_done_before_is_not_left(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {}, cancel={"share": 1, "after": 5}), server.url)
+    run = driven(profile(SIX, {}, cancel={"share": 1, "after": 5}), server.url)
     assert {record.outcome for record in run.records} == {"complete"}
 
 
@@ -41,7 +41,7 @@ def test_a_request_may_be_left_before_its_first_token_and_before_an_answer(
 ) -> None:
     cancel = {"share": 1, "after": 0.1}
     for stream in (True, False):
-        made = profile(TWELVE, {"first": 5}, cancel=cancel, stream=stream)
+        made = profile(SIX, {"first": 5}, cancel=cancel, stream=stream)
         run = driven(made, server.url)
         assert {record.outcome for record in run.records} == {"cancelled"}
         assert all(record.first_token is None for record in run.records)
@@ -60,8 +60,8 @@ def test_the_warm_up_is_sent_but_not_counted(server: MockServer) -> None:
 
 def test_a_refused_request_is_not_sent_again_by_default(server: MockServer) -> None:
     refuses = {"status": 503, "refusals": 1, "retry_after": "0.1"}
-    run = driven(profile(TWELVE, refuses), server.url)
-    assert len(server.truths()) == 12
+    run = driven(profile(SIX, refuses), server.url)
+    assert len(server.truths()) == 6
     for record in run.records:
         assert (record.outcome, record.error) == ("failed", "http 503")
         assert (record.status, record.message) == (503, "mock says 503")
@@ -71,9 +71,9 @@ def test_a_refused_request_is_not_sent_again_by_default(server: MockServer) -> N
 @pytest.mark.parametrize("status", [429, 503])
 def test_retries_wait_as_the_server_says(server: MockServer, status: int) -> None:
     refuses = {"status": status, "refusals": 2, "retry_after": "0.3"}
-    run = driven(profile(TWELVE, refuses, retries=3), server.url)
+    run = driven(profile(SIX, refuses, retries=3), server.url)
     truths = server.truths()
-    assert len(truths) == 3 * 12
+    assert len(truths) == 3 * 6
     for record in run.records:
         assert (record.outcome, record.retries, record.status) == ("complete", 2, 200)
         # The waits are the request's, as they are the user's.
@@ -83,26 +83,26 @@ def test_retries_wait_as_the_server_says(server: MockServer, status: int) -> Non
         arrived = [truth.arrived for truth in truths if truth.body == body]
         waits += [after - before for before, after in pairwise(arrived)]
     assert median(waits) == pytest.approx(0.3, abs=0.03)
-    assert summary(run.records, run.profile)["a"]["requests"]["retries"] == 24
+    assert summary(run.records, run.profile)["a"]["requests"]["retries"] == 12
 
 
 def test_retries_end(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {"status": 503, "retry_after": "0"}, retries=2), server.url)
-    assert len(server.truths()) == 3 * 12
+    run = driven(profile(SIX, {"status": 503, "retry_after": "0"}, retries=2), server.url)
+    assert len(server.truths()) == 3 * 6
     assert {(r.outcome, r.error, r.retries) for r in run.records} == {("failed", "http 503", 2)}
 
 
 @pytest.mark.parametrize("header", [None, "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_without_seconds_to_wait_a_retry_waits_one(server: MockServer, header: str | None) -> None:
     refuses = {"status": 503, "refusals": 1, "retry_after": header}
-    run = driven(profile({**TWELVE, "requests": 2}, refuses, retries=1), server.url)
+    run = driven(profile({**SIX, "requests": 2}, refuses, retries=1), server.url)
     assert all(1 <= (record.ttft() or 0) < 1.5 for record in run.records)
 
 
 def test_other_refusals_are_not_sent_again(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {"status": 500, "refusals": 1}, retries=3), server.url)
+    run = driven(profile(SIX, {"status": 500, "refusals": 1}, retries=3), server.url)
     assert {record.error for record in run.records} == {"http 500"}
-    assert len(server.truths()) == 12
+    assert len(server.truths()) == 6
 
 
 def test_connections_are_kept(server: MockServer) -> None:
@@ -132,7 +132,7 @@ def test_bodies_are_sent_with_their_length_not_in_chunks(server: MockServer) -> 
 
 
 def test_a_server_behind_a_path_is_reached(server: MockServer) -> None:
-    run = driven(profile(TWELVE, {}), f"{server.url}/behind/a/prefix")
+    run = driven(profile(SIX, {}), f"{server.url}/behind/a/prefix")
     assert {record.outcome for record in run.records} == {"complete"}
 
 
@@ -147,7 +147,7 @@ def test_a_run_can_be_stopped_from_within(server: MockServer) -> None:
     runs: list[Any] = []
     began = time.monotonic()
     run = driven(
-        profile({**TWELVE, "requests": 400}, {"gap": 0.01}),
+        profile({**SIX, "requests": 400}, {"gap": 0.01}),
         server.url,
         watchers=(AfterThree(),),
         started=runs.append,

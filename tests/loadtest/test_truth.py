@@ -21,11 +21,11 @@ SECONDS, SHARE = 0.002, 0.01  # allowed of a figure, the larger of both
 RUNS = 4
 MOCK = {"first": 0.1, "gap": 0.02, "tokens": 10}
 TAKES = 0.1 + 9 * 0.02
-CONSTANT = {"kind": "constant", "rate": 40, "requests": 20}
+CONSTANT = {"kind": "constant", "rate": 50, "requests": 16}
 ARRIVALS = [
     CONSTANT,
-    {"kind": "poisson", "rate": 40, "requests": 20},
-    {"kind": "gamma", "rate": 40, "burstiness": 0.5, "requests": 20},
+    {"kind": "poisson", "rate": 50, "requests": 16},
+    {"kind": "gamma", "rate": 50, "burstiness": 0.5, "requests": 16},
     {"kind": "closed", "users": 4, "requests": 20},
 ]
 WAYS: list[dict[str, Any]] = [

@@ -20,7 +20,7 @@ OUTPUT = {"kind": "choice", "values": [1, 2, 7, 12]}
 
 @pytest.fixture
 def serve() -> ModuleType:
-    # Not at the top: a run collects garbage before it begins, which vLLM makes slow in every test.
+    # Not at the top: takes seconds, which a run of the other tests can do without.
     return importlib.import_module("vllm.benchmarks.serve")
 
 

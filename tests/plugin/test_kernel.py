@@ -23,6 +23,8 @@ from longrope_plugin import kernel
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from longrope_plugin.turns import turn_table
+from torch._inductor import config as inductor
+from torch._inductor.utils import run_and_get_code
 
 from tests.plugin.models import random_factor_file
 from tests.plugin.reference import angles
@@ -341,6 +343,28 @@ def test_layer_compiles(backend: str) -> None:
         for x, y in zip(results, layer(packed, query, key), strict=True):
             torch.testing.assert_close(x, y)
         torch.testing.assert_close(alone[0], query)
+
+
+@pytest.mark.skipif(ON_GPU, reason="reads code that was made for a CPU")
+@pytest.mark.usefixtures("on_this_device")
+def test_compiled_code_copies_nothing() -> None:
+    """With vLLM's settings, under which the operator in place costs copies of the projection."""
+    layer = LongRoPERotaryEmbedding(random_factor_file(64, LIMITS), 64, is_neox_style=True)
+
+    weight = torch.randn(32, 320)
+
+    def attention_input(
+        hidden: torch.Tensor, packed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        query, key, value = (hidden @ weight).split([192, 64, 64], dim=-1)
+        return *layer(packed, query, key), value
+
+    with torch.inference_mode(), inductor.patch(enable_auto_functionalized_v2=False):
+        compiled = torch.compile(attention_input, fullgraph=True, dynamic=True)
+        _, (code,) = run_and_get_code(compiled, torch.randn(5, 32), mixed(5))
+    assert code.count("torch.ops.longrope.rotated.default(") == 1
+    assert "extern_kernels.mm(" in code
+    assert "cpp_fused" not in code
 
 
 @pytest.mark.parametrize("name", ["rotate_", "rotated"])

@@ -1,5 +1,6 @@
 """The GPU benchmark's own parts, without a GPU."""
 
+import io
 import os
 from collections.abc import Iterator
 from unittest import mock
@@ -49,9 +50,9 @@ def test_ratios_and_their_table() -> None:
     assert row["compiled/moved"] == 3
     assert row["in_place/phi3"] is None
     assert row["bytes_per_second"] == 1024 * 32_768 / 2e-6
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, file=io.StringIO())
     console.print(gpu.table([row]))
-    cells = console.export_text().splitlines()[-2].replace("│", " ").split()
+    cells = console.file.getvalue().splitlines()[-2].replace("│", " ").split()
     assert cells == (
         ["LLaMA2-7B", "1,024", "2.0", "-", "-", "0.50", "2.00", "3.0", "-", "3.00", "16777"]
     )

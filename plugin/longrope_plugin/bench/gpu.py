@@ -221,7 +221,7 @@ def check(shape: Shape) -> None:
     layer = LongRoPERotaryEmbedding(factor_file(shape), shape.head_size, is_neox_style=True)
     each = Tokens.of(shape, 100, torch.float32)
     with mock.patch.object(layer, "_kernel_device", None):
-        expected = layer(each.packed, each.query, each.key)
+        expected = layer(each.packed, each.query.clone(), each.key.clone())
     for x, y in zip(layer(each.packed, each.query, each.key), expected, strict=True):
         error = float((x - y).abs().max())
         if not error < 1e-5:
@@ -334,7 +334,8 @@ def main(
     console.print(table(rows))
     whose = "vLLM's own kernel" if has_vllms_kernel() else "a Triton kernel, for want of vLLM's"
     console.print(
-        f"On {torch.cuda.get_device_name()}, L2 cold; the plain table is read by {whose}. Bytes for 2,097,152 positions: "
+        f"On {torch.cuda.get_device_name()}, L2 cold; the plain table is read by {whose}. "
+        "Bytes for 2,097,152 positions: "
         + ", ".join(f"{each['model']} {each['ours']:,} over {each['table']:,}" for each in kept)
         + "."
     )

@@ -49,7 +49,8 @@ def negate_block(
     column = block * block_width + tl.arange(0, block_width)[None, :]
     mask = (token < tokens) & (column < width)
     where = x + token * stride + column
-    tl.store(where, -tl.load(where, mask=mask, other=0), mask=mask)
+    negative = -tl.load(where, mask=mask, other=0).to(tl.float32)
+    tl.store(where, negative.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit(do_not_specialize=["tokens"])
