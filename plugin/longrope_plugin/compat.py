@@ -193,6 +193,12 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
         "refusals of a malformed request repeat what is in it",
         "vLLM leaves the input out",
     ),
+    "preprocess_chat": Touch(
+        "vllm.renderers.online_renderer",
+        "OnlineRenderer.preprocess_chat",
+        "some malformed messages are answered with 500",
+        "vLLM asserts nothing about what a client sent",
+    ),
 }
 
 
@@ -381,6 +387,30 @@ def count_whole_prompts() -> None:
     get_encode_kwargs.longrope = True  # type: ignore[attr-defined]
     owner = importlib.import_module("vllm.renderers.params").TokenizeParams
     owner.get_encode_kwargs = get_encode_kwargs
+
+
+def refuse_unreadable_messages() -> None:
+    """Makes messages that vLLM stumbles over the client's error, as it does by TypeErrors itself.
+
+    One that was seen: a part whose `prompt_cache_breakpoint` is null fails an assertion.
+    """
+    original = _resolve(FRONT_END_TOUCHES["preprocess_chat"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    async def preprocess_chat(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(*args, **kwargs)
+        except (AssertionError, AttributeError, LookupError) as error:
+            raise ValueError(
+                f"The messages cannot be read ({type(error).__name__}): a part of them is not as "
+                "OpenAI's API has it."
+            ) from error
+
+    preprocess_chat.longrope = True  # type: ignore[attr-defined]
+    owner = importlib.import_module(FRONT_END_TOUCHES["preprocess_chat"].module).OnlineRenderer
+    owner.preprocess_chat = preprocess_chat
 
 
 def keep_inputs_out_of_errors() -> None:

@@ -68,6 +68,7 @@ class LongRoPEEndpoint:
         compat.check_front_end()
         compat.count_whole_prompts()
         compat.keep_inputs_out_of_errors()
+        compat.refuse_unreadable_messages()
         config: VllmConfig = state.vllm_config
         selection = Selection.from_vllm_config(config)
         state.longrope_selection = selection

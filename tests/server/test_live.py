@@ -4,6 +4,7 @@ import asyncio
 import pydoc_data.topics
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from longrope_server.answer import HEADER
@@ -155,3 +156,18 @@ async def test_vllms_own_routes_are_as_they_were(client: openai.AsyncOpenAI, ser
 async def _post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> dict[str, Any]:
     root = str(client.base_url).removesuffix("/v1/")
     return await client.post(f"{root}{path}", body={"model": MODEL, **body}, cast_to=dict[str, Any])
+
+
+async def test_messages_that_vllm_stumbles_over_are_the_clients_error(
+    client: openai.AsyncOpenAI,
+) -> None:
+    part = {"type": "input_text", "text": "", "prompt_cache_breakpoint": None}
+    given: Any = [{"type": "function_call_output", "call_id": "1", "output": [part]}]
+    with pytest.raises(openai.BadRequestError, match="messages cannot be read"):
+        await client.responses.create(model=MODEL, input=given)
+
+
+async def test_an_api_that_the_model_does_not_have_is_not_there(server: str) -> None:
+    async with httpx.AsyncClient(base_url=server) as plain:
+        assert "/v1/systemone" not in (await plain.get("/openapi.json")).json()["paths"]
+        assert (await plain.post("/v1/systemone", json={})).status_code == 404

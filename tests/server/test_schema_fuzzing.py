@@ -29,7 +29,6 @@ def test_no_route_answers_with_a_5xx_or_hangs(tmp_path: Path) -> None:
                 "--checks=not_a_server_error",
                 "--mode=all",
                 "--phases=coverage,fuzzing",
-                "--workers=4",
                 f"--max-time={SECONDS}",
                 "--request-timeout=60",
                 "--continue-on-failure",
