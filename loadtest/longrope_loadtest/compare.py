@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from longrope_loadtest.figures import ALL, values
+from longrope_loadtest.figures import values
+from longrope_loadtest.profile import ALL
 from longrope_loadtest.record import Record
 from longrope_loadtest.results import Result
 from longrope_loadtest.slo import counted

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from longrope_loadtest.profile import Profile
+from longrope_loadtest.profile import ALL, Profile
 from longrope_loadtest.record import Record
 from longrope_loadtest.slo import counted, goodput
 
 PERCENTILES = (50, 90, 95, 99)
-ALL = "all"
 
 METRICS: dict[str, Callable[[Record], float | list[float] | None]] = {
     "ttft": lambda record: record.ttft(),

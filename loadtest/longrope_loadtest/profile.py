@@ -18,6 +18,7 @@ from longrope_loadtest.arrivals import Arrivals, Closed
 from longrope_loadtest.distributions import Distribution, Strict
 from longrope_loadtest.errors import LoadTestError
 
+ALL = "all"  # names the figures of all classes together
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -114,6 +115,8 @@ class Profile(Strict):
 
     @model_validator(mode="after")
     def _all_arrive(self) -> Self:
+        if ALL in self.classes:
+            raise ValueError(f"a class may not be named {ALL}: the figures of all together are")
         without = [name for name, each in self.classes.items() if each.arrivals is None]
         if self.arrivals is None and without:
             raise ValueError(f"class {without[0]} has no arrivals, and the profile has none")

@@ -47,6 +47,7 @@ WRONG = [
     ("arrivals: {kind: poisson, rate: 2, duration: 60}", "", "class chat has no arrivals"),
     ("classes:", "attainment: 99\nclasses:", "attainment: Input should be less than or equal"),
     ("classes:", "seed: -1\nclasses:", "seed: Input should be greater than or equal to 0, not -1"),
+    ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
 ]
 

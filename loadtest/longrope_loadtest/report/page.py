@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from longrope_loadtest.figures import ALL
+from longrope_loadtest.profile import ALL
 from longrope_loadtest.report import client, latencies, lengths, server, tables, texts, timelines
 from longrope_loadtest.report.drawing import Picture
 from longrope_loadtest.report.looks import looks_of

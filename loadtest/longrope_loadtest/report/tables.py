@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_loadtest.figures import ALL
-from longrope_loadtest.profile import Profile, Slo
+from longrope_loadtest.profile import ALL, Profile, Slo
 from longrope_loadtest.record import Record
 from longrope_loadtest.report import texts
 
