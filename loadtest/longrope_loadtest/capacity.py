@@ -13,6 +13,7 @@ from longrope_loadtest.slo import Goodput, met
 
 PRECISION = 0.05  # the search ends when the two rates are that near
 DOUBLINGS = 12
+FEWEST = 10  # requests of a run
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,22 @@ def at_rate(profile: Profile, rate: float) -> Profile:
     return profile.model_copy(update={"arrivals": arrivals})
 
 
-def find(
-    start: float, repeats: int, attainment: float, measure: Callable[[float, int], Goodput]
-) -> Capacity:
-    """Searches from `start` requests/s; `measure(rate, number)` runs repeat `number` of a rate.
+def lowest_rate(profile: Profile) -> float:
+    """Requests/s below which a run is too short to say anything: ten of them in its duration."""
+    assert isinstance(profile.arrivals, Constant | Poisson | Gamma)
+    return FEWEST / profile.arrivals.duration if profile.arrivals.duration else 0.0
 
+
+def find(
+    start: float,
+    lowest: float,
+    repeats: int,
+    attainment: float,
+    measure: Callable[[float, int], Goodput],
+) -> Capacity:
+    """Searches from `start` requests/s, not below `lowest`.
+
+    `measure(rate, number)` runs repeat `number` of a rate.
     A rate meets the objectives if `attainment` of the requests of all repeats do.
     """
     probes: list[Probe] = []
@@ -76,7 +88,7 @@ def find(
         probes.append(Probe(rate, sent, good, _enough(good, sent, attainment)))
         return probes[-1].met
 
-    low, high = _bracket(start, meets)
+    low, high = _bracket(start, lowest, meets)
     if low is not None and high is not None:
         while high - low > PRECISION * low:
             middle = (low + high) / 2
@@ -87,7 +99,9 @@ def find(
     return Capacity(low, high, tuple(probes))
 
 
-def _bracket(start: float, meets: Callable[[float], bool]) -> tuple[float | None, float | None]:
+def _bracket(
+    start: float, lowest: float, meets: Callable[[float], bool]
+) -> tuple[float | None, float | None]:
     """Two rates, one that meets the objectives and twice that, which does not."""
     rate = start
     if meets(rate):
@@ -97,6 +111,8 @@ def _bracket(start: float, meets: Callable[[float], bool]) -> tuple[float | None
             rate *= 2
         return rate, None
     for _ in range(DOUBLINGS):
+        if rate / 2 < lowest:
+            break
         rate /= 2
         if meets(rate):
             return rate, 2 * rate

@@ -46,13 +46,13 @@ def find_capacity(
         at_rate = capacity.at_rate(profile, rate)
         number_of_run += 1
         own_seed = seed + number_of_run
-        console.print(f"{rate:.3g} requests/s, repeat {number + 1} of {repeats}")
+        console.print(f"{_rate(rate)} requests/s, repeat {number + 1} of {repeats}")
         planned = plan.make(at_rate, own_seed, traces)
 
         def watcher(run: Run) -> StopWhenLost:
             return StopWhenLost(at_rate, planned, repeats, run.stop)
 
-        where = directory / f"{number_of_run:02}-rate-{rate:.3g}-repeat-{number + 1}"
+        where = directory / f"{number_of_run:02}-rate-{_rate(rate)}-repeat-{number + 1}"
         result = run_profile(at_rate, own_seed, target, model, where, console, traces, watcher)
         if result.about["interrupted"]:
             raise KeyboardInterrupt
@@ -60,7 +60,9 @@ def find_capacity(
 
     assert profile.arrivals is not None
     start = profile.arrivals.rate  # type: ignore[union-attr]  # at_rate has checked the kind
-    found = capacity.find(start, repeats, profile.attainment, measure)
+    found = capacity.find(
+        start, capacity.lowest_rate(profile), repeats, profile.attainment, measure
+    )
     (directory / FILE).write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
     _print(found, profile, console)
     return found
@@ -79,14 +81,21 @@ def _print(found: Capacity, profile: Profile, console: Console) -> None:
     for probe in sorted(found.probes, key=lambda probe: probe.rate):
         share = probe.good_requests / max(1, probe.requests)
         verdict = "met" if probe.met else "missed"
-        table.add_row(f"{probe.rate:.3g}", str(probe.requests), f"{100 * share:.1f} %", verdict)
+        table.add_row(_rate(probe.rate), str(probe.requests), f"{100 * share:.1f} %", verdict)
     console.print(table)
     goal = f"{100 * profile.attainment:g} % of the requests within their objectives"
     if found.rate is None:
-        console.print(f"No rate down to {found.missed_at:.3g} requests/s has {goal}.")
+        assert found.missed_at is not None
+        console.print(f"No rate down to {_rate(found.missed_at)} requests/s has {goal}.")
     elif found.missed_at is None:
-        console.print(f"Every rate up to {found.rate:.3g} requests/s has {goal}.")
+        console.print(f"Every rate up to {_rate(found.rate)} requests/s has {goal}.")
     else:
         console.print(
-            f"Capacity: {found.rate:.3g} requests/s with {goal}; {found.missed_at:.3g} has not."
+            f"Capacity: {_rate(found.rate)} requests/s with {goal}; "
+            f"{_rate(found.missed_at)} has not."
         )
+
+
+def _rate(rate: float) -> str:
+    """Three figures, never in powers of ten."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -101,6 +101,14 @@ class RequestClass(Strict):
             raise ValueError("prompt kind token_ids needs api: completions")
         return self
 
+    @model_validator(mode="after")
+    def _times_of_tokens_need_a_stream(self) -> Self:
+        if self.slo is not None and not self.stream:
+            for name in ("ttft", "tpot", "itl"):
+                if getattr(self.slo, name) is not None:
+                    raise ValueError(f"slo.{name} needs stream: true")
+        return self
+
 
 class Profile(Strict):
     """A load: its classes, their arrivals, and the objectives."""

@@ -20,6 +20,7 @@ PASSKEY = " Remember this: the pass key is {key}. {key} is the pass key."
 QUESTION = "\n\nWhat is the pass key in the text above? The pass key is"
 # Of both together, to be taken off a prompt's words; a digit a token is the most that they need.
 PASSKEY_TOKENS = 42
+OWN_WORDS = 16  # before a passkey, at any depth: a block of most prefix caches
 
 
 def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
@@ -57,8 +58,8 @@ def _own_tokens(planned: Planned) -> int:
 
 def _passkey_text(planned: Planned, seed: int) -> str:
     assert planned.passkey is not None
-    words = max(16, planned.prompt_tokens - PASSKEY_TOKENS)
-    before = round(words * planned.depth)
+    words = max(OWN_WORDS, planned.prompt_tokens - PASSKEY_TOKENS)
+    before = max(OWN_WORDS, round(words * planned.depth))  # no two prompts begin alike
     return (
         _words(f"{seed}/words/{planned.number}", before)
         + PASSKEY.format(key=planned.passkey)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,12 @@ class Scrape:
 
 
 class Scraper:
-    """Asks `url`/metrics in a thread of its own; texts are read after the run."""
+    """Asks `url`/metrics in a thread of its own; texts are kept packed and read after the run."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self._url = f"{url}/metrics"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._texts: list[tuple[float, str]] = []
+        self._texts: list[tuple[float, bytes]] = []
         self._over = threading.Event()
 
     @contextmanager
@@ -44,7 +45,7 @@ class Scraper:
 
     def scrapes(self) -> list[Scrape]:
         """What was seen."""
-        return [Scrape(at, _sums(text)) for at, text in self._texts]
+        return [Scrape(at, _sums(zlib.decompress(text).decode())) for at, text in self._texts]
 
     def _watch(self) -> None:
         with httpx.Client(headers=self._headers, timeout=SECONDS * 4) as client:
@@ -57,7 +58,8 @@ class Scraper:
                 if answer is not None:
                     if answer.status_code != 200:
                         return
-                    self._texts.append(((began + time.time()) / 2, answer.text))
+                    packed = zlib.compress(answer.text.encode())
+                    self._texts.append(((began + time.time()) / 2, packed))
                 self._over.wait(SECONDS)
 
 

@@ -24,13 +24,13 @@ class MadeUpServer:
     def __call__(self, rate: float, number: int) -> Goodput:
         self.asked.append((rate, number))
         limit = self.limit * (1 + self.rng.uniform(-self.noise, self.noise))
-        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 0, 1)
+        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 1)
 
 
 @given(st.floats(0.01, 1000), st.floats(0.1, 100))
 def test_the_capacity_is_found_to_the_precision(limit: float, start: float) -> None:
     server = MadeUpServer(limit)
-    found = capacity.find(start, 2, 0.99, server)
+    found = capacity.find(start, 0, 2, 0.99, server)
     if found.rate is None or found.missed_at is None:
         # Twelve doublings or halvings were not enough.
         assert limit > start * 2**11 or limit < start / 2**11
@@ -45,22 +45,24 @@ def test_the_capacity_is_found_to_the_precision(limit: float, start: float) -> N
 
 def test_a_noisy_server_is_asked_as_often_as_was_said() -> None:
     server = MadeUpServer(40, noise=0.1)
-    found = capacity.find(5, 5, 0.9, server)
+    found = capacity.find(5, 0, 5, 0.9, server)
     assert found.rate is not None
     assert 36 < found.rate < 50
     assert all(probe.requests == 500 for probe in found.probes)
 
 
 def test_a_server_that_meets_nothing_and_one_that_meets_all_are_told() -> None:
-    nothing = capacity.find(8, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
+    nothing = capacity.find(8, 0, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
     assert nothing == Capacity(None, 8 / 2**12, nothing.probes)
-    everything = capacity.find(8, 1, 0.99, lambda rate, number: Goodput(10, 10, 0, 0, 1))
+    above_two = capacity.find(8, 2, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
+    assert above_two == Capacity(None, 2, above_two.probes)
+    everything = capacity.find(8, 0, 1, 0.99, lambda rate, number: Goodput(10, 10, 0, 0, 1))
     assert everything == Capacity(8 * 2**12, None, everything.probes)
 
 
 @pytest.mark.parametrize(("good", "of"), [(9, 10), (55, 100), (57, 100), (29, 50), (99, 100)])
 def test_a_share_that_is_just_enough_is_enough(good: int, of: int) -> None:
-    found = capacity.find(1, 1, float(f"{good / of:.2f}"), lambda *_: Goodput(of, good, 0, 0, 1))
+    found = capacity.find(1, 0, 1, float(f"{good / of:.2f}"), lambda *_: Goodput(of, good, 0, 0, 1))
     assert found.missed_at is None
 
 

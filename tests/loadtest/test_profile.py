@@ -47,6 +47,11 @@ WRONG = [
     ("arrivals: {kind: poisson, rate: 2, duration: 60}", "", "class chat has no arrivals"),
     ("classes:", "attainment: 99\nclasses:", "attainment: Input should be less than or equal"),
     ("classes:", "seed: -1\nclasses:", "seed: Input should be greater than or equal to 0, not -1"),
+    (
+        "output_tokens: 4",
+        "output_tokens: 4\n    stream: false\n    slo: {e2e: 1, ttft: 1}",
+        "slo.ttft needs stream: true",
+    ),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
 ]

@@ -2,7 +2,8 @@
 
     pytest -s -m slow tests/loadtest/test_rate.py
 
-prints the figures.
+prints the figures. Client and server need a core each: with other work on the machine the client
+is late, and rightly says so.
 """
 
 import os

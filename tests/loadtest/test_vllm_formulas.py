@@ -69,8 +69,7 @@ def test_the_same_events_have_the_same_figures(
     assert 0 < good < ours["requests_per_second"]
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-@pytest.mark.parametrize("eos", [False, True])
+@pytest.mark.parametrize(("api", "eos"), [("chat", False), ("chat", True), ("completions", True)])
 def test_their_client_sees_what_ours_sees(
     server: MockServer, requests: ModuleType, api: str, eos: bool
 ) -> None:
