@@ -24,7 +24,7 @@ class MadeUpServer:
     def __call__(self, rate: float, number: int) -> Goodput:
         self.asked.append((rate, number))
         limit = self.limit * (1 + self.rng.uniform(-self.noise, self.noise))
-        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 1)
+        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 0, 1)
 
 
 @given(st.floats(0.01, 1000), st.floats(0.1, 100))
