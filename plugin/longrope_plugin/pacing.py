@@ -6,8 +6,6 @@ tokens is no measure of that wait: at a context of a million tokens each new one
 them, and a step that took 0.1 s at the beginning takes ten. So the measure here is a step's time.
 """
 
-import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,35 +35,25 @@ class Pacing:
         self._seconds = seconds
         self._most = most  # tokens of vLLM's own step
         self._per_token: float | None = None  # seconds
-        self._running: deque[tuple[float, int]] = deque()  # began, tokens
-        self._ended = 0.0
+        self._ended = 0.0  # the latest step
 
     @property
     def tokens(self) -> int:
         """For one step of a prefill; vLLM's own number until a step was timed."""
         if self._per_token is None:
             return self._most
-        return min(self._most, max(LEAST, int(self._seconds / self._per_token)))
+        return min(self._most, max(LEAST, int(self._seconds / max(self._per_token, 1e-9))))
 
-    def began(self, tokens: int) -> None:
-        """A step of so many tokens was scheduled."""
-        self._running.append((time.monotonic(), tokens))
-
-    def ended(self) -> None:
-        """The earliest step that is running has ended.
+    def measured(self, tokens: int, began: float, ended: float) -> None:
+        """A step of so many tokens took from `began` to `ended` (seconds of a monotonic clock).
 
         Steps that are too small to say what a prefill takes, decoding for the most part, are not
         counted. Of steps that overlap each counts from the end of the one before.
         """
-        if not self._running:
-            return
-        began, tokens = self._running.popleft()
-        now = time.monotonic()
-        seconds, self._ended = now - max(began, self._ended), now
+        seconds, self._ended = ended - max(began, self._ended), ended
         if tokens < min(LEAST, self._most):
             return
-        measured = seconds / tokens
-        if self._per_token is None:
-            self._per_token = measured
-        else:
-            self._per_token = KEPT * self._per_token + (1 - KEPT) * measured
+        per_token = seconds / tokens
+        if self._per_token is not None:
+            per_token = KEPT * self._per_token + (1 - KEPT) * per_token
+        self._per_token = per_token

@@ -57,8 +57,7 @@ class FactorSetScheduling(Base):
         self._repin_preempted()
         with self._paced():
             output = super().schedule(*args, **kwargs)
-        if self.pacing is not None:
-            self.pacing.began(output.total_num_scheduled_tokens)
+        output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
             new.factor_set = self.requests[new.req_id].factor_set
         output.resumed_factor_sets = {
@@ -67,11 +66,12 @@ class FactorSetScheduling(Base):
         }
         return output
 
-    def update_from_output(self, *args: Any, **kwargs: Any) -> Any:
-        """Takes a step's outputs, and how long it took."""
+    def update_from_output(self, output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
+        """Takes what a step computed, and how long it took."""
         if self.pacing is not None:
-            self.pacing.ended()
-        return super().update_from_output(*args, **kwargs)
+            tokens = output.total_num_scheduled_tokens
+            self.pacing.measured(tokens, output.longrope_began, time.monotonic())
+        return super().update_from_output(output, *args, **kwargs)
 
     @contextmanager
     def _paced(self) -> Iterator[None]:
@@ -87,7 +87,8 @@ class FactorSetScheduling(Base):
             return
         tokens = self.pacing.tokens
         held = self._behind_another_long_prompt()
-        self.waiting.remove_requests(held)
+        if held:
+            self.waiting.remove_requests(held)
         lone = sum(self.get_request_counts()) == 1
         self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
         if not self.operators_threshold:
@@ -95,7 +96,8 @@ class FactorSetScheduling(Base):
         try:
             yield
         finally:
-            self.waiting.prepend_requests(reversed(held))
+            if held:
+                self.waiting.prepend_requests(reversed(held))
 
     def _behind_another_long_prompt(self) -> list[Request]:
         """The waiting requests that are not to start yet: prompts beyond the first set."""

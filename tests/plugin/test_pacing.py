@@ -14,86 +14,58 @@ from tests.plugin.models import tiny_model
 from tests.plugin.reference import Reference
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pacing, "time", clock)
-    return clock
+def steps(paced: Pacing, per_token: Callable[[int], float], count: int) -> None:
+    """Steps of as many tokens as fit, one after the other; `per_token` says the seconds of each."""
+    now = 100.0
+    for number in range(count):
+        tokens = paced.tokens
+        began, now = now, now + tokens * per_token(number)
+        paced.measured(tokens, began, now)
 
 
-@pytest.fixture
-def step(clock: Clock) -> Callable[[Pacing, int, float], None]:
-    def step(paced: Pacing, tokens: int, seconds: float) -> None:
-        paced.began(tokens)
-        clock.now += seconds
-        paced.ended()
-
-    return step
-
-
-Step = Callable[[Pacing, int, float], None]
-
-
-def test_the_first_step_is_vllms_own(clock: Clock) -> None:
+def test_the_first_step_is_vllms_own() -> None:
     assert Pacing(1.0, 2048).tokens == 2048
 
 
-def test_a_step_takes_as_many_tokens_as_fit_into_its_time(step: Step) -> None:
+def test_a_step_takes_as_many_tokens_as_fit_into_its_time() -> None:
     paced = Pacing(0.5, 8192)
-    for _ in range(20):
-        step(paced, paced.tokens, paced.tokens / 1000)
+    steps(paced, lambda _: 1 / 1000, 20)
     assert paced.tokens == pytest.approx(500, abs=1)
 
 
-def test_a_fast_machine_keeps_vllms_step(step: Step) -> None:
+def test_a_fast_machine_keeps_vllms_step() -> None:
     paced = Pacing(1.0, 2048)
-    for _ in range(5):
-        step(paced, 2048, 0.1)
+    steps(paced, lambda _: 1 / 20_000, 5)
     assert paced.tokens == 2048
 
 
-def test_a_step_is_never_mostly_its_own_cost(step: Step) -> None:
+def test_a_step_is_never_mostly_its_own_cost() -> None:
     paced = Pacing(1.0, 2048)
-    for _ in range(20):
-        step(paced, paced.tokens, 60)
+    steps(paced, lambda _: 1.0, 20)
     assert paced.tokens == LEAST
 
 
-def test_decoding_says_nothing_of_prefills(step: Step) -> None:
+def test_decoding_says_nothing_of_prefills() -> None:
     paced = Pacing(1.0, 2048)
-    step(paced, 2048, 2.0)
-    before = paced.tokens
-    for _ in range(50):
-        step(paced, 8, 0.5)
-    assert paced.tokens == before == 1024
+    paced.measured(2048, 0.0, 2.0)
+    assert paced.tokens == 1024
+    for number in range(50):
+        paced.measured(8, 2.0 + number / 2, 2.5 + number / 2)
+    assert paced.tokens == 1024
 
 
-def test_it_follows_a_context_that_grows_and_one_that_begins_again(step: Step) -> None:
+def test_it_follows_a_context_that_grows_and_one_that_begins_again() -> None:
     paced = Pacing(1.0, 8192)
-    for thousands in range(100):
-        step(paced, paced.tokens, paced.tokens * (1 + thousands) / 20_000)
+    steps(paced, lambda thousands: (1 + thousands) / 20_000, 100)
     assert paced.tokens == pytest.approx(200, rel=0.05)
-    for _ in range(12):
-        step(paced, paced.tokens, paced.tokens / 20_000)
+    steps(paced, lambda _: 1 / 20_000, 12)
     assert paced.tokens == pytest.approx(8192, rel=0.01)
 
 
-def test_steps_that_overlap_are_not_counted_twice(clock: Clock) -> None:
+def test_steps_that_overlap_are_not_counted_twice() -> None:
     paced = Pacing(1.0, 2048)
-    for _ in range(2):
-        paced.began(1000)
-    for _ in range(10):
-        clock.now += 2.0
-        paced.ended()
-        paced.began(1000)
+    for number in range(10):  # each is scheduled when the one before begins
+        paced.measured(1000, 2.0 * max(number - 1, 0), 2.0 * (number + 1))
     assert paced.tokens == pytest.approx(500, rel=0.01)
 
 
