@@ -158,13 +158,15 @@ async def _post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> 
     return await client.post(f"{root}{path}", body={"model": MODEL, **body}, cast_to=dict[str, Any])
 
 
-async def test_messages_that_vllm_stumbles_over_are_the_clients_error(
-    client: openai.AsyncOpenAI,
-) -> None:
+async def test_messages_that_vllm_stumbles_over_are_the_clients_error(server: str) -> None:
+    output = {"type": "function_call_output", "id": "1", "status": "incomplete"}
     part = {"type": "input_text", "text": "", "prompt_cache_breakpoint": None}
-    given: Any = [{"type": "function_call_output", "call_id": "1", "output": [part]}]
-    with pytest.raises(openai.BadRequestError, match="messages cannot be read"):
-        await client.responses.create(model=MODEL, input=given)
+    strange = {**output, "call_id": None, "created_by": None, "output": [part, part]}
+    body = {"input": [strange], "max_output_tokens": 8}
+    async with httpx.AsyncClient(base_url=server, timeout=60) as plain:
+        answer = await plain.post("/v1/responses", json=body)
+    assert answer.status_code == 400
+    assert "messages cannot be read" in answer.json()["error"]["message"]
 
 
 async def test_an_api_that_the_model_does_not_have_is_not_there(server: str) -> None:
