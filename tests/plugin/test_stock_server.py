@@ -10,7 +10,13 @@ from tests.plugin.reference import Reference
 from tests.serving import LONGROPE_SERVE, STOCK_SERVE, running
 
 
-@pytest.mark.parametrize("command", [STOCK_SERVE, LONGROPE_SERVE], ids=["stock", "longrope"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(STOCK_SERVE, id="stock"),
+        pytest.param(LONGROPE_SERVE, id="longrope", marks=pytest.mark.slow),  # a minute more
+    ],
+)
 def test_servers_alike(tmp_path: Path, command: tuple[str, ...]) -> None:
     model = give_words(tiny_model(tmp_path / "model", vocab_size=49152))
     reference = Reference(model.directory, model.factor_file)

@@ -12,7 +12,7 @@ from longrope_server.answer import HEADER
 from tests.serving import Server
 
 MODEL = "smollm2-135m"
-LONG = "\n\n".join(pydoc_data.topics.topics.values())[:56_000]  # over 12,000 tokens
+LONG = "\n\n".join(pydoc_data.topics.topics.values())[:40_000]  # over 8,500 tokens
 SHORT = "What is the capital of France?"
 
 
@@ -75,7 +75,7 @@ async def test_short_and_long_questions_at_once_get_their_own_sets(
         assert started == 8192
         assert usage["factor_set"] == only(8192)
     for _, started, usage in (long, await streamed_chat(client, LONG)):
-        assert usage["prompt_tokens"] > 12_000
+        assert usage["prompt_tokens"] > 8_500
         assert started == 16384
         assert usage["factor_set"] == only(16384)
 
