@@ -17,6 +17,7 @@ from longrope_loadtest.capacity_command import find_capacity
 from longrope_loadtest.compare import compared, print_comparison
 from longrope_loadtest.driving import Target
 from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.figures import share_within_objectives
 from longrope_loadtest.preflight import served_model
 from longrope_loadtest.report import write_report
 from longrope_loadtest.running import run_profile
@@ -86,8 +87,7 @@ def run(
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
-    of = result.about["figures"]
-    share = of.get("all", next(iter(of.values())))["goodput"]["share_of_requests"]
+    share = share_within_objectives(result.about["figures"])
     sys.exit(0 if share >= loaded.attainment else MISSED)
 
 

@@ -47,8 +47,8 @@ def spread(numbers: Sequence[float]) -> dict[str, float] | None:
     return found | {"max": float(np.max(numbers))}
 
 
-def seconds_of(records: Sequence[Record], profile: Profile) -> float:
-    """How long the counted part lasted: from the end of the warm-up to the last answer's end."""
+def seconds_of(records: Sequence[Record]) -> float:
+    """How long the counted part lasted: from its first intended time to its last answer's end."""
     kept = counted(records)
     if not kept:
         return 1e-9
@@ -57,12 +57,19 @@ def seconds_of(records: Sequence[Record], profile: Profile) -> float:
 
 def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
     """The figures of each class, and of all together under `all`."""
-    seconds = seconds_of(records, profile)
+    seconds = seconds_of(records)
     groups = {name: [r for r in records if r.class_name == name] for name in profile.classes}
     found = {name: _of(group, profile, seconds) for name, group in groups.items()}
     if len(groups) > 1:
         found[ALL] = _of(records, profile, seconds)
     return found
+
+
+def share_within_objectives(figures: dict[str, Any]) -> float:
+    """Of all requests that a summary counts, whatever their class."""
+    of = figures.get(ALL, next(iter(figures.values())))
+    share: float = of["goodput"]["share_of_requests"]
+    return share
 
 
 def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str, Any]:

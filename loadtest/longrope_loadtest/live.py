@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from longrope_loadtest.driving import Run
+from longrope_loadtest.profile import ALL
 from longrope_loadtest.record import Record
 from longrope_loadtest.results import Result
 
@@ -75,7 +76,7 @@ def print_summary(result: Result, console: Console) -> None:
         if of["passkeys"]:
             asked, correct = of["passkeys"]["asked"], of["passkeys"]["correct"]
             console.print(f"{name}: {correct} of {asked} passkeys right")
-        if name == "all" and len(figures) > 1:
+        if name == ALL:
             continue
         for kind, number in of["errors"].items():
             first = next(r for r in result.records if r.class_name == name and r.error == kind)

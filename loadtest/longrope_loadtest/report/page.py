@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from longrope_loadtest.profile import ALL
+from longrope_loadtest.figures import share_within_objectives
 from longrope_loadtest.report import client, latencies, lengths, server, tables, texts, timelines
 from longrope_loadtest.report.drawing import Picture
 from longrope_loadtest.report.looks import looks_of
@@ -88,7 +88,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
 def _verdicts(result: Result) -> list[Verdict]:
     about, profile = result.about, result.profile
     figures = about["figures"]
-    share = figures.get(ALL, next(iter(figures.values())))["goodput"]["share_of_requests"]
+    share = share_within_objectives(figures)
     goal = f"{texts.percent(profile.attainment)} is the goal."
     good = share >= profile.attainment
     if not any(of["goodput"]["requests"] for of in figures.values()):

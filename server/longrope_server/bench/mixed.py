@@ -19,11 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from longrope_server import embedded
-from longrope_server.bench.servers import OURS, running
+from longrope_server.bench.servers import BARE, OURS, running
 
-STOCK = (
-    "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
-)
 NAME = "mixed"  # the model's, to both servers
 Figures = dict[str, Any]
 
@@ -45,7 +42,7 @@ def main(
         served = model or _embedded_with_two_lists(Path(directory))
         words = [str(served), "--served-model-name", NAME]
         longest = hf.two_list(hf.read_config(served)).max_length
-        stock = running(STOCK, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="")
+        stock = running(BARE, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="")
         ours = running(OURS, ["serve", *words, *(flag or ())])
         urls = {"stock": stack.enter_context(stock), "ours": stack.enter_context(ours)}
         for number in range(rounds):
