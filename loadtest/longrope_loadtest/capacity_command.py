@@ -50,10 +50,10 @@ def find_capacity(
         planned = plan.make(at_rate, own_seed, traces)
 
         def watcher(run: Run) -> StopWhenLost:
-            return StopWhenLost(at_rate, planned, repeats, run.stop)
+            return StopWhenLost(at_rate, run.plan, repeats, run.stop)
 
         where = directory / f"{number_of_run:02}-rate-{_rate(rate)}-repeat-{number + 1}"
-        result = run_profile(at_rate, own_seed, target, model, where, console, traces, watcher)
+        result = run_profile(at_rate, planned, own_seed, target, model, where, console, watcher)
         if result.about["interrupted"]:
             raise KeyboardInterrupt
         return _goodput(at_rate, planned, result.records)

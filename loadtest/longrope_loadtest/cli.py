@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longrope_loadtest import live, results, shipped
+from longrope_loadtest import live, plan, results, shipped
 from longrope_loadtest import profile as profiles
 from longrope_loadtest.capacity_command import find_capacity
 from longrope_loadtest.compare import compared, print_comparison
@@ -82,7 +82,8 @@ def run(
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED)
             sys.exit(0 if found.rate is not None else MISSED)
-        result = run_profile(loaded, chosen, target, served, directory, console, path.parent)
+        planned = plan.make(loaded, chosen, path.parent)
+        result = run_profile(loaded, planned, chosen, target, served, directory, console)
         live.print_summary(result, console)
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:

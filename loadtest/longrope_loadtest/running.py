@@ -6,9 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from longrope_loadtest import bodies, plan, results
+from longrope_loadtest import bodies, results
 from longrope_loadtest.driving import Run, Target, Watcher
 from longrope_loadtest.live import LiveView
+from longrope_loadtest.plan import Plan
 from longrope_loadtest.preflight import ServedModel, check_lengths
 from longrope_loadtest.profile import Profile
 from longrope_loadtest.results import Journal, Result
@@ -17,22 +18,21 @@ from longrope_loadtest.scrape import Scraper
 
 def run_profile(
     profile: Profile,
+    planned: Plan,
     seed: int,
     target: Target,
     model: ServedModel,
     directory: Path,
     console: Console,
-    traces: Path,
     watcher: Callable[[Run], Watcher] | None = None,
 ) -> Result:
-    """Runs a profile against a server and writes the result (all but the report).
+    """Runs a profile's plan against a server and writes the result (all but the report).
 
-    `traces` is where relative paths of traces start; `watcher` makes one that may stop the run.
+    `seed` is the plan's, and the texts'; `watcher` makes one that may stop the run.
 
     Raises:
         LoadTestError: Something is wrong that can be seen before a request is sent.
     """
-    planned = plan.make(profile, seed, traces)
     check_lengths(planned, model)
     results.new_directory(directory)
     with Progress(console=console, transient=True) as progress:

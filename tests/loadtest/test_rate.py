@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from longrope_loadtest import plan
 from longrope_loadtest.driving import Target
 from longrope_loadtest.preflight import served_model
 from longrope_loadtest.profile import Profile
@@ -30,7 +31,7 @@ def measured(server: MockServer, made: Profile, folder: Path) -> Result:
     with open(os.devnull, "w") as screen:
         console = Console(file=screen, force_terminal=True)
         target, model = Target(server.url, MODEL, None), served_model(server.url, None, None)
-        result = run_profile(made, 0, target, model, folder / "out", console, folder)
+        result = run_profile(made, plan.make(made, 0), 0, target, model, folder / "out", console)
     client: dict[str, Any] = result.about["client"]
     print(
         f"\n{len(result.records)} requests, {client['achieved_rate']:.1f}/s of "

@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 from unittest import mock
 
@@ -21,6 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from longrope_plugin import compat, kernel
+from longrope_plugin.bench import rotary
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 
@@ -112,22 +112,9 @@ def factor_file(shape: Shape) -> FactorFile:
 def vllm_longrope(shape: Shape) -> nn.Module | None:
     """vLLM's own longrope layer with its table of all positions; None where vLLM is not there."""
     try:
-        from vllm.model_executor.layers.rotary_embedding import phi3_long_rope_scaled_rope as phi3
+        return rotary.vllm_longrope(factor_file(shape), shape.head_size)
     except ImportError:
         return None
-    sets = factor_file(shape).sets
-    engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=POSITIONS))
-    with mock.patch.object(phi3, "get_current_vllm_config", return_value=engine):
-        return phi3.Phi3LongRoPEScaledRotaryEmbedding(
-            shape.head_size,
-            shape.head_size,
-            POSITIONS,
-            ORIGINAL,
-            10_000.0,
-            True,
-            DTYPE,
-            *(list(each.factors) for each in sets),
-        )
 
 
 def plain_table(shape: Shape) -> torch.Tensor:

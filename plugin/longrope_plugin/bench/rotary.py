@@ -4,7 +4,9 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from longrope_factors.schema import FactorFile, load
@@ -56,7 +58,7 @@ def _vllm_layers(factor_file: FactorFile) -> dict[str, Callable[..., Any]]:
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 
-    phi3 = _vllm_longrope(factor_file, factor_file.max_length)
+    phi3 = vllm_longrope(factor_file, HEAD_SIZE)
     with set_current_vllm_config(VllmConfig()):
         plain = RotaryEmbedding(
             HEAD_SIZE,
@@ -69,19 +71,19 @@ def _vllm_layers(factor_file: FactorFile) -> dict[str, Callable[..., Any]]:
     return {"phi3": phi3, "fused": plain.forward_cuda}
 
 
-def _vllm_longrope(factor_file: FactorFile, max_length: int) -> nn.Module:
-    """vLLM's own longrope layer; it asks the engine's configuration for one number."""
-    from types import SimpleNamespace
-    from unittest import mock
+def vllm_longrope(factor_file: FactorFile, head_size: int) -> nn.Module:
+    """vLLM's own longrope layer with a table of all positions, bf16.
 
+    It asks the engine's configuration for one number. Raises ImportError where vLLM is not there.
+    """
     from vllm.model_executor.layers.rotary_embedding import phi3_long_rope_scaled_rope as phi3
 
-    engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=max_length))
+    engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=factor_file.max_length))
     with mock.patch.object(phi3, "get_current_vllm_config", return_value=engine):
         return phi3.Phi3LongRoPEScaledRotaryEmbedding(
-            HEAD_SIZE,
+            head_size,
             factor_file.model.rotary_dim,
-            max_length,
+            factor_file.max_length,
             factor_file.model.original_max_position_embeddings,
             factor_file.model.rope_theta,
             True,
@@ -135,7 +137,7 @@ def measure_bytes(factors: Path) -> list[dict[str, int]]:
     rows = []
     for factor_file in (served, stretched):
         ours = LongRoPERotaryEmbedding(factor_file, HEAD_SIZE, is_neox_style=True)
-        theirs = _vllm_longrope(factor_file, factor_file.max_length)
+        theirs = vllm_longrope(factor_file, HEAD_SIZE)
         rows.append(
             {
                 "max_length": factor_file.max_length,
