@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu lock clean
+.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu check-vllm lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -28,9 +28,12 @@ bench-peers: ## our load-testing figures beside those of vLLM's benchmark and gu
 bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
 	scripts/bench-gpu $(ARGS)
 
+check-vllm: ## the plug-in's tests on other releases of vLLM; ARGS="0.24.0 0.31.0"
+	scripts/check-vllm $(ARGS)
+
 lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock
 
 clean: ## remove virtual environments and every build output
-	rm -rf .venv .venv-cuda .venv-guidellm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@ Names are resolved on use (`from longrope_plugin.compat import Scheduler` works)
 model loads, so that a renamed one is a sentence at start-up and never a wrong answer.
 """
 
+import asyncio
 import functools
 import importlib
 import inspect
@@ -114,8 +115,6 @@ TOUCHES: dict[str, Touch] = {
         for attribute, why in {
             "cache_salt": "KV blocks of different sets are not kept apart",
             "num_output_placeholders": "tokens in flight are not counted against the limit",
-            "num_stale_output_tokens": "promotion does not wait for tokens in flight",
-            "drop_stale_output": "promotion waits for tokens that never come",
             "resumable": "a streaming session could outgrow its set",
             "spec_token_ids": "draft tokens could cross the limit",
         }.items()
@@ -141,20 +140,54 @@ TOUCHES: dict[str, Touch] = {
         "V1 tokens are not mapped to requests",
         _PUBLIC_POSITIONS,
     ),
-    "model_states": Touch(
-        _WORKER + ".gpu.model_states",
-        "resolve_model_state_cls",
+    "dummy_run": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._dummy_run:positions",
+        "V1's CUDA graphs replay with positions that hold no set",
+        _PUBLIC_POSITIONS,
+    ),
+    "model_state": Touch(
+        _WORKER + ".gpu.model_runner",
+        "GPUModelRunner.load_model:model_state",
         "V2 positions are not packed",
         _PUBLIC_POSITIONS,
     ),
-    "ModelState": Touch(
-        _WORKER + ".gpu.model_states.interface",
-        "ModelState.prepare_dummy_inputs",
-        "V2 positions are not packed",
+    "make_buffer": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._make_buffer",
+        "V1 positions are not packed",
         _PUBLIC_POSITIONS,
     ),
+    "StagedWriteTensor": Touch(
+        _WORKER + ".gpu.buffer_utils",
+        "StagedWriteTensor.apply_write",
+        "the V2 runner's device does not learn a request's set",
+        _PUBLIC_POSITIONS,
+    ),
+    **{
+        f"model_state_{method}": Touch(
+            _WORKER + ".gpu.model_states.interface",
+            f"ModelState.{method}",
+            "V2 positions are not packed",
+            _PUBLIC_POSITIONS,
+        )
+        for method in (
+            "add_request",
+            "apply_staged_writes",
+            "prepare_inputs",
+            "prepare_dummy_inputs",
+        )
+    },
 }
 
+# Where preemption moves the count of tokens in flight into one of its own (vLLM 0.27 and later).
+STALE_TOUCHES: dict[str, Touch] = {
+    attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
+    for attribute, why in {
+        "num_stale_output_tokens": "promotion does not wait for tokens in flight",
+        "drop_stale_output": "promotion waits for tokens that never come",
+    }.items()
+}
 
 _PUBLIC_PROGRESS = "vLLM's front end knows how far a prefill is"
 
@@ -165,7 +198,13 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
     ),
     "call_utility": Touch(
         "vllm.v1.engine.core_client",
-        "AsyncMPClient.call_utility_all_async",
+        "AsyncMPClient._call_utility_async",
+        "no prefill progress",
+        _PUBLIC_PROGRESS,
+    ),
+    "core_engines": Touch(
+        "vllm.v1.engine.core_client",
+        "MPClient.__init__:core_engines",
         "no prefill progress",
         _PUBLIC_PROGRESS,
     ),
@@ -206,6 +245,9 @@ def check() -> None:
     """Resolves every touch. Raises RuntimeError naming the first that is not there."""
     for touch in TOUCHES.values():
         _resolve(touch)
+    if _has_stale_tokens():
+        for touch in STALE_TOUCHES.values():
+            _resolve(touch)
 
 
 def check_front_end() -> None:
@@ -233,6 +275,20 @@ def _resolve(touch: Touch) -> Any:
     return value
 
 
+@functools.cache
+def _has_stale_tokens() -> bool:
+    """Whether preemption sets the count of a request's tokens in flight to zero."""
+    preempt = inspect.unwrap(_resolve(TOUCHES["preempt"]))
+    return "num_output_placeholders" in preempt.__code__.co_names
+
+
+def tokens_in_flight(preempted: Any) -> int:
+    """How many tokens of a preempted request are being computed and will still be delivered."""
+    if not _has_stale_tokens():
+        return preempted.num_output_placeholders
+    return 0 if preempted.drop_stale_output else preempted.num_stale_output_tokens
+
+
 _CLASSES = (
     "Scheduler",
     "AsyncScheduler",
@@ -240,14 +296,16 @@ _CLASSES = (
     "GPUModelRunner",
     "RotaryEmbeddingBase",
 )
+_CLASSES_WITH_AN_ATTRIBUTE = ("RequestStatus", "StagedWriteTensor")
 
 
 def __getattr__(name: str) -> Any:
     if name in _CLASSES:
         return _resolve(TOUCHES[name])
-    if name == "RequestStatus":
-        _resolve(TOUCHES[name])
-        return importlib.import_module("vllm.v1.request").RequestStatus
+    if name in _CLASSES_WITH_AN_ATTRIBUTE:
+        touch = TOUCHES[name]
+        _resolve(touch)
+        return getattr(importlib.import_module(touch.module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -301,25 +359,6 @@ def replace_rotary_embedding() -> None:
     module.Phi3LongRoPEScaledRotaryEmbedding = from_vllm  # type: ignore[attr-defined]
 
 
-def replace_model_state() -> None:
-    """Adds factor sets to the model state of a longrope model, whichever class it has."""
-    original = _resolve(TOUCHES["model_states"])
-    if hasattr(original, "longrope"):
-        return
-
-    @functools.wraps(original)
-    def resolve_model_state_cls(vllm_config: Any, model: Any) -> type:
-        from longrope_plugin.config import WORKER
-        from longrope_plugin.model_state import with_factor_sets
-
-        cls = original(vllm_config, model)
-        return with_factor_sets(cls) if vllm_config.parallel_config.worker_cls == WORKER else cls
-
-    resolve_model_state_cls.longrope = True  # type: ignore[attr-defined]
-    module = importlib.import_module(TOUCHES["model_states"].module)
-    module.resolve_model_state_cls = resolve_model_state_cls  # type: ignore[attr-defined]
-
-
 @functools.cache
 def _rotary_kernel() -> Callable[..., None]:
     return _resolve(TOUCHES["rotary_kernel"])
@@ -360,7 +399,13 @@ async def prefill_progress(engine_client: Any, request_ids: Sequence[str]) -> di
     """
     known = engine_client.output_processor.external_req_ids
     inner = {each: outer for outer in request_ids for each in known.get(outer, ())}
-    answers = await engine_client.engine_core.call_utility_all_async(PREFILL_PROGRESS, list(inner))
+    client = engine_client.engine_core
+    answers = await asyncio.gather(
+        *(
+            client._call_utility_async(PREFILL_PROGRESS, list(inner), engine=engine)
+            for engine in client.core_engines
+        )
+    )
     computed: dict[str, int] = {}
     for each, tokens in (item for answer in answers for item in answer.items()):
         computed[inner[each]] = max(computed.get(inner[each], 0), tokens)

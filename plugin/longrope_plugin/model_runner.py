@@ -9,6 +9,7 @@ from longrope_plugin.packing import pack
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.utils import CpuGpuBuffer
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner as Base
 else:
     Base = object
@@ -17,11 +18,17 @@ else:
 class FactorSetRunner(Base):
     """What longrope adds to a V1 runner, of whichever device.
 
-    factor_sets: the set of every request the runner knows; told by the scheduler when the
+    factor_sets: the set of every request that the runner knows; told by the scheduler when the
     request starts or resumes, forgotten when it ends.
+    row_factor_sets: int64 [max_num_reqs], the sets of a batch's rows, on the host and the device.
+    packed_positions: int64 [max_num_tokens] on the device. Persistent, because a CUDA graph
+    replays with the address that it was captured with.
     """
 
     factor_sets: dict[str, int]
+    row_factor_sets: "CpuGpuBuffer"
+    packed_positions: torch.Tensor
+    positions: torch.Tensor  # vLLM's: plain, as long
 
     def _update_states(self, scheduler_output: "SchedulerOutput") -> Any:
         for request_id in scheduler_output.finished_req_ids:
@@ -34,14 +41,23 @@ class FactorSetRunner(Base):
     def _preprocess(self, scheduler_output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
         input_ids, embeds, positions, *rest = super()._preprocess(scheduler_output, *args, **kwargs)
         sets = [self.factor_sets[request_id] for request_id in self.input_batch.req_ids]
-        if any(sets):
-            scheduled = scheduler_output.total_num_scheduled_tokens
-            rows = self.req_indices.gpu[:scheduled]
-            positions = positions.clone()
-            positions[:scheduled] = pack(
-                positions[:scheduled], torch.tensor(sets, device=positions.device)[rows]
-            )
-        return input_ids, embeds, positions, *rest
+        self.row_factor_sets.np[: len(sets)] = sets
+        row_factor_sets = self.row_factor_sets.copy_to_gpu(len(sets))
+        scheduled = scheduler_output.total_num_scheduled_tokens
+        packed = self.packed_positions[: positions.shape[0]]
+        packed[:scheduled] = pack(
+            positions[:scheduled], row_factor_sets[self.req_indices.gpu[:scheduled]]
+        )
+        packed[scheduled:] = 0
+        return input_ids, embeds, packed, *rest
+
+    def _dummy_run(self, *args: Any, **kwargs: Any) -> Any:
+        """A dummy run, at the addresses of the real ones: CUDA graphs are captured here."""
+        plain, self.positions = self.positions, self.packed_positions
+        try:
+            return super()._dummy_run(*args, **kwargs)
+        finally:
+            self.positions = plain
 
 
 def add_factor_sets(runner: GPUModelRunner) -> None:
@@ -49,3 +65,5 @@ def add_factor_sets(runner: GPUModelRunner) -> None:
     cls = type(runner)
     runner.__class__ = type(f"LongRoPE{cls.__name__}", (FactorSetRunner, cls), {})
     runner.factor_sets = {}
+    runner.row_factor_sets = runner._make_buffer(runner.max_num_reqs, dtype=torch.int64)
+    runner.packed_positions = torch.zeros_like(runner.positions)

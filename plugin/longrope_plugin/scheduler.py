@@ -55,7 +55,7 @@ class FactorSetScheduling(Base):
         """One step: promotions first, then vLLM's, and the sets of what starts or resumes."""
         self._preempt_outgrown()
         self._repin_preempted()
-        with self._paced():
+        with self._held(self._with_tokens_in_flight()), self._paced():
             output = super().schedule(*args, **kwargs)
         output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
@@ -85,25 +85,37 @@ class FactorSetScheduling(Base):
         if self.pacing is None:
             yield
             return
-        tokens = self.pacing.tokens
-        held = self._behind_another_long_prompt()
-        if held:
-            self.waiting.remove_requests(held)
-        lone = sum(self.get_request_counts()) == 1
-        self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
-        if not self.operators_threshold:
-            self.scheduler_config.long_prefill_token_threshold = max(tokens // 2, 1)
+        with self._held(self._behind_another_long_prompt()):
+            tokens = self.pacing.tokens
+            lone = sum(self.get_request_counts()) == 1
+            self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
+            if not self.operators_threshold:
+                self.scheduler_config.long_prefill_token_threshold = max(tokens // 2, 1)
+            yield
+
+    @contextmanager
+    def _held(self, requests: list[Request]) -> Iterator[None]:
+        """Keeps requests out of the waiting queue, and puts them back at its front."""
+        if requests:
+            self.waiting.remove_requests(requests)
         try:
             yield
         finally:
-            if held:
-                self.waiting.prepend_requests(reversed(held))
+            if requests:
+                self.waiting.prepend_requests(reversed(requests))
 
     def _behind_another_long_prompt(self) -> list[Request]:
         """The waiting requests that are not to start yet: prompts beyond the first set."""
         if not any(self._is_long(request) for request in self.running):
             return []
         return [request for request in self.waiting if self._is_long(request)]
+
+    def _with_tokens_in_flight(self) -> list[Request]:
+        """The waiting requests that are not to resume yet: what they resume with is not known.
+
+        vLLM 0.27 and later skips them by itself.
+        """
+        return [request for request in self.waiting if request in self.preempted]
 
     def _is_long(self, request: Request) -> bool:
         return request.num_tokens - request.num_computed_tokens > self.selection.limit(0)
@@ -148,7 +160,7 @@ class FactorSetScheduling(Base):
         """
         for request in list(self.preempted):
             if request.status == RequestStatus.PREEMPTED:
-                if request.num_stale_output_tokens and not request.drop_stale_output:
+                if compat.tokens_in_flight(request):
                     continue
                 index = self.selection.covering(request.num_tokens)
                 if index > request.factor_set:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from longrope_plugin import compat
-from longrope_plugin.model_runner import add_factor_sets
+from longrope_plugin import compat, model_runner
 
 
 class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
@@ -12,20 +11,17 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
         compat.replace_rotary_embedding()
-        compat.replace_model_state()
         super().init_device()
-        if self.use_v2_model_runner:
-            return
-        if self.device.type != "cpu" and not self.model_config.enforce_eager:
-            raise ValueError(
-                "Model Runner V1 replays CUDA graphs with positions that hold no factor set: "
-                "use V2 (unset VLLM_USE_V2_MODEL_RUNNER) or --enforce-eager."
-            )
-        add_factor_sets(self.model_runner)
+        if not self.use_v2_model_runner:
+            model_runner.add_factor_sets(self.model_runner)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Loads the model; raises ValueError if longrope is not its only rotary embedding."""
         super().load_model(*args, **kwargs)
+        if self.use_v2_model_runner:
+            from longrope_plugin import model_state
+
+            model_state.add_factor_sets(self.model_runner.model_state)
         for name, module in self.model_runner.get_model().named_modules():
             if isinstance(module, compat.RotaryEmbeddingBase):  # ours is none
                 raise ValueError(

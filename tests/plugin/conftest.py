@@ -5,7 +5,8 @@ Triton kernels then run in Triton's interpreter.
 """
 
 import os
-from types import SimpleNamespace
+import runpy
+from pathlib import Path
 
 ON_V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
 
@@ -17,13 +18,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+WITHOUT_GPU = Path(__file__).with_name("without_gpu")
 if ON_V2:
-    os.environ["TRITON_INTERPRET"] = "1"
-    import triton.backends
-
-    triton.backends.backends["cpu"] = SimpleNamespace(
-        compiler=None, driver=SimpleNamespace(is_active=lambda: True)
-    )
+    os.environ["PYTHONPATH"] = str(WITHOUT_GPU)  # for the processes that tests start
+    runpy.run_path(str(WITHOUT_GPU / "sitecustomize.py"))
 
 import pytest  # noqa: E402
 

@@ -1,0 +1,36 @@
+"""A model over several workers: each learns every request's set, and packs for itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugin.conftest import ON_V2
+from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.models import tiny_model
+from tests.plugin.reference import Reference
+
+pytestmark = pytest.mark.both_runners
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"tensor_parallel_size": 2},
+        # On a CPU, V1 makes a later stage's buffers only when it warms up compiled code.
+        pytest.param(
+            {"pipeline_parallel_size": 2, "enforce_eager": ON_V2},
+            marks=() if ON_V2 else pytest.mark.slow,
+        ),
+    ],
+    ids=["tensor", "pipeline"],
+)
+def test_two_workers(tmp_path: Path, layout: dict[str, Any]) -> None:
+    model = tiny_model(tmp_path)
+    reference = Reference(model.directory, model.factor_file)
+    with engine(model, distributed_executor_backend="mp", **layout) as llm:
+        prompts = random_prompts([5, 63, 65, 127, 140], seed=12)
+        outputs = tokens(generate(llm, prompts, max_tokens=4))
+        assert scheduler(llm).promotions == 2
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)

