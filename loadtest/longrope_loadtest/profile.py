@@ -55,7 +55,7 @@ class TokenIds(Strict):
 
 
 class Passkey(Strict):
-    """A number hidden in random words, then the question for it; right answers are counted."""
+    """A number hidden among the papers' sentences, and the question for it; right answers count."""
 
     kind: Literal["passkey"]
     tokens: Distribution

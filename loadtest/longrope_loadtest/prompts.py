@@ -1,13 +1,15 @@
 """Prompts of a chosen length in tokens, without a tokenizer.
 
-A prompt is of words that are one token each, with the space before them, to the tokenizers of
-LLaMA 2 and Mistral (SentencePiece), Mistral NeMo (tekken) and SmolLM2 (byte pairs), so that N words
-are N tokens to those and about as many to others. The server's own count is in each result.
+The words are one token each, with the space before them, to the tokenizers of LLaMA 2 and Mistral
+(SentencePiece), Mistral NeMo (tekken) and SmolLM2 (byte pairs), so that N words are N tokens to
+those and about as many to others. The sentences around a passkey are as many tokens to each of
+these. The server's own count is in each result.
 """
 
 import functools
 import hashlib
 import importlib.resources
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,22 @@ from longrope_loadtest.plan import Planned
 from longrope_loadtest.profile import Passkey, TokenIds, Words
 from longrope_loadtest.traces import BLOCK_TOKENS
 
-PASSKEY = " Remember this: the pass key is {key}. {key} is the pass key."
-QUESTION = "\n\nWhat is the pass key in the text above? The pass key is"
-# Of both together, to be taken off a prompt's words; a digit a token is the most that they need.
-PASSKEY_TOKENS = 42
-OWN_WORDS = 16  # before a passkey, at any depth: a block of most prefix caches
+OWN_WORDS = 8  # before the introduction to a passkey, which is the same in every prompt
+INTRODUCTION = (
+    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
+    "I will quiz you about the important information there."
+)
+FILLER = (
+    "The grass is green.",
+    "The sky is blue.",
+    "The sun is yellow.",
+    "Here we go.",
+    "There and back again.",
+)
+FILLER_TOKENS = 24  # of the five together
+PASSKEY = "The pass key is {key}. Remember it. {key} is the pass key."
+QUESTION = "What number is the pass key? The pass key is"
+PASSKEY_TOKENS = 70  # of all but the own words and the filler, a digit a token
 
 
 def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
@@ -57,16 +70,27 @@ def _own_tokens(planned: Planned) -> int:
 
 
 def _passkey_text(planned: Planned, seed: int) -> str:
+    """One number in a long text about nothing, and the question what it was.
+
+    The prompt is Mohtashami and Jaggi's (arXiv 2305.16300), which LongRoPE uses (arXiv 2402.13753),
+    but for the first line, of random words, and the question: to their "What is the pass key?" a
+    small chat model answers what pass keys are for.
+    """
     assert planned.passkey is not None
-    words = max(OWN_WORDS, planned.prompt_tokens - PASSKEY_TOKENS)
-    before = max(OWN_WORDS, round(words * planned.depth))  # no two prompts begin alike
-    return (
-        _words(f"{seed}/words/{planned.number}", before)
-        + PASSKEY.format(key=planned.passkey)
-        + " "
-        + _words(f"{seed}/after/{planned.number}", words - before)
-        + QUESTION
+    room = max(0, planned.prompt_tokens - PASSKEY_TOKENS - OWN_WORDS)
+    sentences = room * len(FILLER) // FILLER_TOKENS
+    left = room - sentences * FILLER_TOKENS // len(FILLER)  # too short for a sentence
+    filler = list(islice(cycle(FILLER), sentences))
+    before = round(sentences * planned.depth)
+    parts = (
+        _words(f"{seed}/words/{planned.number}", OWN_WORDS + left),
+        INTRODUCTION,
+        " ".join(filler[:before]),
+        PASSKEY.format(key=planned.passkey),
+        " ".join(filler[before:]),
+        QUESTION,
     )
+    return "\n".join(part for part in parts if part)
 
 
 def _words(seed: str, number: int) -> str:
