@@ -1,10 +1,13 @@
 """The image and the Kubernetes manifests: valid, and true of the server that they start."""
 
+import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -16,14 +19,22 @@ import yaml
 from longrope_factors import schema, shipped
 from longrope_server import embedded, life
 from longrope_server.keys import key_file
+from longrope_server.plan import cost, units
+from longrope_server.plan.command import UTILISATION
+from longrope_server.plan.fitting import in_words
+from longrope_server.plan.gpus import parse
 from longrope_server.serve import Command, compose
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tests.packaging import dockerfile
+from tests.server.models import write_model
+from tests.server.plan.configs import ALL, LLAMA2_7B, PHI_3_MINI_128K, fitting_of
+from tests.server.plan.test_plan_command import Run
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+DEPLOY = ROOT / "docs" / "deploy.md"
 OVERLAYS = ("base", "gpu", "ray")
 # The oldest that has all the fields that are used (preStop.sleep), and the newest with a schema.
 KUBERNETES_VERSIONS = ("1.30", "1.37")
@@ -240,6 +251,82 @@ def test_a_factor_file_is_the_librarys(overlay: str, name: str) -> None:
     assert data == Path(shipped.path(name)).read_text()
 
 
+# What a manifest says beside a plan: where things are, and the front end's own.
+NOT_PLANNED = {
+    *("served-model-name", "factors", "api-key-file", "open-paths", "limits", "drain-timeout"),
+}
+PLANNED = re.compile(r"^\| `longrope plan ([^`]+)` \| `(\w+)` \|$", re.MULTILINE)
+MODELS = {"phi-3-mini-128k": PHI_3_MINI_128K, "llama2-7b": LLAMA2_7B}
+
+
+@pytest.mark.parametrize(("words", "overlay"), PLANNED.findall(DEPLOY.read_text()))
+def test_a_server_has_the_arguments_of_its_plan(
+    words: str,
+    overlay: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, *options = words.split()
+    write_model(tmp_path / model, MODELS[model])
+    *rest, last = Run(capsys, model, *options, "--json").document["lengths"]
+    planned = [each["placed"] for each in (*rest, last) if each["factor_set"]][-1]
+    *ray, serve = [shlex.split(each["line"]) for each in planned["commands"]]
+
+    assert serve[:3] == ["longrope", "serve", model]
+    flags = dict(zip(serve[3::2], serve[4::2], strict=True))
+    library = Path(shipped.path(flags.pop("--factors")))
+    assert the("ConfigMap", overlay)["data"]["factors.json"] == library.read_text()
+    args = dict(word.partition("=")[::2] for word in server(overlay)["args"][1:])
+    assert {flag: args[flag] for flag in args if flag[2:] not in NOT_PLANNED} == flags
+
+    gpus = {container(each)["resources"]["limits"]["nvidia.com/gpu"] for each in templates(overlay)}
+    assert gpus == {str(planned["layout"]["tp"])}
+    started = [_ray_start(each) for each in templates(overlay)] if ray else []
+    assert len(started) == len(ray)
+    for words_of, (_, _, *theirs) in zip(started, ray, strict=True):
+        asked = {word.replace("FIRST_MACHINE", "longrope-ray") for word in theirs}
+        assert asked <= set(words_of)
+
+
+def test_the_documents_name_a_plan_for_each_overlay_with_gpus() -> None:
+    assert [overlay for _, overlay in PLANNED.findall(DEPLOY.read_text())] == ["gpu", "ray"]
+    # And the first needs the GPU that it names.
+    assert fitting_of(PHI_3_MINI_128K).best(parse("L40S", nodes=1), 131072) is None
+
+
+LAYOUTS = re.compile(r"^\| (\S+), (bf16|fp8) \| (\S+ \w+) \| (\d+): ([^|]+) \| (.*) \|$", re.M)
+
+
+@pytest.mark.parametrize("row", LAYOUTS.findall(DEPLOY.read_text()))
+def test_the_documents_layouts_are_what_a_plan_says(row: tuple[str, ...]) -> None:
+    name, dtype, size, gpus, words, time = row
+    fitting, cluster = fitting_of(ALL[name], dtype), parse("H100:8", nodes=2)
+    layout = fitting.best(cluster, 2**21)
+    assert layout is not None
+    assert units.size(fitting.cache.request_bytes(2**21, in_flight=0)) == size
+    assert (f"{layout.gpus}", in_words(layout, 8)) == (gpus, words)
+    flops = cost.linear_flops(fitting.weights, 2**21)
+    flops += cost.attention_flops(fitting.weights.shape, 2**21)
+    seconds = cost.prefill_seconds(flops, cluster.gpu, layout, UTILISATION)
+    assert seconds is not None
+    assert units.duration(seconds) == time
+
+
+def test_the_documents_say_how_long_requests_queue() -> None:
+    rows = LAYOUTS.findall(DEPLOY.read_text())
+    assert len(rows) == 4
+    longest = max(float(time.removesuffix(" min")) for *_, time in rows)
+    limits = json.loads(the("ConfigMap", "ray")["data"]["limits.json"])
+    drain = int(value_of("drain-timeout", server("ray")["args"]) or 0)
+    assert 60 * longest < limits["queue_seconds"] == drain == 1800
+    assert limits["classes"]["2097152"]["in_flight"] == 1
+    assert (
+        f"{units.size(cost.host_bytes(2**21))} for {cost.sequences(2**21)}." in DEPLOY.read_text()
+    )
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_server_takes_its_arguments(
     overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -319,8 +406,7 @@ def test_ray_is_started_with_flags_that_it_has() -> None:
     ports = [each["port"] for each in service["spec"]["ports"]]
     for template in templates("ray"):
         script = container(template)["command"][2]
-        (line,) = re.findall(r"ray start (.*?)\n(?! )", script.replace("\\\n", " ") + "\n", re.S)
-        flags = dict(word.partition("=")[::2] for word in line.split())
+        flags = dict(word.partition("=")[::2] for word in _ray_start(template))
         assert set(flags) <= known
         gpus = container(template)["resources"]["limits"]["nvidia.com/gpu"]
         assert flags["--num-gpus"] == gpus
@@ -331,6 +417,13 @@ def test_ray_is_started_with_flags_that_it_has() -> None:
             assert flags["--address"] == f"{_name(service)}:{ports[0]}"
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert service["spec"]["selector"] == the("Service", "ray")["spec"]["selector"]
+
+
+def _ray_start(template: Document) -> list[str]:
+    """The words after `ray start` in a pod's script."""
+    script = container(template)["command"][2]
+    (line,) = re.findall(r"ray start (.*?)\n(?! )", script.replace("\\\n", " ") + "\n", re.S)
+    return line.split()
 
 
 # The image
@@ -398,6 +491,27 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
 def _package_folders() -> list[str]:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     return list(tools["setuptools"]["package-dir"].values())
+
+
+def test_our_code_is_less_than_a_megabyte_to_pull() -> None:
+    """As a wheel and, in the layer after it, installed: both compressed."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for folder in _package_folders():
+            archive.add(ROOT / folder, filter=lambda each: each if _is_packed(each) else None)
+    assert 2 * packed.tell() < 1_000_000
+
+
+def _is_packed(file: tarfile.TarInfo) -> bool:
+    return not file.name.endswith((".pyc", "__pycache__"))
+
+
+def test_vllm_does_not_find_the_compiler_among_the_wheels() -> None:
+    """It looks in CUDA_HOME, CUDA_PATH, PATH and /usr/local/cuda (vllm/utils/flashinfer.py)."""
+    assert "nvidia-cuda-nvcc" in _pins("cuda")
+    environment = _environment("cuda")
+    assert not {"CUDA_HOME", "CUDA_PATH"} & set(environment)
+    assert environment["PATH"] == "/opt/longrope/bin:$PATH"
 
 
 def _pins(name: str) -> dict[str, Version]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from longrope_factors import hf, schema
+from longrope_factors.errors import FactorFileError
 from longrope_factors.hf_fields import length
 from longrope_factors.schema import FactorFile
 from rich.console import Console
@@ -15,13 +16,14 @@ from rich.console import Console
 from longrope_server import serve
 from longrope_server.arguments import Arguments
 from longrope_server.errors import UsageError
-from longrope_server.plan import gpus, kv_cache, model_shape, show
+from longrope_server.plan import attention, gpus, kv_cache, model_shape, show
 from longrope_server.plan.fitting import Fitting
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.planner import Planner
 from longrope_server.plan.serve_line import Served
 from longrope_server.plan.weights import Weights, precision_of
 
+UTILISATION = 0.4
 WIDTH = 100  # columns at least; in fewer, rich would cut numbers off
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -37,7 +39,8 @@ def plan(
         str | None,
         typer.Option(
             metavar="NAME[:N]",
-            help=f"Kind and how many a machine has: {', '.join(each.name for each in gpus.GPUS)}.",
+            help=f"Kind and how many a machine has: {', '.join(each.name for each in gpus.GPUS)}; "
+            "any other by its memory, such as 47.5GiB.",
         ),
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Machines, of a Ray cluster if several.")] = 1,
@@ -46,7 +49,7 @@ def plan(
     ] = "auto",
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of a GPU's peak that a prompt reaches.")
-    ] = 0.4,
+    ] = UTILISATION,
     gpu_memory_utilization: Annotated[
         float, typer.Option(min=0.01, max=1, help="As vLLM's flag: the share of memory it takes.")
     ] = 0.9,
@@ -57,18 +60,29 @@ def plan(
     Reads its config.json only. Exit status 1 if the served length, that of the largest factor set,
     does not fit on the GPUs of --gpu. docs/planning.md has the formulas and their limits.
     """
+    cluster = _cluster(gpu, nodes, utilisation)
+    element_bytes = kv_cache.element_bytes(kv_dtype)
+    if cluster is not None:
+        attention.check(cluster.gpu, kv_dtype, element_bytes)
     config = _config(model)
+    try:
+        shape = model_shape.from_config(config)
+        weights = Weights(shape, precision_of(config))
+        window = length(config.get("max_position_embeddings"), "max_position_embeddings")
+    except (UsageError, FactorFileError) as error:
+        raise UsageError(f"{model}: {error}") from None
     factor_file = _factor_file(config, model, factors)
-    shape = model_shape.from_config(config)
     planner = Planner(
-        served=Served(model, factors, kv_dtype, gpu_memory_utilization),
-        fitting=Fitting(
-            Weights(shape, precision_of(config)),
-            KvCache(shape, kv_cache.element_bytes(kv_dtype)),
+        served=Served(
+            model,
+            factors,
+            kv_dtype,
             gpu_memory_utilization,
+            trust_remote_code=model_shape.is_read_by_its_own_code(config),
         ),
-        served_tokens=factor_file.max_length if factor_file else _window(config),
-        cluster=None if gpu is None else gpus.parse(gpu, nodes),
+        fitting=Fitting(weights, KvCache(shape, element_bytes), gpu_memory_utilization),
+        served_tokens=factor_file.max_length if factor_file else window,
+        cluster=cluster,
         utilisation=utilisation,
     )
     made = planner.plan([each.max_length for each in factor_file.sets] if factor_file else [])
@@ -80,6 +94,15 @@ def plan(
         show.show(made, console)
     if made.served.does_not_fit:
         raise typer.Exit(1)
+
+
+def _cluster(gpu: str | None, nodes: int, utilisation: float) -> gpus.Cluster | None:
+    if gpu is not None:
+        return gpus.parse(gpu, nodes)
+    for flag, given in (("nodes", nodes != 1), ("utilisation", utilisation != UTILISATION)):
+        if given:
+            raise UsageError(f"--{flag} is given without --gpu, which it is about: name the GPUs.")
+    return None
 
 
 def _config(model: str) -> dict[str, Any]:
@@ -102,7 +125,3 @@ def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> Fac
     if config.get("longrope_factors") or hf.is_longrope(config):
         return hf.from_config(config, Path(model))
     return None
-
-
-def _window(config: dict[str, Any]) -> int:
-    return length(config.get("max_position_embeddings"), "max_position_embeddings")

@@ -1,21 +1,31 @@
 """What a prompt and a token cost: operations, memory traffic and working memory."""
 
-from longrope_server.plan.gpus import GIB, Cluster
+from longrope_server.plan.gpus import GIB, Gpu
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.layouts import Layout
 from longrope_server.plan.model_shape import ModelShape
 from longrope_server.plan.weights import PLAIN_BYTES, Weights
 
 MOST_SEQUENCES = 256
-# The two arrays of a model runner that have room for all sequences at their longest, on the host:
-# int32 token ids and, on Model Runner V1, a byte for each that says whether it is one
-# (InputBatch, v1/worker/gpu_input_batch.py; RequestState, v1/worker/gpu/states.py).
+# The two arrays of a model runner that have room for all sequences at their longest, on the host,
+# in the process of each GPU: int32 token ids and, on Model Runner V1, a byte for each that says
+# whether it is one (InputBatch, v1/worker/gpu_input_batch.py; RequestState,
+# v1/worker/gpu/states.py).
 HOST_BYTES_PER_TOKEN = 5
 HOST_BUDGET = GIB
-# What a GPU's memory goes to beside weights, cache and activations: the CUDA context, kernels'
-# workspaces and CUDA graphs; with several GPUs the buffers of their communication too. Rough.
+
+# What vLLM subtracts from its share of a GPU beside weights and activations, in place of what
+# Worker.determine_available_memory measures: CUDA graphs, kernels that were loaded and their
+# workspaces, the runner's own tensors. docs/planning.md has all assumptions in one table.
 RESERVED_BYTES = GIB
+# Of several GPUs also what NCCL opens when it is first used, all-reduce's buffers, and the parts of
+# activations that tensor parallelism does not divide.
 RESERVED_BYTES_OF_COMMUNICATION = GIB
+# Outside of that share: the CUDA context and, with several GPUs, NCCL's first buffers are there
+# before the worker looks at the free memory (Worker.init_device), and it refuses to start if less
+# is free than its share (request_memory, v1/worker/utils.py).
+OUTSIDE_BYTES = GIB // 2
+OUTSIDE_BYTES_OF_COMMUNICATION = GIB // 2
 
 
 def linear_flops(weights: Weights, tokens: int) -> int:
@@ -36,9 +46,17 @@ def attention_flops(shape: ModelShape, tokens: int) -> int:
     return 4 * shape.heads * shape.head_dim * seen
 
 
-def prefill_seconds(flops: int, cluster: Cluster, layout: Layout, utilisation: float) -> float:
-    """Seconds for so many operations at that share of the GPUs' peak, spread evenly over them."""
-    return flops / (layout.gpus * cluster.gpu.flops * utilisation)
+def prefill_seconds(flops: int, gpu: Gpu, layout: Layout, utilisation: float) -> float | None:
+    """Seconds for so many operations at that share of the GPUs' peak, spread evenly over them.
+
+    None for a kind whose peak is not known.
+    """
+    return None if gpu.flops is None else flops / (layout.gpus * gpu.flops * utilisation)
+
+
+def decode_milliseconds(read: int, gpu: Gpu) -> float | None:
+    """Milliseconds to read so many bytes; None for a kind whose memory's speed is not known."""
+    return None if gpu.bandwidth is None else 1000 * read / gpu.bandwidth
 
 
 def decode_bytes(weights: Weights, cache: KvCache, tokens: int, layout: Layout) -> int:
@@ -53,7 +71,8 @@ def activation_bytes(shape: ModelShape, chunk: int, tp: int) -> int:
     """Working memory of a step with `chunk` tokens on one of `tp` ranks. Rough.
 
     Two hidden states and the widest layer's input and output, in 2 bytes each; and, for
-    MOST_SEQUENCES sequences, four copies of the logits in float32.
+    MOST_SEQUENCES sequences, four copies of the logits in float32: what is alive at most in the
+    runner's profile_run (v1/worker/gpu/model_runner.py).
     """
     mlp = 3 * shape.intermediate
     attention = (3 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
@@ -62,18 +81,26 @@ def activation_bytes(shape: ModelShape, chunk: int, tp: int) -> int:
 
 
 def reserved_bytes(layout: Layout) -> int:
-    """Memory of a GPU that goes neither to the model nor to its cache. Rough."""
+    """Memory of a GPU within vLLM's share that is neither weights, activations nor cache. Rough."""
     return RESERVED_BYTES + (RESERVED_BYTES_OF_COMMUNICATION if layout.gpus > 1 else 0)
 
 
+def outside_bytes(gpus: int) -> int:
+    """Memory of each of so many GPUs that is taken before vLLM asks for its share. Rough."""
+    return OUTSIDE_BYTES + (OUTSIDE_BYTES_OF_COMMUNICATION if gpus > 1 else 0)
+
+
 def sequences(tokens: int) -> int:
-    """A --max-num-seqs for a served length: a power of two within HOST_BUDGET, at most 256."""
+    """A --max-num-seqs for a served length: a power of two within HOST_BUDGET, at most 256.
+
+    vLLM's own default is 256 to 1,024 by the kind of GPU.
+    """
     most = HOST_BUDGET // (tokens * HOST_BYTES_PER_TOKEN)
     return min(MOST_SEQUENCES, 1 << max(0, most.bit_length() - 1))
 
 
 def host_bytes(tokens: int) -> int:
-    """Memory of the host for the token ids of that many sequences of that length."""
+    """The host's memory for that many sequences' token ids, in the process of each GPU."""
     return sequences(tokens) * tokens * HOST_BYTES_PER_TOKEN
 
 

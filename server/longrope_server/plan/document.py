@@ -8,13 +8,18 @@ from longrope_server.plan.serve_line import Line
 
 @dataclass(frozen=True)
 class Placed:
-    """One request of a length on the GPUs of a plan. Bytes and seconds are those of a GPU's."""
+    """One request of a length on the GPUs of a plan. Bytes and seconds are those of a GPU's.
+
+    `spare_bytes` are left on the fullest GPU beside the request, `host_bytes` are the host's for
+    each GPU. Seconds are None where the GPU's speed is not known.
+    """
 
     layout: Layout
     requests_at_once: int
-    prefill_seconds: float
+    spare_bytes: int
+    prefill_seconds: float | None
     decode_bytes: int
-    decode_milliseconds: float
+    decode_milliseconds: float | None
     max_num_seqs: int
     host_bytes: int
     commands: list[Line]
@@ -53,8 +58,8 @@ class OnGpus:
     nodes: int
     memory_bytes: int
     memory_share: float
-    tflops: float
-    gigabytes_per_second: float
+    tflops: float | None
+    gigabytes_per_second: float | None
     utilisation: float
     max_num_batched_tokens: int
     activation_bytes: int
@@ -63,7 +68,7 @@ class OnGpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `longrope plan` says."""
+    """Everything that `longrope plan` says; `notes` are sentences."""
 
     model: str
     architecture: str
@@ -80,6 +85,7 @@ class Plan:
     gpu: OnGpus | None
     max_tokens_that_fit: int | None
     fewest: list[Fewest]
+    notes: list[str]
 
     @property
     def served(self) -> Length:

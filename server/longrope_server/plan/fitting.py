@@ -1,8 +1,9 @@
 """Whether a request fits on GPUs, in which layout, and how long it may be."""
 
+import math
 from dataclasses import dataclass, replace
 
-from longrope_server.plan import cost
+from longrope_server.plan import attention, cost
 from longrope_server.plan.gpus import GPUS, Cluster, Gpu
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.layouts import Layout, allowed, stages
@@ -19,13 +20,26 @@ class Fitting:
     cache: KvCache
     memory_share: float
 
+    def layouts(self, cluster: Cluster) -> list[Layout]:
+        """All layouts on the cluster, the one to prefer first; one GPU is always among them.
+
+        Without those that split a group of quantized weights, and those with decode-context
+        parallelism where no attention kernel has it.
+        """
+        dcp = attention.has_context_parallelism(cluster.gpu, self.cache.element_bytes)
+        return [
+            layout
+            for layout in allowed(self.weights.shape, cluster)
+            if self.weights.splits(layout.tp) and (layout.dcp == 1 or dcp)
+        ]
+
     def room(self, gpu: Gpu, layout: Layout) -> list[int]:
         """Bytes left for the cache on a GPU of each pipeline stage; below 0 where there is none.
 
-        As Worker.determine_available_memory (v1/worker/gpu_worker.py) has it, with activations and
-        what is reserved estimated in place of measured.
+        As request_memory (v1/worker/utils.py) and Worker.determine_available_memory
+        (v1/worker/gpu_worker.py) have it, with what they measure estimated: `cost` says how.
         """
-        budget = int(self.memory_share * gpu.memory_bytes)
+        budget = math.ceil(self.memory_share * gpu.memory_bytes)
         used = cost.activation_bytes(self.weights.shape, gpu.chunk, layout.tp)
         used += cost.reserved_bytes(layout)
         return [budget - used - held for held in self.weights.stage_bytes(layout)]
@@ -35,10 +49,18 @@ class Fitting:
 
         get_kv_cache_configs (v1/core/kv_cache_utils.py).
         """
+        return min(left // block for left, block in self._stages(gpu, layout)) - 1
+
+    def spare(self, gpu: Gpu, layout: Layout, tokens: int) -> int:
+        """Bytes left on the fullest GPU beside one request of `tokens` tokens."""
+        blocks = self.request_blocks(gpu, layout, tokens) + 1
+        return min(left - blocks * block for left, block in self._stages(gpu, layout))
+
+    def _stages(self, gpu: Gpu, layout: Layout) -> list[tuple[int, int]]:
+        """The room of each pipeline stage's GPUs, and the bytes of a block there."""
         split = stages(self.weights.shape.layers, layout.pp)
         each = [self.cache.block_bytes(layout.tp, stage) for stage in split]
-        room = self.room(gpu, layout)
-        return min(left // block for left, block in zip(room, each, strict=True)) - 1
+        return list(zip(self.room(gpu, layout), each, strict=True))
 
     def request_blocks(self, gpu: Gpu, layout: Layout, tokens: int) -> int:
         """Blocks of one request of `tokens` tokens."""
@@ -51,12 +73,11 @@ class Fitting:
 
     def longest_on(self, cluster: Cluster) -> int:
         """Tokens of the longest request that fits in any layout on the cluster; 0 if none does."""
-        layouts = allowed(self.weights.shape, cluster)
-        return max(self.longest(cluster.gpu, layout) for layout in layouts)
+        return max(self.longest(cluster.gpu, layout) for layout in self.layouts(cluster))
 
     def best(self, cluster: Cluster, tokens: int) -> Layout | None:
-        """The first of the allowed layouts that one request of `tokens` tokens fits in."""
-        for layout in allowed(self.weights.shape, cluster):
+        """The first of the layouts that one request of `tokens` tokens fits in."""
+        for layout in self.layouts(cluster):
             blocks = self.request_blocks(cluster.gpu, layout, tokens)
             if blocks <= self.blocks(cluster.gpu, layout):
                 return layout
@@ -86,9 +107,14 @@ def what_would(fitting: Fitting, cluster: Cluster, tokens: int) -> str:
     if layout := fitting.fewest(cluster.gpu, per_node, tokens):
         ways.append(f"{_named(layout, cluster.gpu)} ({in_words(layout, per_node)})")
     fp8 = fitting.with_fp8()
-    if fitting.cache.element_bytes > 1 and (layout := fp8.best(cluster, tokens)):
+    wide = fitting.cache.element_bytes > 1
+    if wide and attention.has_fp8_cache(cluster.gpu) and (layout := fp8.best(cluster, tokens)):
         ways.append(f"--kv-dtype fp8 ({in_words(layout, cluster.per_node)})")
-    larger = (gpu for gpu in GPUS if gpu.memory_bytes > cluster.gpu.memory_bytes)
+    larger = (
+        gpu
+        for gpu in GPUS
+        if gpu.memory_bytes > cluster.gpu.memory_bytes and (wide or attention.has_fp8_cache(gpu))
+    )
     for gpu in larger:
         if layout := fitting.best(replace(cluster, gpu=gpu), tokens):
             ways.append(f"{_named(layout, gpu)} ({in_words(layout, cluster.per_node)})")

@@ -1,5 +1,6 @@
 """The kinds of GPU that a plan can name, and how many of them there are."""
 
+import re
 from dataclasses import dataclass
 
 from longrope_server.errors import UsageError
@@ -12,14 +13,17 @@ class Gpu:
     """One kind: its memory, its speed with bfloat16 (dense) and that of its memory.
 
     `chunk` is vLLM's own default of --max-num-batched-tokens for a server on it
-    (EngineArgs.get_batch_defaults, engine/arg_utils.py).
+    (EngineArgs.get_batch_defaults, engine/arg_utils.py); `capability` CUDA's compute capability.
+    Of memory that was given by hand, speeds and capability are None.
     """
 
     name: str
     memory_gib: float
-    tflops: float
-    gigabytes_per_second: float
+    tflops: float | None
+    gigabytes_per_second: float | None
     chunk: int
+    capability: float | None
+    cuda: bool = True
 
     @property
     def memory_bytes(self) -> int:
@@ -27,14 +31,14 @@ class Gpu:
         return int(self.memory_gib * GIB)
 
     @property
-    def flops(self) -> float:
+    def flops(self) -> float | None:
         """Floating-point operations a second at most."""
-        return self.tflops * 1e12
+        return None if self.tflops is None else self.tflops * 1e12
 
     @property
-    def bandwidth(self) -> float:
+    def bandwidth(self) -> float | None:
         """Bytes a second from its memory at most."""
-        return self.gigabytes_per_second * 1e9
+        return None if self.gigabytes_per_second is None else self.gigabytes_per_second * 1e9
 
 
 @dataclass(frozen=True)
@@ -55,25 +59,45 @@ class Cluster:
 # has no bfloat16 and its number is that of float16). Memory: the total that CUDA or HIP reports,
 # which is a little less than a data sheet's round number. Ascending by memory.
 GPUS = (
-    Gpu("T4", 14.6, 65, 300, 2048),
-    Gpu("L4", 22.0, 121, 300, 2048),
-    Gpu("A10", 22.0, 125, 600, 2048),
-    Gpu("A100-40", 39.4, 312, 1555, 2048),
-    Gpu("L40S", 44.4, 362, 864, 2048),
-    Gpu("A100-80", 79.1, 312, 2039, 2048),
-    Gpu("H100", 79.1, 989, 3350, 8192),
-    Gpu("H200", 139.7, 989, 4800, 8192),
-    Gpu("B200", 178.3, 2250, 8000, 16384),
-    Gpu("MI300X", 191.9, 1307, 5300, 16384),
+    Gpu("T4", 14.6, 65, 300, 2048, 7.5),
+    Gpu("L4", 22.0, 121, 300, 2048, 8.9),
+    Gpu("A10", 22.0, 125, 600, 2048, 8.6),
+    Gpu("A100-40", 39.4, 312, 1555, 2048, 8.0),
+    Gpu("L40S", 44.4, 362, 864, 2048, 8.9),
+    Gpu("A100-80", 79.1, 312, 2039, 2048, 8.0),
+    Gpu("H100", 79.1, 989, 3350, 8192, 9.0),
+    Gpu("H200", 139.7, 989, 4800, 8192, 9.0),
+    Gpu("B200", 178.3, 2250, 8000, 16384, 10.0),
+    Gpu("MI300X", 191.9, 1307, 5300, 16384, None, cuda=False),
 )
+BY_HAND = re.compile(r"(\d+(?:\.\d+)?)gib", re.IGNORECASE)
 
 
 def parse(text: str, nodes: int) -> Cluster:
     """The cluster of `nodes` machines with what `NAME[:N]` says: N GPUs each, 1 without it."""
     name, colon, count = text.partition(":")
-    known = {gpu.name.lower(): gpu for gpu in GPUS}
-    if (gpu := known.get(name.strip().lower())) is None:
-        raise UsageError(f"Unknown GPU {name!r}: known are {', '.join(gpu.name for gpu in GPUS)}.")
-    if colon and not (count.isdecimal() and int(count) > 0):
-        raise UsageError(f"--gpu is {text!r}; after the colon should be how many a machine has.")
+    gpu = _kind(name.strip())
+    if colon and not (re.fullmatch(r"\d{1,9}", count, re.ASCII) and int(count) > 0):
+        raise UsageError(
+            f"--gpu is {text!r}; after the colon should be how many a machine has, as in "
+            f"{gpu.name}:8."
+        )
     return Cluster(gpu, int(count or 1), nodes)
+
+
+def _kind(name: str) -> Gpu:
+    known = {gpu.name.lower(): gpu for gpu in GPUS}
+    if (gpu := known.get(name.lower())) is not None:
+        return gpu
+    if (memory := BY_HAND.fullmatch(name)) and 0 < float(memory[1]) < 2**20:
+        return _by_memory(float(memory[1]))
+    raise UsageError(
+        f"Unknown GPU {name!r}: known are {', '.join(gpu.name for gpu in GPUS)}; any other is "
+        "named by the memory that CUDA reports for it, such as 47.5GiB."
+    )
+
+
+def _by_memory(gib: float) -> Gpu:
+    # get_batch_defaults goes by memory alone (and by name for the A100, which is known above).
+    chunk = 16384 if gib >= 160 else 8192 if gib >= 70 else 2048
+    return Gpu(f"{gib:g}GiB", gib, None, None, chunk, None)

@@ -1,6 +1,5 @@
 """How a model can be split over GPUs: what vLLM and its models allow."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ class Layout:
 
 
 def allowed(shape: ModelShape, cluster: Cluster) -> list[Layout]:
-    """All layouts of the model on the cluster, the one to prefer first.
+    """All layouts of the model on the cluster that vLLM's configuration takes, the best first.
 
     Fewest GPUs; then tensor before pipeline parallelism, which makes each token faster; then the
     least decode-context parallelism, which costs communication. Tensor parallelism stays within a
@@ -49,7 +48,7 @@ def tensor_sizes(shape: ModelShape, most: int) -> Iterator[int]:
     model_executor/layers/linear.py); and each rank has an equal part of the MLP and of the padded
     vocabulary (`divide` in the same layers).
     """
-    for tp in range(1, most + 1):
+    for tp in range(1, min(most, shape.heads) + 1):
         heads, kv = shape.heads % tp == 0, shape.kv_heads % tp == 0 or tp % shape.kv_heads == 0
         rest = shape.intermediate % tp == 0 and shape.padded_vocabulary % tp == 0
         if heads and kv and rest:
@@ -57,21 +56,22 @@ def tensor_sizes(shape: ModelShape, most: int) -> Iterator[int]:
 
 
 def context_sizes(shape: ModelShape, tp: int) -> Iterator[int]:
-    """The decode-context-parallel sizes at a tensor-parallel size.
+    """The decode-context-parallel sizes at a tensor-parallel size of this model.
 
     Above 1 they need more ranks than KV heads, are at most their ratio and divide the query heads
     of a KV head (ModelConfig.verify_with_parallel_config) and the ranks
     (ParallelConfig's validator, config/parallel.py), and no layer has a sliding window
     (SlidingWindowSpec.max_memory_usage_bytes, v1/kv_cache_interface.py). They also divide the
-    ratio: vLLM does not check it, but the ranks of a group are neighbours and have to hold the same
+    ratio, from which the rest follows: vLLM does not check it, but the ranks of a group are
+    neighbours (initialize_model_parallel, distributed/parallel_state.py) and have to hold the same
     KV head.
     """
     yield 1
     if tp <= shape.kv_heads or any(shape.windows):
         return
-    copies, queries = tp // shape.kv_heads, shape.heads // shape.kv_heads
+    copies = tp // shape.kv_heads
     for dcp in range(2, copies + 1):
-        if math.gcd(copies, queries) % dcp == 0:
+        if copies % dcp == 0:
             yield dcp
 
 

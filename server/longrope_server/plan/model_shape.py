@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longrope_factors.hf_fields import length
+from longrope_factors.strict_json import shown
 
 from longrope_server.errors import UsageError
 
@@ -64,6 +65,12 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     values = {**DEFAULTS[architecture], **config}
     heads = length(values.get("num_attention_heads"), "num_attention_heads")
     hidden = length(values.get("hidden_size"), "hidden_size")
+    kv_heads = _or(values.get("num_key_value_heads"), heads, "num_key_value_heads")
+    if heads % kv_heads:
+        raise UsageError(
+            f"The model's config has {heads} attention heads and {kv_heads} KV heads; the first "
+            "should be a multiple of the second."
+        )
     llama, qwen3 = architecture == "LlamaForCausalLM", architecture == "Qwen3ForCausalLM"
     # transformers has these fields for the two architectures only; vLLM's Llama gives both the
     # projections into and out of attention a bias, its Qwen3 the former alone.
@@ -74,8 +81,8 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         hidden=hidden,
         intermediate=length(values.get("intermediate_size"), "intermediate_size"),
         heads=heads,
-        kv_heads=length(values.get("num_key_value_heads") or heads, "num_key_value_heads"),
-        head_dim=length(values.get("head_dim") or hidden // heads, "head_dim"),
+        kv_heads=kv_heads,
+        head_dim=_or(values.get("head_dim"), hidden // heads, "head_dim"),
         tied=bool(values.get("tie_word_embeddings")),
         qkv_bias=architecture == "Qwen2ForCausalLM" or attention_bias,
         output_bias=attention_bias and llama,
@@ -85,17 +92,29 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     )
 
 
+def is_read_by_its_own_code(config: Mapping[str, Any]) -> bool:
+    """Whether transformers reads the config with Python code beside it, which has to be allowed.
+
+    Of the architectures here it has no class for MiniCPM's; where it has one, it uses that.
+    """
+    return config.get("model_type") == "minicpm" and bool(config.get("auto_map"))
+
+
+def _or(value: Any, otherwise: int, field: str) -> int:
+    return length(otherwise if value is None else value, field)
+
+
 def _architecture(config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else None
-    if architecture not in DEFAULTS:
+    if not isinstance(architecture, str) or architecture not in DEFAULTS:
         raise UsageError(
             f"The model's architecture is {architecture}, whose size is not known here: known are "
             f"{', '.join(DEFAULTS)}."
         )
     if config.get("num_experts"):
         raise UsageError("The model is a mixture of experts; only dense models can be planned.")
-    return str(architecture)
+    return architecture
 
 
 def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, ...]:
@@ -107,10 +126,24 @@ def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, 
     layers = length(values.get("num_hidden_layers"), "num_hidden_layers")
     window = length(values.get("sliding_window") or 0, "sliding_window", least=0) or None
     kinds = values.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and len(kinds) >= layers):
+        raise UsageError(
+            f"The model's config has layer_types {shown(kinds)}; it should be a list with one for "
+            f"each of {layers} layers."
+        )
     if architecture in _QWEN:
         window = window if values.get("use_sliding_window") else None
         full = length(values.get("max_window_layers", 28), "max_window_layers", least=0)
-        kinds = kinds or ["full_attention"] * full + ["sliding_attention"] * max(0, layers - full)
+        if window and not kinds:
+            kinds = ["full_attention"] * full + ["sliding_attention"] * max(0, layers - full)
+            kinds = kinds[:layers]
+        if kinds and len(set(kinds)) > 1 and full != layers:
+            # An assertion of Qwen2Model (models/qwen2.py), from which Qwen3's comes.
+            raise UsageError(
+                f"The model's config has a sliding window in some layers only and "
+                f"max_window_layers {full}; vLLM refuses such a model unless that is {layers}, the "
+                "number of layers."
+            )
     if not kinds:
         return (window,) * layers
     return tuple(window if kind == "sliding_attention" else None for kind in kinds[:layers])

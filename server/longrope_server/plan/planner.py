@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longrope_server.plan import cost, serve_line
+from longrope_server.plan import attention, cost, serve_line
+from longrope_server.plan.cautions import cautions
 from longrope_server.plan.document import Fewest, Length, OnGpus, Placed, Plan
 from longrope_server.plan.fitting import USUAL_NODE, Fitting, what_would
 from longrope_server.plan.gpus import GPUS, Cluster
@@ -48,6 +49,11 @@ class Planner:
             gpu=self._gpu(self.cluster) if self.cluster else None,
             max_tokens_that_fit=self.fitting.longest_on(self.cluster) if self.cluster else None,
             fewest=[] if self.cluster else self._fewest(),
+            notes=(
+                list(cautions(self.fitting, self.served.kv_dtype, self.cluster))
+                if self.cluster
+                else []
+            ),
         )
 
     def _length(self, tokens: int, factor_set: bool) -> Length:
@@ -75,9 +81,10 @@ class Planner:
         return Placed(
             layout=layout,
             requests_at_once=min(seqs, room // self.fitting.request_blocks(gpu, layout, tokens)),
-            prefill_seconds=cost.prefill_seconds(flops, cluster, layout, self.utilisation),
+            spare_bytes=self.fitting.spare(gpu, layout, tokens),
+            prefill_seconds=cost.prefill_seconds(flops, gpu, layout, self.utilisation),
             decode_bytes=read,
-            decode_milliseconds=1000 * read / gpu.bandwidth,
+            decode_milliseconds=cost.decode_milliseconds(read, gpu),
             max_num_seqs=seqs,
             host_bytes=cost.host_bytes(tokens),
             # `longrope serve` refuses a length beyond the largest factor set.
@@ -109,4 +116,5 @@ class Planner:
         return [
             Fewest(gpu.name, self.fitting.fewest(gpu, USUAL_NODE, self.served_tokens))
             for gpu in GPUS
+            if self.fitting.cache.element_bytes > 1 or attention.has_fp8_cache(gpu)
         ]

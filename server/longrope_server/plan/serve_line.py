@@ -28,6 +28,7 @@ class Served:
     factors: str | None
     kv_dtype: str
     memory_share: float
+    trust_remote_code: bool = False
 
 
 def lines(served: Served, cluster: Cluster, layout: Layout, tokens: int) -> list[Line]:
@@ -62,6 +63,8 @@ def _serve(served: Served, cluster: Cluster, layout: Layout, tokens: int) -> lis
     if served.kv_dtype != "auto":
         # vLLM knows bfloat16 by its long name only.
         words += ["--kv-cache-dtype", {"bf16": "bfloat16"}.get(served.kv_dtype, served.kv_dtype)]
+    if served.trust_remote_code:
+        words.append("--trust-remote-code")
     words += ["--max-num-seqs", str(cost.sequences(tokens))]
     words += ["--max-num-batched-tokens", str(cluster.gpu.chunk)]
     return [*words, "--gpu-memory-utilization", f"{served.memory_share:g}"]

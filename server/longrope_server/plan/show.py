@@ -9,6 +9,8 @@ from longrope_server.plan.fitting import USUAL_NODE, in_words
 from longrope_server.plan.serve_line import FIRST
 from longrope_server.plan.units import duration, operations, size
 
+NOT_KNOWN = "-"
+
 
 def show(plan: Plan, console: Console) -> None:
     """Prints the plan; sentences and command lines are not broken, so that they can be copied."""
@@ -31,7 +33,8 @@ def sentences(plan: Plan) -> list[str]:
             "back and no further (sliding_window): their cache is bounded, and so is what they "
             "can use of a long prompt."
         )
-    return said + [each.does_not_fit for each in plan.lengths if each.does_not_fit]
+    said += [each.does_not_fit for each in plan.lengths if each.does_not_fit]
+    return said + plan.notes
 
 
 def commands(plan: Plan) -> list[str]:
@@ -42,9 +45,9 @@ def commands(plan: Plan) -> list[str]:
         return []
     tokens, longest = served[-1]
     lines = [
-        f"To serve up to {tokens:,} tokens ({longest.max_num_seqs} requests at once at most: the "
-        f"model runner keeps {size(longest.host_bytes)} of token ids for them in the host's "
-        "memory):"
+        f"To serve up to {tokens:,} tokens, with {size(longest.spare_bytes)} to spare on the "
+        f"fullest GPU and, of the host's memory, {size(longest.host_bytes)} a GPU for the token "
+        f"ids of {longest.max_num_seqs} requests:"
     ]
     where = FIRST
     for command in longest.commands:
@@ -73,14 +76,20 @@ def _gpu(plan: Plan, gpu: OnGpus) -> dict[str, str]:
     machines = f" on {gpu.nodes} machines" if gpu.nodes > 1 else ""
     return {
         "GPUs": f"{gpu.nodes * gpu.per_node} x {gpu.name}{machines}; each "
-        f"{size(gpu.memory_bytes)}, {gpu.tflops:,g} TFLOP/s, {gpu.gigabytes_per_second:,g} GB/s",
-        "assumed": f"{gpu.memory_share:.0%} of memory used, {gpu.utilisation:.0%} of TFLOP/s "
-        "reached by a prompt",
+        f"{size(gpu.memory_bytes)}{_speed(gpu)}",
+        "assumed": f"{100 * gpu.memory_share:g}% of memory used, "
+        f"{100 * gpu.utilisation:g}% of TFLOP/s reached by a prompt",
         "of each GPU": f"{size(gpu.activation_bytes)} activations at "
         f"{gpu.max_num_batched_tokens:,} tokens a step, {size(gpu.reserved_bytes)} reserved "
         "(twice with several)",
         "longest request": f"{plan.max_tokens_that_fit:,} tokens",
     }
+
+
+def _speed(gpu: OnGpus) -> str:
+    if gpu.tflops is None or gpu.gigabytes_per_second is None:
+        return "; their speed is not known here"
+    return f", {gpu.tflops:,g} TFLOP/s, {gpu.gigabytes_per_second:,g} GB/s"
 
 
 def _lengths(plan: Plan) -> Table:
@@ -104,13 +113,14 @@ def _placed(each: Length) -> list[str]:
     if each.placed is None:
         return ["no fit"]
     placed, layout = each.placed, each.placed.layout
+    prefill, token = placed.prefill_seconds, placed.decode_milliseconds
     return [
         f"{layout.gpus}",
         f"{layout.tp}",
         f"{layout.pp}",
         f"{layout.dcp}",
-        duration(placed.prefill_seconds),
-        f"{placed.decode_milliseconds:,.1f}",
+        NOT_KNOWN if prefill is None else duration(prefill),
+        NOT_KNOWN if token is None else f"{token:,.1f}",
         f"{placed.requests_at_once}",
     ]
 

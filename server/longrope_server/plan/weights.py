@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longrope_factors.hf_fields import length
+
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout, stages
 from longrope_server.plan.model_shape import ModelShape
@@ -13,10 +15,15 @@ PLAIN_BYTES = 2  # bfloat16 or float16; vLLM's `--dtype auto` casts float32 down
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes of one weight of a linear layer, and that in words; all else takes PLAIN_BYTES."""
+    """Bytes of one weight of a linear layer, and that in words; all else takes PLAIN_BYTES.
+
+    Weights that share a scale are not torn apart: so many rows and columns.
+    """
 
     linear_bytes: float
     assumed: str
+    rows: int = 1
+    columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,21 @@ class Weights:
     def output_parameters(self) -> int:
         """Parameters of the projection to the vocabulary."""
         return self._table
+
+    def splits(self, tp: int) -> bool:
+        """Whether each of `tp` ranks gets whole groups of the weights that share a scale.
+
+        MarlinLinearKernel.can_implement (model_executor/kernels/linear/mixed_precision/marlin.py)
+        and validate_fp8_block_shape (layers/quantization/utils/fp8_utils.py).
+        """
+        shape, precision = self.shape, self.precision
+        queries = shape.heads // tp * shape.head_dim
+        keys = max(1, shape.kv_heads // tp) * shape.head_dim
+        mlp = shape.intermediate // tp
+        return tp == 1 or (
+            queries % precision.rows == mlp % precision.rows == 0
+            and all(part % precision.columns == 0 for part in (queries, keys, mlp))
+        )
 
     def linear(self, tp: int) -> int:
         """Parameters of one layer's linear weights on one of `tp` ranks."""
@@ -90,22 +112,45 @@ class Weights:
 
 
 def precision_of(config: Mapping[str, Any]) -> Precision:
-    """What a config's quantization_config makes of a weight; UsageError for one not known here."""
+    """What a config's quantization_config makes of a weight.
+
+    Raises UsageError for one not known here, FactorFileError naming a field that is unusable.
+    """
     quantization = config.get("quantization_config")
     if not quantization:
         return Precision(PLAIN_BYTES, "2 bytes a parameter (bfloat16 or float16)")
-    method = quantization.get("quant_method")
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
     rest = "embeddings, output and norms 2 bytes"
-    if method == "fp8":
-        return Precision(1, f"fp8: linear weights 1 byte, {rest}")
-    if method in ("awq", "gptq"):
-        bits, group = quantization.get("bits", 4), quantization.get("group_size", 128)
-        # A 16-bit scale and a zero point for each group; a group of -1 is a whole column.
-        bits_of_one = bits + ((16 + bits) / group if group > 0 else 0)
-        return Precision(
-            bits_of_one / 8, f"{method}: linear weights {bits} bits in groups of {group}, {rest}"
-        )
+    if method == "fp8" and isinstance(quantization, dict):
+        rows, columns = _block(quantization.get("weight_block_size"))
+        return Precision(1, f"fp8: linear weights 1 byte, {rest}", rows, columns)
+    if method in ("awq", "gptq") and isinstance(quantization, dict):
+        # The other names are AutoAWQ's own.
+        bits = quantization.get("bits", quantization.get("w_bit"))
+        bits = length(bits, "quantization_config.bits")
+        group = quantization.get("group_size", quantization.get("q_group_size"))
+        if group == -1:  # a whole column
+            words, of_group, group = "a group for each column", 0.0, 1
+        else:
+            group = length(group, "quantization_config.group_size")
+            # A 16-bit scale and a zero point for each.
+            words, of_group = f"groups of {group}", (16 + bits) / group
+        assumed = f"{method}: linear weights {bits} bits in {words}, {rest}"
+        return Precision((bits + of_group) / 8, assumed, rows=group)
     raise UsageError(
         f"The model is quantized by {method!r}, whose size is not known here: known are fp8, awq "
         "and gptq."
     )
+
+
+def _block(sizes: Any) -> tuple[int, int]:
+    """Rows (of the input) and columns (of the output) of a block of `weight_block_size`."""
+    if sizes is None:
+        return 1, 1
+    if not isinstance(sizes, list) or len(sizes) != 2:
+        raise UsageError(
+            f"The model's config has quantization_config.weight_block_size {sizes!r}; it should "
+            "be a list of two whole numbers."
+        )
+    columns, rows = (length(size, "quantization_config.weight_block_size") for size in sizes)
+    return rows, columns

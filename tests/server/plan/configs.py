@@ -125,5 +125,7 @@ def cache_of(config: dict[str, Any], dtype: str = "auto", **changes: Any) -> KvC
     return KvCache(shape(config, **changes), kv_cache.element_bytes(dtype))
 
 
-def fitting_of(config: dict[str, Any], dtype: str = "auto", memory_share: float = 0.9) -> Fitting:
-    return Fitting(weights_of(config), cache_of(config, dtype), memory_share)
+def fitting_of(
+    config: dict[str, Any], dtype: str = "auto", memory_share: float = 0.9, **changes: Any
+) -> Fitting:
+    return Fitting(weights_of(config, **changes), cache_of(config, dtype, **changes), memory_share)

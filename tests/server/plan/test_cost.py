@@ -4,15 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_server.plan import cost, units
-from longrope_server.plan.gpus import Cluster, parse
+from longrope_server.plan.gpus import GIB, parse
 from longrope_server.plan.layouts import Layout
 
 from tests.server.plan import configs
 from tests.server.plan.configs import cache_of, shape, weights_of
-
-
-def h100(count: int) -> Cluster:
-    return parse(f"H100:{count}", nodes=1)
 
 
 def test_linear_operations_are_two_for_each_weight() -> None:
@@ -33,8 +29,16 @@ def test_a_window_bounds_what_a_token_sees(tokens: int, window: int) -> None:
 
 
 def test_prefill_is_spread_over_the_gpus() -> None:
-    seconds = cost.prefill_seconds(989 * 10**12, h100(8), Layout(4, 2, 1), utilisation=0.5)
+    gpu = parse("H100", 1).gpu
+    seconds = cost.prefill_seconds(989 * 10**12, gpu, Layout(4, 2, 1), utilisation=0.5)
     assert seconds == pytest.approx(1 / 8 / 0.5)
+
+
+def test_memory_given_by_hand_has_no_times() -> None:
+    gpu = parse("47.5GiB", 1).gpu
+    assert cost.prefill_seconds(1, gpu, Layout(1, 1, 1), utilisation=0.5) is None
+    assert cost.decode_milliseconds(1, gpu) is None
+    assert cost.decode_milliseconds(3_350_000_000, parse("H100", 1).gpu) == pytest.approx(1)
 
 
 def test_a_token_reads_weights_and_cache_once() -> None:
@@ -65,6 +69,24 @@ def test_sequences_fit_in_the_host(tokens: int, sequences: int) -> None:
 def test_activations() -> None:
     mlp = 2 * 8192 * (2 * 4096 + 3 * 14336 // 2)
     assert cost.activation_bytes(shape(configs.MISTRAL_7B), 8192, 2) == mlp + 16 * 256 * 32000
+
+
+def test_a_step_of_llama_3_8b_is_what_vllm_measured_of_one() -> None:
+    """8,192 tokens and 256 sequences on a GPU of 80 GB, from the log in vLLM's pull request 10511:
+
+    "model weights take 14.96GiB", "PyTorch activation peak memory 1.26GiB".
+    """
+    llama3 = weights_of(
+        configs.LLAMA2_7B, intermediate_size=14336, num_key_value_heads=8, vocab_size=128256
+    )
+    assert llama3.total_bytes / GIB == pytest.approx(14.96, abs=0.01)
+    assert cost.activation_bytes(llama3.shape, 8192, tp=1) / GIB == pytest.approx(1.26, abs=0.02)
+
+
+def test_a_gpu_of_several_has_more_reserved() -> None:
+    one, several = cost.reserved_bytes(Layout(1, 1, 1)), cost.reserved_bytes(Layout(1, 2, 1))
+    assert (one, several) == (GIB, 2 * GIB)
+    assert (cost.outside_bytes(1), cost.outside_bytes(2)) == (GIB // 2, GIB)
 
 
 def test_numbers_for_people() -> None:

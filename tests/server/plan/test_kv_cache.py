@@ -1,5 +1,8 @@
 """Bytes of keys and values."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 from longrope_server.errors import UsageError
 
@@ -8,6 +11,21 @@ from tests.server.plan.configs import cache_of, shape
 
 TWO_MILLION = 2_097_152
 GIB = 2**30
+FULL, SLIDING = ["full_attention"], ["sliding_attention"]
+
+
+@pytest.mark.parametrize(
+    ("name", "a_token"),
+    [
+        ("LLaMA2-7B", 524_288),  # 512 KiB
+        ("Mistral-7B", 131_072),  # 128 KiB
+        ("Phi-3-mini-128k", 393_216),  # 384 KiB
+        ("SmolLM2-135M", 23_040),  # 22.5 KiB
+    ],
+)
+def test_bytes_of_a_token_by_hand(name: str, a_token: int) -> None:
+    assert cache_of(configs.ALL[name]).bytes_per_token == a_token
+    assert cache_of(configs.ALL[name], "fp8").bytes_per_token == a_token // 2
 
 
 @pytest.mark.parametrize(
@@ -52,15 +70,24 @@ def test_a_mistral_without_the_field_has_the_window_that_transformers_gives_it()
     [
         ({}, 0),
         ({"use_sliding_window": True}, 0),
-        ({"use_sliding_window": True, "max_window_layers": 21}, 7),
         ({"use_sliding_window": True, "max_window_layers": 0}, 28),
         ({"use_sliding_window": True, "layer_types": ["sliding_attention"] * 28}, 28),
+        ({"use_sliding_window": True, "layer_types": FULL * 21 + SLIDING * 7}, 7),
+        ({"max_window_layers": 21}, 0),  # without use_sliding_window nothing has one
     ],
 )
 def test_the_windows_of_qwen(changes: dict[str, object], windowed: int) -> None:
     windows = shape(configs.QWEN2_7B, **changes).windows
     assert [window for window in windows if window is not None] == [131072] * windowed
     assert windows[: 28 - windowed] == (None,) * (28 - windowed)
+
+
+def test_a_qwen_that_vllm_refuses_is_refused() -> None:
+    """Qwen2Model asserts it; the other way to say the same, above, it takes."""
+    with pytest.raises(UsageError, match=r"some layers only and max_window_layers 21.*is 28"):
+        shape(configs.QWEN2_7B, use_sliding_window=True, max_window_layers=21)
+    source = Path(importlib.util.find_spec("vllm").origin).parent / "model_executor/models/qwen2.py"
+    assert "config.max_window_layers == config.num_hidden_layers" in source.read_text()
 
 
 def test_context_parallelism_divides_the_tokens() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from longrope_server import cli
+from longrope_server.plan.gpus import GPUS
 from longrope_server.plan.units import duration, operations, size
 from longrope_server.serve import compose
 
@@ -136,20 +137,143 @@ def test_without_a_gpu_there_is_no_time(mistral: str, capsys: pytest.CaptureFixt
     assert fewest["A100-80"] == {"tp": 4, "pp": 1, "dcp": 1}
 
 
+def test_memory_by_hand_says_what_fits_and_no_times(
+    mistral: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (mistral, "--factors", "mistral-7b-ft256k", "--gpu", "79.1GiB:8")
+    run, plan = Run(capsys, *words), Run(capsys, *words, "--json").document
+    assert "8 x 79.1GiB; each 79.1 GiB; their speed is not known here" in run.out
+    by_name = Run(capsys, *words[:-1], "H100:8", "--json").document
+    assert plan["max_tokens_that_fit"] == by_name["max_tokens_that_fit"]
+    for each, named in zip(plan["lengths"], by_name["lengths"], strict=True):
+        placed = each["placed"]
+        assert placed["prefill_seconds"] is placed["decode_milliseconds"] is None
+        assert {**placed, **_times(named["placed"])} == named["placed"]
+    cells = [line.split() for line in run.out.splitlines()]
+    assert [
+        "2,097,152",
+        "256",
+        "GiB",
+        "1.18",
+        "EFLOP",
+        "98%",
+        "4",
+        "4",
+        "1",
+        "1",
+        "-",
+        "-",
+        "1",
+    ] in cells
+
+
+def _times(placed: dict[str, Any]) -> dict[str, Any]:
+    return {name: placed[name] for name in ("prefill_seconds", "decode_milliseconds")}
+
+
+def test_what_vllm_may_refuse_is_noted(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (mistral, "--gpu", "A100-80", "--kv-dtype", "fp8", "--gpu-memory-utilization", "1")
+    run, notes = Run(capsys, *words), Run(capsys, *words, "--json").document["notes"]
+    assert len(notes) == 2
+    assert all(note in run.out.splitlines() for note in notes)
+    assert "assumed          100% of memory used" in run.out
+    # Without a GPU named, kinds that need others' kernels for it are left out.
+    fewest = Run(capsys, mistral, "--kv-dtype", "fp8", "--json").document["fewest"]
+    kinds = {each["gpu"] for each in fewest}
+    assert {each.name for each in GPUS} - kinds == {"T4", "A10", "A100-40", "A100-80"}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--gpu", "V100"], "Unknown GPU 'V100': known are T4, L4"),
-        (["--kv-dtype", "int3"], "--kv-dtype is 'int3'"),
+        (["--gpu", "V100"], "any other is named by the memory that CUDA reports for it, such as"),
+        (["--gpu", "H100:0"], "--gpu is 'H100:0'; after the colon should be how many"),
+        (["--gpu", "T4", "--kv-dtype", "fp8"], "it should be auto or float16"),
+        (["--kv-dtype", "int3"], "--kv-dtype is 'int3'; it should be one of auto, bf16"),
+        (["--nodes", "2"], "--nodes is given without --gpu"),
+        (["--utilisation", "0.5"], "--utilisation is given without --gpu"),
         (["--factors", "llama2-7b-ft256k"], 'model.architecture is "LlamaForCausalLM"'),
-        (["--factors", "/nowhere"], "/nowhere"),
+        (["--factors", "/nowhere"], "/nowhere: cannot be read"),
     ],
 )
 def test_errors_are_one_sentence(
-    words: list[str], sentence: str, mistral: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    sentence: str,
+    as_json: bool,
+    mistral: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = Run(capsys, mistral, *words)
+    run = Run(capsys, mistral, *words, *(["--json"] if as_json else []))
+    _is_one_sentence(run, sentence)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "model/config.json: cannot be read: No such file"),
+        ("{", "model/config.json: is not valid JSON"),
+        ("[]", "model/config.json: should be a JSON object"),
+        ('{"architectures": ["LlamaForCausalLM"]}', "model: The model's config has no num_att"),
+        ('{"architectures": ["DeepseekV3ForCausalLM"]}', "model: The model's architecture is De"),
+        ("{}", "model: The model's architecture is None"),
+    ],
+)
+def test_a_model_that_cannot_be_planned_is_named(
+    content: str | None,
+    sentence: str,
+    as_json: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "model").mkdir()
+    if content is not None:
+        (tmp_path / "model" / "config.json").write_text(content)
+    words = [str(tmp_path / "model"), *(["--json"] if as_json else [])]
+    _is_one_sentence(Run(capsys, *words), sentence)
+
+
+def test_a_path_that_is_no_model_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere, file = tmp_path / "nowhere", tmp_path / "model.gguf"
+    file.touch()
+    _is_one_sentence(Run(capsys, str(nowhere)), f"{nowhere} is neither a directory here nor a name")
+    _is_one_sentence(Run(capsys, str(file)), f"{file} is neither a directory with a config.json")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "limit"),
+    [
+        ("--nodes", "0", "greater than or equal to 1"),
+        ("--utilisation", "0", "greater than or equal to 0.01"),
+        ("--gpu-memory-utilization", "1.5", "less than or equal to 1"),
+    ],
+)
+def test_an_option_out_of_range_is_named(
+    flag: str, value: str, limit: str, mistral: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(capsys, mistral, "--gpu", "H100", flag, value)
     assert run.status == 2
+    assert run.out == ""
+    assert f"Invalid value for '{flag}': Input should be {limit}" in run.err
+
+
+def test_what_fits_nowhere_says_so(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (mistral, "--gpu", "T4", "--gpu-memory-utilization", "0.01")
+    run, plan = Run(capsys, *words), Run(capsys, *words, "--json")
+    assert run.status == plan.status == 1
+    assert "4,096 tokens do not fit on 1 x T4: no number of them would do." in run.out
+    assert "longrope serve" not in run.out
+    assert plan.document["max_tokens_that_fit"] == 0
+    assert all(each["does_not_fit"] in run.out for each in plan.document["lengths"])
+
+
+def _is_one_sentence(run: Run, sentence: str) -> None:
+    assert run.status == 2
+    assert run.out == ""
     assert run.err.startswith("longrope: ")
     assert sentence in run.err
     assert run.err.count("\n") == 1

@@ -8,10 +8,15 @@ from longrope_factors.errors import FactorFileError
 from longrope_server.embedded import model_directory
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout
+from longrope_server.plan.model_shape import DEFAULTS
 
 from tests.server.plan import configs
 from tests.server.plan.configs import shape, weights_of
 
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    "vocab_size",
+)
 # The numbers in the checkpoints' tensors, tied ones once.
 PARAMETERS = {
     "LLaMA2-7B": 6_738_415_616,
@@ -28,6 +33,10 @@ def test_parameters_are_those_of_the_checkpoint(name: str) -> None:
     weights = weights_of(configs.ALL[name])
     assert weights.parameters == PARAMETERS[name]
     assert weights.total_bytes == 2 * PARAMETERS[name]
+
+
+def test_llama2_weighs_13_476_gigabytes() -> None:
+    assert weights_of(configs.LLAMA2_7B).total_bytes == 13_476_831_232
 
 
 def test_the_embedded_model_is_as_large_as_its_file() -> None:
@@ -51,7 +60,9 @@ def test_biases_count() -> None:
     [
         ({"quant_method": "fp8"}, 1),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, (4 + 20 / 128) / 8),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}, (4 + 20 / 64) / 8),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 1),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 1),
     ],
 )
 def test_quantized_weights(quantization: dict[str, Any], bytes_of_one: float) -> None:
@@ -87,7 +98,56 @@ def test_what_is_not_known_is_refused() -> None:
         shape({"architectures": ["GPT2LMHeadModel"]})
     with pytest.raises(UsageError, match="mixture of experts"):
         shape(configs.MINICPM4_8B, num_experts=8)
-    with pytest.raises(UsageError, match=r"bitsandbytes.*known are fp8, awq and gptq"):
-        weights_of(configs.LLAMA2_7B, quantization_config={"quant_method": "bitsandbytes"})
-    with pytest.raises(FactorFileError, match="intermediate_size"):
-        shape(configs.LLAMA2_7B, intermediate_size=None)
+    # Its cache is not one of keys and values by head (MLA).
+    with pytest.raises(UsageError, match=r"DeepseekV3ForCausalLM, whose size is not known"):
+        shape({**configs.LLAMA2_7B, "architectures": ["DeepseekV3ForCausalLM"]}, kv_lora_rank=512)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "sentence"),
+    [
+        ({"quant_method": "bitsandbytes"}, "bitsandbytes.*known are fp8, awq and gptq"),
+        ("awq", "'awq', whose size is not known here"),
+        ({"quant_method": "awq", "bits": 4}, "no quantization_config.group_size"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 0}, "group_size 0; it should be"),
+        ({"quant_method": "gptq", "group_size": 128}, "no quantization_config.bits"),
+        ({"quant_method": "gptq", "bits": "4", "group_size": 128}, 'bits "4"; it should be'),
+        ({"quant_method": "fp8", "weight_block_size": 128}, "weight_block_size 128; it should be"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 0]}, "weight_block_size 0; it should"),
+    ],
+)
+def test_quantization_that_is_not_known_is_refused(quantization: Any, sentence: str) -> None:
+    with pytest.raises((UsageError, FactorFileError), match=sentence):
+        weights_of(configs.LLAMA2_7B, quantization_config=quantization)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"intermediate_size": None}, "no intermediate_size; it should be a whole number"),
+        ({"hidden_size": "4096"}, 'hidden_size "4096"; it should be a whole number'),
+        ({"num_key_value_heads": 7}, "32 attention heads and 7 KV heads; the first should be a mu"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads 0; it should be a whole number from 1"),
+        ({"num_key_value_heads": 64}, "32 attention heads and 64 KV heads"),
+        ({"hidden_size": 31}, "head_dim 0; it should be a whole number from 1"),
+        ({"layer_types": "sliding_attention"}, "layer_types .* one for each of 32 layers"),
+        ({"layer_types": ["full_attention"] * 31}, "layer_types .* one for each of 32 layers"),
+        ({"architectures": []}, "architecture is None, whose size is not known here: known are"),
+        ({"architectures": [["x"]]}, "whose size is not known here: known are"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises((UsageError, FactorFileError), match=sentence):
+        shape(configs.LLAMA2_7B, **changes)
+
+
+@pytest.mark.parametrize("architecture", [each for each in DEFAULTS if "MiniCPM" not in each])
+def test_what_a_config_leaves_out_is_what_transformers_takes(architecture: str) -> None:
+    import transformers
+
+    theirs = getattr(transformers, architecture.replace("ForCausalLM", "Config"))
+    sizes = {key: configs.LLAMA2_7B[key] for key in SIZES}
+    full = theirs(**sizes).to_dict()
+    assert shape({**sizes, "architectures": [architecture]}) == shape(
+        {**full, "architectures": [architecture]}
+    )

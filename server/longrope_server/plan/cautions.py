@@ -1,0 +1,27 @@
+"""Why vLLM may not start on a plan's GPUs although the memory suffices."""
+
+import math
+from collections.abc import Iterator
+
+from longrope_server.plan import attention, cost
+from longrope_server.plan.fitting import Fitting
+from longrope_server.plan.gpus import Cluster
+from longrope_server.plan.units import size
+
+
+def cautions(fitting: Fitting, kv_dtype: str, cluster: Cluster) -> Iterator[str]:
+    """Each in a sentence."""
+    gpu, share = cluster.gpu, fitting.memory_share
+    if fitting.cache.element_bytes == 1 and not attention.has_fp8_cache(gpu):
+        yield (
+            f"On {gpu.name} (compute capability {gpu.capability}) vLLM's own kernels do not take "
+            f"--kv-dtype {kv_dtype}: get FlashInfer's (`vllm download-kernels`)."
+        )
+    outside = cost.outside_bytes(cluster.gpus)
+    if (1 - share) * gpu.memory_bytes < outside:
+        most = math.floor(100 * (1 - outside / gpu.memory_bytes)) / 100
+        yield (
+            f"vLLM will not start with --gpu-memory-utilization {share:g} unless that much is "
+            f"free once CUDA and communication took their part, some {size(outside)} of each "
+            f"GPU: on {gpu.name} it should be {most:g} at most."
+        )
