@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-KNOWN_TO_WORK = "0.32.0"
+KNOWN_TO_WORK = "0.24 to 0.33"
+FRONT_END_KNOWN_TO_WORK = "0.30 to 0.33"
 
 
 @dataclass(frozen=True)
@@ -243,20 +244,17 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
 
 def check() -> None:
     """Resolves every touch. Raises RuntimeError naming the first that is not there."""
-    for touch in TOUCHES.values():
+    for touch in (*TOUCHES.values(), *(STALE_TOUCHES.values() if _has_stale_tokens() else ())):
         _resolve(touch)
-    if _has_stale_tokens():
-        for touch in STALE_TOUCHES.values():
-            _resolve(touch)
 
 
 def check_front_end() -> None:
     """The same for what the HTTP front end needs."""
     for touch in FRONT_END_TOUCHES.values():
-        _resolve(touch)
+        _resolve(touch, FRONT_END_KNOWN_TO_WORK)
 
 
-def _resolve(touch: Touch) -> Any:
+def _resolve(touch: Touch, known_to_work: str = KNOWN_TO_WORK) -> Any:
     """The object of the touch's dotted name, its attribute after the colon verified."""
     path, _, attribute = touch.name.partition(":")
     try:
@@ -270,7 +268,7 @@ def _resolve(touch: Touch) -> Any:
 
         raise RuntimeError(
             f"longrope needs {touch.module}.{touch.name}, which vLLM {version} does not have "
-            f"(without it: {touch.why}). vLLM {KNOWN_TO_WORK} is known to work."
+            f"(without it: {touch.why}). vLLM {known_to_work} is known to work."
         ) from error
     return value
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,8 +62,21 @@ def test_a_renamed_name_is_a_sentence(monkeypatch: pytest.MonkeyPatch, model: Ti
         configure(model)
 
 
+@pytest.mark.parametrize("counts_stale_tokens", [True, False], ids=["0.27 on", "before"])
+def test_tokens_in_flight_are_looked_up_where_vllm_has_them(
+    monkeypatch: pytest.MonkeyPatch, counts_stale_tokens: bool
+) -> None:
+    monkeypatch.setattr(compat, "_has_stale_tokens", lambda: counts_stale_tokens)
+    request = SimpleNamespace(
+        num_output_placeholders=3, num_stale_output_tokens=2, drop_stale_output=False
+    )
+    assert compat.tokens_in_flight(request) == (2 if counts_stale_tokens else 3)
+    request.drop_stale_output = True  # never delivered
+    assert compat.tokens_in_flight(request) == (0 if counts_stale_tokens else 3)
+
+
 def test_every_touch_says_why_and_until_when() -> None:
-    for touch in compat.TOUCHES.values():
+    for touch in (*compat.TOUCHES.values(), *compat.STALE_TOUCHES.values()):
         assert touch.why
         assert touch.until
 

@@ -1,6 +1,8 @@
 """Sets travel inside positions, at the addresses that a CUDA graph was captured with."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,3 +76,21 @@ def test_what_a_captured_graph_reads_is_what_was_packed(tmp_path: Path) -> None:
         assert scheduler(llm).promotions == 2
     for prompt, output in zip(prompts, outputs, strict=True):
         reference.expect(prompt, output)
+
+
+def test_compiles_for_gpus(tmp_path: Path) -> None:
+    """Triton's compiler needs no GPU."""
+    code = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from longrope_plugin.packing_triton import _pack_batch as kernel
+types = dict(positions="*i64", factor_sets="*i32", slots="*i64", query_start_loc="*i32",
+             packed="*i64", size="i32", block="constexpr")
+for target in (("cuda", 90, 32), ("hip", "gfx942", 64)):
+    source = ASTSource(kernel, types, {"block": 1024})
+    print(len(triton.compile(source, target=GPUTarget(*target)).asm))
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    subprocess.run(command, env=environment, check=True)
