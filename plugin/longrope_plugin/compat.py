@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 KNOWN_TO_WORK = "0.24 to 0.33"
-FRONT_END_KNOWN_TO_WORK = "0.30 to 0.33"
+FRONT_END_KNOWN_TO_WORK = "0.31 to 0.33"
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,18 @@ _PUBLIC_PROGRESS = "vLLM's front end knows how far a prefill is"
 
 # What the HTTP front end needs, of any model.
 FRONT_END_TOUCHES: dict[str, Touch] = {
+    "configure_logging_from_args": Touch(
+        "vllm.logger",
+        "configure_logging_from_args",
+        "no `longrope serve`",
+        "`vllm serve` can be called by its name in a program",
+    ),
+    "cli_env_setup": Touch(
+        "vllm.entrypoints.serve.utils.api_utils",
+        "cli_env_setup",
+        "no `longrope serve`",
+        "`vllm serve` can be called by its name in a program",
+    ),
     "EngineCore": Touch(
         "vllm.v1.engine.core", "EngineCore", "no prefill progress", _PUBLIC_PROGRESS
     ),

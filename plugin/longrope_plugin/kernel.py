@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-_PROGRAMS = 1024  # about what the largest GPUs run at once
+_PROGRAMS = 2048  # about twice what the largest GPUs run at once
 _ELEMENTS = 2048  # of each half of the pairs in a program's block: 16 a thread
 
 _logger = logging.getLogger(__name__)
@@ -49,18 +49,13 @@ def launch(
     attention_factor: torch.Tensor,
     head_size: int,
     is_neox_style: bool,
-    *,
-    block_heads: int | None = None,
-    block_tokens: int | None = None,
-    programs: int = _PROGRAMS,
-    num_warps: int = 4,
+    **blocks: int,
 ) -> None:
     """Rotates query and key into rotated_query and rotated_key, which may be the same tensors.
 
     packed: int64 [n], contiguous. query: [n, heads * head_size] or [n, heads, head_size], of
     strides that leave a head's elements side by side; key the same with its own number of heads.
-    turns, start_tokens, attention_factor: a TurnTable's. The blocks' sizes are powers of two;
-    where there are few tokens, a token's heads are shared out to reach the number of programs.
+    turns, start_tokens, attention_factor: a TurnTable's. blocks: `grid_and_blocks`'s.
     """
     from longrope_plugin import kernel_triton
 
@@ -77,16 +72,8 @@ def launch(
         key_heads = x_key.shape[1]
     pairs = turns.shape[1]
     query_heads = x.shape[1]
-    block_pairs = _next_power_of_2(pairs)
-    if block_heads is None:
-        # Four rows of 16-byte loads are a warp at 64 pairs; twice that where no row is wasted.
-        block_heads = 4 if query_heads % 8 or key_heads % 8 else 8
-    if block_tokens is None:
-        block_tokens = max(1, _ELEMENTS // (block_heads * block_pairs))
-    token_blocks = -(-tokens // block_tokens)
-    head_blocks = -(-max(query_heads, key_heads) // block_heads)
-    shares = max(1, min(head_blocks, programs // token_blocks))
-    kernel_triton.rotate[token_blocks, shares](
+    grid, sizes = grid_and_blocks(tokens, query_heads, key_heads, pairs, **blocks)
+    kernel_triton.rotate[grid](
         packed,
         x,
         x_key,
@@ -107,12 +94,42 @@ def launch(
         key_heads=key_heads,
         is_neox_style=is_neox_style,
         in_place=x.data_ptr() == y.data_ptr(),
-        block_tokens=block_tokens,
-        block_heads=block_heads,
-        block_pairs=block_pairs,
         block_rest=_next_power_of_2(max(1, head_size - 2 * pairs)),
-        num_warps=num_warps,
+        **sizes,
     )
+
+
+def grid_and_blocks(
+    tokens: int,
+    query_heads: int,
+    key_heads: int,
+    pairs: int,
+    *,
+    block_heads: int | None = None,
+    block_tokens: int | None = None,
+    programs: int = _PROGRAMS,
+) -> tuple[tuple[int, int], dict[str, int]]:
+    """The grid, and the sizes (powers of two) of a program's block as the kernel's arguments.
+
+    Where there are few tokens, a token's heads are shared out to reach the number of programs.
+    """
+    block_pairs = _next_power_of_2(pairs)
+    if block_heads is None:
+        # Four rows of 16-byte loads are a warp at 64 pairs; twice that where no row is wasted.
+        block_heads = 4 if query_heads % 8 or key_heads % 8 else 8
+    if block_tokens is None:
+        block_tokens = max(1, _ELEMENTS // (block_heads * block_pairs))
+    token_blocks = -(-tokens // block_tokens)
+    head_blocks = -(-query_heads // block_heads) - (-key_heads // block_heads)
+    sizes = {
+        "block_tokens": block_tokens,
+        "block_heads": block_heads,
+        "block_pairs": block_pairs,
+        "num_warps": 4,
+        # Not Triton's default in every version: a multiplication and an addition in one step.
+        "enable_fp_fusion": True,
+    }
+    return (token_blocks, max(1, min(head_blocks, programs // token_blocks))), sizes
 
 
 def _by_head(x: torch.Tensor, head_size: int) -> torch.Tensor:

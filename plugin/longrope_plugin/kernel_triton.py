@@ -1,8 +1,8 @@
 """The rotation of q and k by packed positions, in Triton.
 
 Bound by moving q and k through memory once: the angles need no table (see `turns`), and cos and
-sin are computed once for each token and dimension pair and used for all heads. Imported only
-where Triton runs, or is interpreted.
+sin are computed once for each token and dimension pair and used for all heads of a program.
+Imported only where Triton runs, or is interpreted.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs
@@ -44,32 +44,49 @@ def rotate(
 ):
     """Program (i, j) rotates every n-th block of heads, from the j-th, of the i-th token block.
 
-    n is the grid's second size. Any packed position is harmless: its set is clamped.
+    n is the grid's second size; key's blocks come after query's. Any packed position is harmless:
+    its set is clamped.
     """
     token = tl.program_id(0).to(tl.int64) * block_tokens + tl.arange(0, block_tokens)
     is_token = token < tokens
+    source = query, key, query_stride, query_head_stride, key_stride, key_head_stride
+    target = (
+        rotated_query,
+        rotated_key,
+        rotated_query_stride,
+        rotated_query_head_stride,
+        rotated_key_stride,
+        rotated_key_head_stride,
+    )
     pair = tl.arange(0, block_pairs)
+    # All that depends on nothing is asked for before anything is waited for: a short call is a
+    # chain of such waits. The barrier keeps NVIDIA's compiler to it; it does not wait for memory.
     here = tl.load(packed + token, mask=is_token, other=0)
+    unscaled = tl.load(turns + sets * pairs + pair, mask=pair < pairs, other=0)
+    x, is_here = heads_of(
+        source, tl.program_id(1), token, is_token, query_heads, key_heads, block_heads
+    )
+    a, b = load_pairs(x, is_here, pairs, is_neox_style, block_pairs)
+    tl.debug_barrier()
     position = here & 0xFFFFFFFF
     factor_set = tl.minimum(tl.maximum(here >> 32, 0), sets - 1)
-    is_start = position < tl.load(start_tokens + factor_set)
-    row = tl.where(is_start, sets, factor_set)
     turn = tl.load(
-        turns + row[:, None] * pairs + pair[None, :], mask=pair[None, :] < pairs, other=0
+        turns + factor_set[:, None] * pairs + pair[None, :], mask=pair[None, :] < pairs, other=0
     )
-    cos, sin = cos_sin(position[:, None] * turn)
+    is_start = position < tl.load(start_tokens + factor_set)
     factor = tl.load(attention_factor + factor_set)[:, None]
-    cos = (cos * factor)[:, None, :]
-    sin = (sin * factor)[:, None, :]
+    cos, sin = cos_sin(position[:, None] * tl.where(is_start[:, None], unscaled[None, :], turn))
     rotate_heads(
-        query + token[:, None, None] * query_stride,
-        rotated_query + token[:, None, None] * rotated_query_stride,
-        query_head_stride,
-        rotated_query_head_stride,
-        is_token[:, None, None],
-        cos,
-        sin,
+        source,
+        target,
+        a,
+        b,
+        (cos * factor)[:, None, :],
+        (sin * factor)[:, None, :],
+        token,
+        is_token,
         query_heads,
+        key_heads,
         pairs,
         head_size,
         is_neox_style,
@@ -78,24 +95,6 @@ def rotate(
         block_pairs,
         block_rest,
     )
-    if key_heads:
-        rotate_heads(
-            key + token[:, None, None] * key_stride,
-            rotated_key + token[:, None, None] * rotated_key_stride,
-            key_head_stride,
-            rotated_key_head_stride,
-            is_token[:, None, None],
-            cos,
-            sin,
-            key_heads,
-            pairs,
-            head_size,
-            is_neox_style,
-            in_place,
-            block_heads,
-            block_pairs,
-            block_rest,
-        )
 
 
 @triton.jit
@@ -125,14 +124,16 @@ def cos_sin(units):
 
 @triton.jit
 def rotate_heads(
-    x,  # pointers to the tokens' rows, [block_tokens, 1, 1]
-    rotated,
-    head_stride,
-    rotated_head_stride,
-    is_token,
+    source,  # query, key, and of each the strides of a token and of a head
+    target,
+    a,  # both halves of the pairs in the program's first block, from `load_pairs`
+    b,
     cos,  # float32 [block_tokens, 1, block_pairs]
     sin,
-    heads: tl.constexpr,
+    token,
+    is_token,
+    query_heads: tl.constexpr,
+    key_heads: tl.constexpr,
     pairs: tl.constexpr,
     head_size: tl.constexpr,
     is_neox_style: tl.constexpr,
@@ -141,31 +142,83 @@ def rotate_heads(
     block_pairs: tl.constexpr,
     block_rest: tl.constexpr,
 ):
-    """RoFormer (arXiv 2104.09864), equation 34, for this program's share of the heads."""
-    share = tl.num_programs(1) * block_heads
-    for first_head in range(tl.program_id(1) * block_heads, heads, share):
-        head = (first_head + tl.arange(0, block_heads))[None, :, None]
-        is_head = is_token & (head < heads)
-        source = x + head * head_stride
-        target = rotated + head * rotated_head_stride
-        if is_neox_style:
-            pair = tl.arange(0, block_pairs)[None, None, :]
-            mask = is_head & (pair < pairs)
-            a = tl.load(source + pair, mask=mask, other=0).to(tl.float32)
-            b = tl.load(source + pair + pairs, mask=mask, other=0).to(tl.float32)
-            tl.store(target + pair, (a * cos - b * sin).to(rotated.dtype.element_ty), mask=mask)
-            tl.store(
-                target + pair + pairs, (b * cos + a * sin).to(rotated.dtype.element_ty), mask=mask
-            )
-        else:
-            column = tl.arange(0, 2 * block_pairs)[None, None, :]
-            mask = is_head & (column < 2 * pairs)
-            both = tl.load(source + column, mask=mask, other=0).to(tl.float32)
-            a, b = tl.split(both.reshape(is_token.shape[0], block_heads, block_pairs, 2))
-            both = tl.join(a * cos - b * sin, b * cos + a * sin)
-            both = both.reshape(is_token.shape[0], block_heads, 2 * block_pairs)
-            tl.store(target + column, both.to(rotated.dtype.element_ty), mask=mask)
+    """RoFormer (arXiv 2104.09864), equation 34, for this program's blocks of heads."""
+    query_blocks: tl.constexpr = (query_heads + block_heads - 1) // block_heads
+    key_blocks: tl.constexpr = (key_heads + block_heads - 1) // block_heads
+    for block in range(tl.program_id(1), query_blocks + key_blocks, tl.num_programs(1)):
+        x, is_here = heads_of(source, block, token, is_token, query_heads, key_heads, block_heads)
+        y, _ = heads_of(target, block, token, is_token, query_heads, key_heads, block_heads)
+        if block != tl.program_id(1):
+            a, b = load_pairs(x, is_here, pairs, is_neox_style, block_pairs)
+        first, second = a.to(tl.float32), b.to(tl.float32)
+        store_pairs(
+            y,
+            (first * cos - second * sin).to(a.dtype),
+            (second * cos + first * sin).to(a.dtype),
+            is_here,
+            pairs,
+            is_neox_style,
+            block_pairs,
+        )
         if not in_place and head_size > 2 * pairs:
-            column = (2 * pairs + tl.arange(0, block_rest))[None, None, :]
-            mask = is_head & (column < head_size)
-            tl.store(target + column, tl.load(source + column, mask=mask, other=0), mask=mask)
+            column = 2 * pairs + tl.arange(0, block_rest)
+            mask = is_here & (column < head_size)
+            tl.store(y + column, tl.load(x + column, mask=mask, other=0), mask=mask)
+
+
+@triton.jit
+def heads_of(
+    rows,  # query, key, and of each the strides of a token and of a head
+    block,
+    token,
+    is_token,
+    query_heads: tl.constexpr,
+    key_heads: tl.constexpr,
+    block_heads: tl.constexpr,
+):
+    """Pointers [block_tokens, block_heads, 1] to a block's heads, and whether they are there."""
+    query, key, query_stride, query_head_stride, key_stride, key_head_stride = rows
+    query_blocks: tl.constexpr = (query_heads + block_heads - 1) // block_heads
+    # Numbers are chosen, not tensors: only so does the compiler see that 16 bytes can be moved
+    # at a time.
+    is_query = block < query_blocks
+    stride = tl.where(is_query, query_stride, key_stride)
+    head_stride = tl.where(is_query, query_head_stride, key_head_stride)
+    heads = tl.where(is_query, query_heads, key_heads)
+    first = tl.where(is_query, block, block - query_blocks) * block_heads
+    head = (first + tl.arange(0, block_heads))[None, :, None]
+    pointers = tl.where(is_query, query, key) + token[:, None, None] * stride + head * head_stride
+    return pointers, is_token[:, None, None] & (head < heads)
+
+
+@triton.jit
+def load_pairs(
+    x, is_here, pairs: tl.constexpr, is_neox_style: tl.constexpr, block_pairs: tl.constexpr
+):
+    """Both halves of the pairs, [block_tokens, block_heads, block_pairs]."""
+    if is_neox_style:
+        pair = tl.arange(0, block_pairs)
+        mask = is_here & (pair < pairs)
+        a = tl.load(x + pair, mask=mask, other=0)
+        b = tl.load(x + pair + pairs, mask=mask, other=0)
+    else:
+        column = tl.arange(0, 2 * block_pairs)
+        both = tl.load(x + column, mask=is_here & (column < 2 * pairs), other=0)
+        a, b = tl.split(both.reshape(both.shape[0], both.shape[1], block_pairs, 2))
+    return a, b
+
+
+@triton.jit
+def store_pairs(
+    y, a, b, is_here, pairs: tl.constexpr, is_neox_style: tl.constexpr, block_pairs: tl.constexpr
+):
+    """Where `load_pairs` would find them."""
+    if is_neox_style:
+        pair = tl.arange(0, block_pairs)
+        mask = is_here & (pair < pairs)
+        tl.store(y + pair, a, mask=mask)
+        tl.store(y + pair + pairs, b, mask=mask)
+    else:
+        column = tl.arange(0, 2 * block_pairs)
+        both = tl.join(a, b).reshape(a.shape[0], a.shape[1], 2 * block_pairs)
+        tl.store(y + column, both, mask=is_here & (column < 2 * pairs))

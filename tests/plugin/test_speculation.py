@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from longrope_plugin import compat
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.plugin.conftest import ON_V2
@@ -15,6 +16,11 @@ from tests.plugin.reference import Reference
 from tests.serving import LONGROPE_SERVE, running
 
 pytestmark = pytest.mark.both_runners
+
+try:
+    compat.check_front_end()
+except RuntimeError as error:  # an older vLLM: `scripts/check-vllm`
+    pytest.skip(str(error), allow_module_level=True)
 
 ENVIRONMENT = {"VLLM_USE_V2_MODEL_RUNNER": "1"} if ON_V2 else {}
 

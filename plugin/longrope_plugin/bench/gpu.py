@@ -1,35 +1,35 @@
 """`python -m longrope_plugin.bench.gpu`: the rotation on a GPU against others, as ratios.
 
-Every time is that of the GPU alone: calls are captured in a CUDA graph, each on a q and k of its
-own, and replayed after the L2 cache was overwritten; the median of the replays counts.
+Every time is that of the GPU alone: calls are captured in a CUDA graph, each on memory of its own,
+and replayed after the L2 cache was overwritten, in turns with what they are compared with. Needs
+PyTorch, Triton and pydantic; without vLLM its columns stay empty.
 """
 
+import argparse
 import json
-import statistics
-from collections.abc import Callable
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from unittest import mock
 
 import torch
-import typer
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from longrope_plugin import compat, kernel
-from longrope_plugin.bench import rotary
+from longrope_plugin.bench import gpu_table, gpu_time
+from longrope_plugin.bench.vllm_longrope import vllm_longrope
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 
-TOKENS = (1, 8, 64, 256, 1024, 4096, 8192, 32_768)
+TOKENS = (1, 8, 64, 256, 1024, 2048, 4096, 8192, 32_768)
 POSITIONS = 2**21
 ORIGINAL = 4096
 DTYPE = torch.bfloat16
-REPEATS = 30
-OVERWRITTEN = 256 * 2**20  # bytes; several times any GPU's L2 cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Shape:
 
     def calls(self, tokens: int) -> int:
         """How many calls, each on memory of its own, make one replay."""
-        return max(1, min(32, OVERWRITTEN // self.moved_bytes(tokens)))
+        return max(1, min(32, gpu_time.OVERWRITTEN // self.moved_bytes(tokens)))
 
 
 SHAPES = (
@@ -68,6 +68,7 @@ class Tokens:
 
     positions: torch.Tensor
     packed: torch.Tensor
+    projection: torch.Tensor
     query: torch.Tensor
     key: torch.Tensor
 
@@ -75,9 +76,10 @@ class Tokens:
     def of(cls, shape: Shape, tokens: int, dtype: torch.dtype = DTYPE) -> "Tokens":
         """The last positions, their sets mixed."""
         positions = torch.arange(POSITIONS - tokens, POSITIONS)
+        packed = pack(positions, torch.arange(tokens) % 2)
         projection = torch.randn(tokens, sum(shape.widths), dtype=dtype)
         query, key, _ = projection.split(shape.widths, dim=-1)
-        return cls(positions, pack(positions, torch.arange(tokens) % 2), query, key)
+        return cls(positions, packed, projection, query, key)
 
 
 Call = Callable[[Tokens], object]
@@ -109,14 +111,6 @@ def factor_file(shape: Shape) -> FactorFile:
     return FactorFile(format="longrope-factors/1", model=identity, sets=sets)
 
 
-def vllm_longrope(shape: Shape) -> nn.Module | None:
-    """vLLM's own longrope layer with its table of all positions; None where vLLM is not there."""
-    try:
-        return rotary.vllm_longrope(factor_file(shape), shape.head_size)
-    except ImportError:
-        return None
-
-
 def plain_table(shape: Shape) -> torch.Tensor:
     """cos and sin of plain RoPE, as vLLM's layer for it keeps them: [positions, head_size]."""
     pairs = shape.head_size // 2
@@ -125,15 +119,21 @@ def plain_table(shape: Shape) -> torch.Tensor:
     return torch.cat((angles.cos().to(DTYPE), angles.sin().to(DTYPE)), dim=-1)
 
 
-def has_vllms_kernel() -> bool:
-    """Whether vLLM's kernel for plain RoPE is there for this device."""
+def vllms_kernel_is_missing() -> str | None:
+    """Why vLLM's kernel for plain RoPE cannot be used on this device; None if it can."""
     query = torch.zeros(1, 64, dtype=DTYPE)
     position = torch.zeros(1, dtype=torch.int64)
     try:
         compat.rotate_by_table(position, query, query.clone(), 64, query.clone(), True)
-    except (ImportError, AttributeError, RuntimeError):
-        return False
-    return True
+    except Exception as error:  # a part of vLLM may be broken in any way: its column stays empty
+        return reason(error)
+    return None
+
+
+def reason(error: Exception) -> str:
+    """What was behind it, in one line."""
+    cause = error.__cause__ or error
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
 
 
 def by_vllms_kernel(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
@@ -145,62 +145,85 @@ def by_table_in_triton(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
     """The same by our kernel, with the table in place of the turns."""
     from longrope_plugin.bench import gpu_triton
 
-    block_heads, block_tokens = (4, 16) if shape.query_heads % 8 else (8, 4)
-    gpu_triton.rotate_by_table[-(-len(each.positions) // block_tokens), 1](
+    tokens, pairs = len(each.positions), shape.head_size // 2
+    grid, sizes = kernel.grid_and_blocks(tokens, shape.query_heads, shape.key_heads, pairs)
+    gpu_triton.rotate_by_table[grid](
         each.positions,
         each.query,
         each.key,
         table,
-        len(each.positions),
-        each.query.stride(0),
-        each.key.stride(0),
-        pairs=shape.head_size // 2,
-        head_size=shape.head_size,
-        query_heads=shape.query_heads,
-        key_heads=shape.key_heads,
-        block_tokens=block_tokens,
-        block_heads=block_heads,
-        block_pairs=shape.head_size // 2,
-    )
-
-
-def moved_once(each: Tokens) -> None:
-    """q and k through memory once, in place: what no rotation can be faster than."""
-    from longrope_plugin.bench import gpu_triton
-
-    tokens, query_width, key_width = len(each.query), each.query.shape[1], each.key.shape[1]
-    blocks = -(-query_width // 1024) + -(-key_width // 1024)
-    gpu_triton.negate[-(-tokens // 4), blocks](
-        each.query,
-        each.key,
         tokens,
         each.query.stride(0),
         each.key.stride(0),
-        query_width=query_width,
-        key_width=key_width,
-        block_tokens=4,
-        block_width=1024,
+        pairs=pairs,
+        query_heads=shape.query_heads,
+        key_heads=shape.key_heads,
+        **sizes,
     )
 
 
-def calls(shape: Shape) -> dict[str, Call]:
-    """What is timed, by name."""
+def moved_once(each: Tokens, shape: Shape) -> None:
+    """q and k through memory once, in place: what no rotation can be faster than."""
+    from longrope_plugin.bench import gpu_triton
+
+    tokens, width = len(each.positions), sum(shape.widths[:2])
+    block_width = math.gcd(width, 1024)
+    block_tokens = 4096 // block_width
+    gpu_triton.negate[-(-tokens // block_tokens), width // block_width](
+        each.projection,
+        tokens,
+        each.projection.stride(0),
+        width=width,
+        block_tokens=block_tokens,
+        block_width=block_width,
+    )
+
+
+def compiled(layer: nn.Module, shape: Shape) -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """The layer on positions and a projection, compiled as in vLLM: for any number of tokens."""
+
+    def rotate(positions: torch.Tensor, projection: torch.Tensor) -> object:
+        query, key, _ = projection.split(shape.widths, dim=-1)
+        return layer(positions, query, key)
+
+    rotate_compiled = torch.compile(rotate, fullgraph=True)
+
+    def call(positions: torch.Tensor, projection: torch.Tensor) -> object:
+        for each in (positions, projection):
+            torch._dynamo.maybe_mark_dynamic(each, 0)
+        return rotate_compiled(positions, projection)
+
+    return call
+
+
+def ours(shape: Shape) -> dict[str, Call]:
+    """What is measured, by name."""
+    layer = LongRoPERotaryEmbedding(factor_file(shape), shape.head_size, is_neox_style=True)
+    layer_compiled = compiled(layer, shape)
+    return {
+        "in_place": lambda each: layer(each.packed, each.query, each.key),
+        "compiled": lambda each: layer_compiled(each.packed, each.projection),
+    }
+
+
+def others(shape: Shape, has_vllms_kernel: bool) -> dict[str, Call]:
+    """What it is compared with, but for vLLM's longrope layer."""
     plain = plain_table(shape)
-    by_table = by_vllms_kernel if has_vllms_kernel() else by_table_in_triton
-    ours = LongRoPERotaryEmbedding(factor_file(shape), shape.head_size, is_neox_style=True)
-    compiled = torch.compile(ours, fullgraph=True, dynamic=True)
-    result: dict[str, Call] = {
-        "in_place": lambda each: ours(each.packed, each.query, each.key),
-        "compiled": lambda each: compiled(each.packed, each.query, each.key),
-        "moved": moved_once,
+    by_table = by_vllms_kernel if has_vllms_kernel else by_table_in_triton
+    return {
+        "moved": lambda each: moved_once(each, shape),
         "table": lambda each: by_table(each, plain, shape),
     }
-    theirs = vllm_longrope(shape)
-    if theirs is not None:
-        theirs_compiled = torch.compile(theirs, fullgraph=True, dynamic=True)
-        result["phi3"] = lambda each: theirs(each.positions, each.query, each.key)
-        result["phi3_compiled"] = lambda each: theirs_compiled(each.positions, each.query, each.key)
-    return result
+
+
+def vllms(shape: Shape) -> dict[str, Call]:
+    """vLLM's longrope layer. Raises whatever vLLM raises where it is not all there."""
+    layer = vllm_longrope(factor_file(shape), shape.head_size)
+    layer_compiled = compiled(layer, shape)
+    return {
+        "phi3": lambda each: layer(each.positions, each.query, each.key),
+        "phi3_compiled": lambda each: layer_compiled(each.positions, each.projection),
+    }
 
 
 def check(shape: Shape) -> None:
@@ -215,40 +238,22 @@ def check(shape: Shape) -> None:
             raise RuntimeError(f"The kernel is wrong for {shape.name}: it is off by {error:.2g}.")
 
 
-def seconds(call: Call, inputs: list[Tokens]) -> float:
-    """The GPU's time for one call, the median of the replays."""
-    for each in inputs[:3]:
-        call(each)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for each in inputs:
-            call(each)
-    cache = torch.empty(OVERWRITTEN, dtype=torch.uint8)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    samples = []
-    for _ in range(REPEATS + 3):
-        cache.zero_()
-        start.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        samples.append(start.elapsed_time(end) / 1e3 / len(inputs))
-    return statistics.median(samples[3:])
+def measure(
+    candidates: dict[str, Call], inputs: list[Tokens], missing: dict[str, str]
+) -> dict[str, float]:
+    """Seconds a call, by name. Of what is vLLM's, the reason for a failure goes into `missing`."""
+    graphs = {}
+    for name, call in candidates.items():
+        try:
+            graphs[name] = gpu_time.captured(call, inputs)
+        except Exception as error:
+            if name not in ("phi3", "phi3_compiled", "table"):
+                raise
+            missing[name] = reason(error)
+    return {name: each / len(inputs) for name, each in gpu_time.seconds(graphs).items()}
 
 
-# Of what, over what.
-RATIOS = (
-    ("in_place", "phi3"),
-    ("in_place", "phi3_compiled"),
-    ("in_place", "table"),
-    ("in_place", "moved"),
-    ("compiled", "phi3_compiled"),
-    ("compiled", "moved"),
-)
-
-
-def row(shape: Shape, tokens: int, times: dict[str, float]) -> dict[str, Any]:
+def row(shape: Shape, tokens: int, times: dict[str, float]) -> gpu_table.Row:
     """Times in seconds by name and their ratios, `None` where one was not measured."""
     return {
         "model": shape.name,
@@ -257,33 +262,26 @@ def row(shape: Shape, tokens: int, times: dict[str, float]) -> dict[str, Any]:
         "bytes_per_second": shape.moved_bytes(tokens) / times["in_place"],
         **{
             f"{ours}/{other}": times[ours] / times[other] if other in times else None
-            for ours, other in RATIOS
+            for ours, other in gpu_table.RATIOS
         },
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The times for people."""
-    result = Table(
-        title="Rotating q and k, bf16, the GPU's time: microseconds, and ratios of ours over"
-    )
-    columns = ("model", "tokens", "in place", "vLLM longrope", "it compiled", "plain, table")
-    for column in (*columns, "moved once", "compiled", "vLLM compiled", "moved once", "GB/s"):
-        result.add_column(column, justify="left" if column == "model" else "right")
-    for each in rows:
-        ratios = [each[f"{ours}/{other}"] for ours, other in RATIOS]
-        cells = ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        in_place, compiled = (f"{each['seconds'][n] * 1e6:.1f}" for n in ("in_place", "compiled"))
-        result.add_row(
-            each["model"],
-            f"{each['tokens']:,}",
-            in_place,
-            *cells[:4],
-            compiled,
-            *cells[4:],
-            f"{each['bytes_per_second'] / 1e9:.0f}",
-        )
-    return result
+def rows(missing: dict[str, str]) -> Iterator[gpu_table.Row]:
+    """The figures, as they are measured."""
+    has_vllms_kernel = "vLLM's kernel" not in missing
+    for shape in SHAPES:
+        check(shape)
+        # Else the shapes before count towards the number of times that code is compiled again.
+        torch.compiler.reset()
+        candidates = {**ours(shape), **others(shape, has_vllms_kernel)}
+        try:
+            candidates |= vllms(shape)
+        except Exception as error:
+            missing["phi3"] = missing["phi3_compiled"] = reason(error)
+        for tokens in TOKENS:
+            inputs = [Tokens.of(shape, tokens) for _ in range(shape.calls(tokens))]
+            yield row(shape, tokens, measure(candidates, inputs, missing))
 
 
 def table_bytes(shape: Shape) -> dict[str, Any]:
@@ -296,42 +294,74 @@ def table_bytes(shape: Shape) -> dict[str, Any]:
     }
 
 
-def main(
-    output: Annotated[Path | None, typer.Option("-o", help="Also write the figures here.")] = None,
-) -> None:
-    """Prints the rotation's time on this GPU over vLLM's and over moving q and k once."""
-    if kernel.device_type() is None:
-        typer.echo(
-            "This benchmark needs a GPU that PyTorch and Triton can use, and there is none here.",
-            err=True,
-        )
-        raise typer.Exit(2)
-    console = Console(width=160)
-    torch.set_default_device("cuda")
-    rows = []
-    with torch.inference_mode():
-        for shape in SHAPES:
-            check(shape)
-            candidates = calls(shape)
-            for tokens in TOKENS:
-                inputs = [Tokens.of(shape, tokens) for _ in range(shape.calls(tokens))]
-                times = {name: seconds(call, inputs) for name, call in candidates.items()}
-                rows.append(row(shape, tokens, times))
-        kept = [table_bytes(shape) for shape in SHAPES]
-    console.print(table(rows))
-    whose = "vLLM's own kernel" if has_vllms_kernel() else "a Triton kernel, for want of vLLM's"
-    console.print(
-        f"On {torch.cuda.get_device_name()}, L2 cold; the plain table is read by {whose}. "
-        "Bytes for 2,097,152 positions: "
-        + ", ".join(f"{each['model']} {each['ours']:,} over {each['table']:,}" for each in kept)
-        + "."
+def versions() -> dict[str, str | None]:
+    """Of the GPU, and of what runs on it."""
+    import triton
+
+    try:
+        from vllm.version import __version__ as vllm
+    except ImportError:
+        vllm = None
+    return {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "vllm": vllm,
+    }
+
+
+def run(output: Path | None) -> None:
+    """Prints each figure as soon as it is there, and writes all that are there so far."""
+    figures: dict[str, Any] = versions()
+    missing: dict[str, str] = {}
+    why_not = vllms_kernel_is_missing()
+    if why_not is not None:
+        missing["vLLM's kernel"] = why_not
+    figures |= {
+        "bytes": [table_bytes(shape) for shape in SHAPES],
+        "copied_bytes_per_second": gpu_time.copied_bytes_per_second(),
+        "missing": missing,
+        "rows": [],
+    }
+    print(*gpu_table.head(), sep="\n", flush=True)
+    for each in rows(missing):
+        figures["rows"].append(each)
+        print(gpu_table.line(each), flush=True)
+        if output is not None:
+            output.write_text(json.dumps(figures, indent=1) + "\n")
+    print("", *gpu_table.largest(figures["rows"]), "", sep="\n")
+    print(
+        f"{figures['device']}, torch {figures['torch']}, triton {figures['triton']}, "
+        f"vLLM {figures['vllm']}; PyTorch copies {figures['copied_bytes_per_second'] / 1e9:.0f} "
+        "GB/s, read and written."
     )
-    if "phi3" not in rows[0]["seconds"]:
-        console.print("vLLM is not installed here, so its longrope layer was not measured.")
-    if output is not None:
-        figures = {"device": torch.cuda.get_device_name(), "rows": rows, "bytes": kept}
-        output.write_text(json.dumps(figures, indent=1) + "\n")
+    for each in figures["bytes"]:
+        print(
+            f"{each['model']}: {each['ours']:,} bytes kept for the angles of {POSITIONS:,} "
+            f"positions, a table's would be {each['table']:,}."
+        )
+    if why_not is not None:
+        print(f"The plain table was read by a Triton kernel, for want of vLLM's ({why_not}).")
+    for name in ("phi3", "phi3_compiled", "table"):
+        if name in missing:
+            print(f"{name} was not measured: {missing[name]}")
+
+
+def main() -> None:
+    """Prints the rotation's time on this GPU over vLLM's and over moving q and k once."""
+    parser = argparse.ArgumentParser(prog="bench-gpu", description=main.__doc__)
+    parser.add_argument("-o", type=Path, dest="output", help="also write the figures here, JSON")
+    output = parser.parse_args().output
+    if kernel.device_type() is None:
+        sys.stderr.write(
+            "This benchmark needs a GPU that PyTorch and Triton can use, and there is none here.\n"
+        )
+        sys.exit(2)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    torch.set_default_device("cuda")
+    with torch.inference_mode():
+        run(output)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()
