@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longrope_plugin.compat import StagedWriteTensor
+from longrope_plugin.packing_triton import pack_batch
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData
@@ -43,8 +44,6 @@ class FactorSetState(Base):
         self, input_batch: "InputBatch", req_states: "RequestState"
     ) -> dict[str, Any]:
         """The model's inputs, the positions packed with each token's set."""
-        from longrope_plugin.packing_triton import pack_batch
-
         inputs = super().prepare_inputs(input_batch, req_states)
         packed = self.packed_positions[: input_batch.num_tokens_after_padding]
         pack_batch(

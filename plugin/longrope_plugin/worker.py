@@ -19,7 +19,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         """Loads the model; raises ValueError if longrope is not its only rotary embedding."""
         super().load_model(*args, **kwargs)
         if self.use_v2_model_runner:
-            from longrope_plugin import model_state
+            from longrope_plugin import model_state  # needs Triton, as V2 does
 
             model_state.add_factor_sets(self.model_runner.model_state)
         for name, module in self.model_runner.get_model().named_modules():

@@ -7,7 +7,6 @@ GPU, the same tests run on it.
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from longrope_plugin.turns import turn_table
 from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 
+from tests.plugin.fresh import run
 from tests.plugin.models import random_factor_file
 from tests.plugin.reference import angles
 
@@ -402,17 +402,6 @@ def test_a_graph_replays_with_other_positions() -> None:
 
 def test_registration_is_idempotent() -> None:
     assert kernel.register() is kernel.register()
-
-
-def run(code: str, **environment: str) -> str:
-    """What a fresh Python process prints."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "TRITON_INTERPRET": "0", **environment},
-        text=True,
-        stdout=subprocess.PIPE,
-        check=True,
-    ).stdout
 
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ import torch
 from longrope_plugin import compat, kernel
 from longrope_plugin.bench import gpu, gpu_table, gpu_time
 from longrope_plugin.bench.vllm_longrope import vllm_longrope
+
+from tests.plugin.fresh import run
 
 SHAPE = gpu.Shape("small", 3, 1, 64)
 ON_GPU = torch.cuda.is_available()
@@ -66,8 +67,7 @@ try:
 except ImportError as error:
     print(gpu.vllms_kernel_is_missing())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "ModuleNotFoundError: vllm\n"
+    assert run(code) == "ModuleNotFoundError: vllm\n"
 
 
 def test_bytes_and_calls() -> None:
@@ -264,14 +264,8 @@ for kernel, constants in (
     source = ASTSource(kernel, signature, constants, aligned)
     print(json.dumps(triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]))
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    negate, rotate_by_table = map(json.loads, done.stdout.splitlines())
+    printed = run(code, TRITON_CACHE_DIR=str(tmp_path))
+    negate, rotate_by_table = map(json.loads, printed.splitlines())
     for ptx, loads in ((negate, 4), (rotate_by_table, 2 * 4)):
         assert ptx.count("ld.global.v4.b32") == loads
         assert ptx.count("st.global.v4.b32") == 4

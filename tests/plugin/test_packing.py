@@ -1,8 +1,6 @@
 """Sets travel inside positions, at the addresses that a CUDA graph was captured with."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from longrope_plugin.packing import pack, unpack
 
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.fresh import run
 from tests.plugin.models import tiny_model
 from tests.plugin.reference import Reference
 
@@ -91,6 +90,4 @@ for target in (("cuda", 90, 32), ("hip", "gfx942", 64)):
     source = ASTSource(kernel, types, {"block": 1024})
     print(len(triton.compile(source, target=GPUTarget(*target)).asm))
 """
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    subprocess.run(command, env=environment, check=True)
+    run(code, TRITON_CACHE_DIR=str(tmp_path))
