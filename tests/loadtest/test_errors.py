@@ -126,4 +126,4 @@ def test_a_result_that_is_not_there(tmp_path: Path, command: str) -> None:
 
 
 def test_a_profile_to_print_that_is_not_there() -> None:
-    refused(loadtest("profiles", "chta"), "chat, documents, mixed, two-million")
+    refused(loadtest("profiles", "chta"), "chat, documents, mixed, quarter-million, two-million")

@@ -1,13 +1,16 @@
 """Engines run in this process, so that a test can see their scheduler.
 
-`VLLM_USE_V2_MODEL_RUNNER=1 pytest tests/plugin` runs the same tests on Model Runner V2, whose
-Triton kernels then run in Triton's interpreter.
+`VLLM_USE_V2_MODEL_RUNNER=1 pytest tests/plugin` runs the same tests on Model Runner V2. Where there
+is no GPU, its Triton kernels then run in Triton's interpreter.
 """
 
 import os
 import runpy
 from pathlib import Path
 
+import torch
+
+ON_GPU = torch.cuda.is_available()
 ON_V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -18,8 +21,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if ON_GPU:  # else Triton's attention multiplies float32 as ten bits
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
+
 WITHOUT_GPU = Path(__file__).with_name("without_gpu")
-if ON_V2:
+if ON_V2 and not ON_GPU:
     os.environ["PYTHONPATH"] = str(WITHOUT_GPU)  # for the processes that tests start
     runpy.run_path(str(WITHOUT_GPU / "sitecustomize.py"))
 
@@ -27,8 +33,8 @@ import pytest  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On V2 only the tests of engines that V2 can run here: eager ones of tiny models."""
-    if ON_V2:
+    """On V2 without a GPU only the tests of engines that it can run: eager ones of tiny models."""
+    if ON_V2 and not ON_GPU:
         skip = pytest.mark.skip(reason="V1 only: compiled, large or not about a runner")
         for item in items:
             if item.get_closest_marker("both_runners") is None:

@@ -10,11 +10,24 @@ from unittest import mock
 
 import pytest
 
-from tests.plugin.conftest import ON_V2
+from tests.plugin.conftest import ON_GPU, ON_V2
 from tests.plugin.models import VOCABULARY, TinyModel
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
+
+
+# On a GPU, the engines of all tests run captured graphs. The cache is as small as on a CPU.
+ON_A_GPU = {
+    "enforce_eager": False,
+    "compilation_config": {
+        "mode": 0,
+        "cudagraph_mode": "FULL",
+        "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64],
+    },
+    "kv_cache_memory_bytes": 2**29,
+    "gpu_memory_utilization": 0.05,
+}
 
 
 @contextlib.contextmanager
@@ -23,7 +36,8 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    with _async_scheduling() if arguments.get("async_scheduling") else contextlib.nullcontext():
+    on_cpu = contextlib.nullcontext() if ON_GPU else _async_scheduling()
+    with on_cpu if arguments.get("async_scheduling") else contextlib.nullcontext():
         llm = LLM(
             model=str(model.directory),
             **{
@@ -35,6 +49,7 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
                 "max_num_batched_tokens": 64,
                 "block_size": 32,
                 "disable_log_stats": False,
+                **(ON_A_GPU if ON_GPU else {}),
                 **arguments,
             },
         )
@@ -45,6 +60,15 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
         del llm
         gc.collect()
         cleanup_dist_env_and_memory()
+        if ON_GPU:
+            _forget_graphs()
+
+
+def _forget_graphs() -> None:
+    """Lets this process capture again: memory that all its graphs shared is gone with them."""
+    from vllm.platforms import current_platform
+
+    type(current_platform)._global_graph_pool = None
 
 
 @contextlib.contextmanager

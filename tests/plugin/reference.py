@@ -9,6 +9,10 @@ import torch
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
 from transformers import AutoModelForCausalLM
 
+from tests.plugin.conftest import ON_GPU
+
+DEVICE = "cuda" if ON_GPU else "cpu"
+
 
 def angles(positions: np.ndarray, factor_set: FactorSet, identity: ModelIdentity) -> np.ndarray:
     """LongRoPE's equation in float64, written down anew: [n, rotary_dim / 2] radians."""
@@ -17,6 +21,10 @@ def angles(positions: np.ndarray, factor_set: FactorSet, identity: ModelIdentity
     scaled = plain / np.array(factor_set.factors)
     is_start = (positions < factor_set.start_tokens)[:, None]
     return positions.astype(np.float64)[:, None] * np.where(is_start, plain, scaled)
+
+
+def _batch(tokens: Sequence[int]) -> torch.Tensor:
+    return torch.tensor([list(tokens)], device=DEVICE)
 
 
 @dataclass
@@ -35,7 +43,8 @@ class Reference:
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype).eval()
+        model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype)
+        self.model = model.to(DEVICE).eval()
         if not self.native:
             self.model.model.rotary_emb.forward = self._cos_sin
         self._set = self.factor_file.sets[0]
@@ -43,8 +52,8 @@ class Reference:
     def _cos_sin(
         self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        turned = angles(position_ids[0].numpy(), self._set, self.factor_file.model)
-        both = torch.from_numpy(np.concatenate((turned, turned), axis=1))[None]
+        turned = angles(position_ids[0].cpu().numpy(), self._set, self.factor_file.model)
+        both = torch.from_numpy(np.concatenate((turned, turned), axis=1))[None].to(x.device)
         scale = self._set.attention_factor
         return (both.cos() * scale).to(x.dtype), (both.sin() * scale).to(x.dtype)
 
@@ -54,14 +63,14 @@ class Reference:
         key = (tuple(tokens), index)
         if key not in self._logits:
             self._set = self.factor_file.sets[index]
-            output = self.model(torch.tensor([list(tokens)]), use_cache=False, logits_to_keep=last)
-            self._logits[key] = output.logits[0].float()
+            output = self.model(_batch(tokens), use_cache=False, logits_to_keep=last)
+            self._logits[key] = output.logits[0].float().cpu()
         return self._logits[key]
 
     @torch.inference_mode()
     def native_logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits float32 [vocabulary] after `tokens`, under the set that Hugging Face chooses."""
-        return self.model(torch.tensor([list(tokens)]), use_cache=False).logits[0, -1].float()
+        return self.model(_batch(tokens), use_cache=False).logits[0, -1].float().cpu()
 
     def expect(
         self, prompt: Sequence[int], output: Sequence[int], starts: int | None = None

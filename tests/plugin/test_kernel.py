@@ -25,13 +25,13 @@ from longrope_plugin.turns import turn_table
 from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 
+from tests.plugin.conftest import ON_GPU
 from tests.plugin.fresh import run
 from tests.plugin.models import random_factor_file
 from tests.plugin.reference import angles
 
 LAST = 2_097_151
 LIMITS = [4096, 65_536, LAST + 1]
-ON_GPU = torch.cuda.is_available()
 LIBRARY = Path(__file__).parents[2] / "factors" / "library"
 
 

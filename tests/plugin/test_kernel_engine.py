@@ -7,11 +7,15 @@ from unittest import mock
 import pytest
 from longrope_plugin import kernel
 
+from tests.plugin.conftest import ON_GPU
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
 from tests.plugin.models import tiny_model
 from tests.plugin.reference import Reference
 
-pytestmark = pytest.mark.both_runners
+pytestmark = [
+    pytest.mark.both_runners,
+    pytest.mark.skipif(ON_GPU, reason="on a GPU, the models of all tests rotate with its kernel"),
+]
 
 
 @pytest.mark.parametrize(

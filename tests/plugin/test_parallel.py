@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.plugin.conftest import ON_V2
+from tests.plugin.conftest import ON_GPU, ON_V2
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
 from tests.plugin.models import tiny_model
 from tests.plugin.reference import Reference
 
-pytestmark = pytest.mark.both_runners
+pytestmark = [
+    pytest.mark.both_runners,
+    pytest.mark.skipif(ON_GPU and torch.cuda.device_count() < 2, reason="needs two GPUs"),
+]
 
 
 def streams_of_a_cpu() -> str:
@@ -33,7 +37,8 @@ def streams_of_a_cpu() -> str:
     ids=["tensor", "pipeline"],
 )
 def test_two_workers(tmp_path: Path, layout: dict[str, Any]) -> None:
-    if ON_V2 and "pipeline_parallel_size" in layout and "record_event" not in streams_of_a_cpu():
+    is_pipeline = "pipeline_parallel_size" in layout
+    if is_pipeline and ON_V2 and not ON_GPU and "record_event" not in streams_of_a_cpu():
         pytest.skip("before vLLM 0.27, V2 on a CPU has no pipeline")
     model = tiny_model(tmp_path)
     reference = Reference(model.directory, model.factor_file)

@@ -1,8 +1,8 @@
 """`python -m longrope_server.bench.mixed`: chats while documents are prefilled, on two servers.
 
 Stock is vLLM's own server without any plug-in and at its defaults, ours is `longrope serve`. Both
-serve the same model, whose config has the two lists that stock vLLM knows, and take turns with the
-same requests, which `longrope loadtest` sends.
+serve the same model, whose config has the two lists that stock vLLM knows, up to the long list's
+length, and take turns with the same requests, which `longrope loadtest` sends.
 """
 
 import json
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from longrope_server import embedded
-from longrope_server.bench.servers import BARE, OURS, running
+from longrope_server.bench.servers import BARE, OURS, VLLM, running
 
 NAME = "mixed"  # the model's, to both servers
 Figures = dict[str, Any]
@@ -36,14 +36,28 @@ def main(
     flag: Annotated[
         list[str] | None, typer.Option(help="For our server only; may be repeated.")
     ] = None,
+    flag_of_both: Annotated[
+        list[str] | None, typer.Option(help="For both servers; may be repeated.")
+    ] = None,
+    plug_in_alone: Annotated[
+        bool,
+        typer.Option(
+            "--plug-in-alone",
+            help="Ours is vLLM's own server too, with the plug-in: where vLLM is too old for "
+            "`longrope serve`. Needs a GPU's build of vLLM.",
+        ),
+    ] = False,
 ) -> None:
     """Print chats' TTFT and gaps, goodput and documents' times on both servers, and the ratios."""
     with TemporaryDirectory() as directory, ExitStack() as stack:
         served = model or _embedded_with_two_lists(Path(directory))
-        words = [str(served), "--served-model-name", NAME]
         longest = hf.two_list(hf.read_config(served)).max_length
-        stock = running(BARE, [*words, f"--max-model-len={longest}"], VLLM_PLUGINS="")
-        ours = running(OURS, ["serve", *words, *(flag or ())])
+        words = [str(served), "--served-model-name", NAME, f"--max-model-len={longest}"]
+        words += flag_of_both or ()
+        code, arguments = (VLLM, ["serve", *words]) if plug_in_alone else (BARE, words)
+        stock = running(code, arguments, VLLM_PLUGINS="")
+        code = VLLM if plug_in_alone else OURS
+        ours = running(code, ["serve", *words, *(flag or ())])
         urls = {"stock": stack.enter_context(stock), "ours": stack.enter_context(ours)}
         for number in range(rounds):
             for name, url in urls.items():

@@ -24,6 +24,8 @@ OURS = "from longrope_server.cli import main; main()"
 BARE = (
     "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
 )
+# The command that a GPU's build of vLLM installs.
+VLLM = "from vllm.entrypoints.cli.main import main; main()"
 
 
 def our_server(keys: Path) -> AbstractContextManager[str]:
