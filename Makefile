@@ -1,5 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu check-vllm lock clean
+.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu bench-plan \
+	check-vllm check-gpu lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -26,7 +27,13 @@ bench-peers: ## our load-testing figures beside those of vLLM's benchmark and gu
 	scripts/bench-peers $(ARGS)
 
 bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
-	scripts/bench-gpu $(ARGS)
+	scripts/on-gpu longrope_plugin.bench.gpu $(ARGS)
+
+bench-plan: ## what `longrope plan` says beside what vLLM does; ARGS="MODEL --gpu H100 ..."
+	scripts/on-gpu longrope_server.bench.planned $(ARGS)
+
+check-gpu: ## the kernel's and the plug-in's tests on a GPU
+	scripts/check-gpu $(ARGS)
 
 check-vllm: ## the plug-in's tests on other releases of vLLM; ARGS="0.24.0 0.31.0"
 	scripts/check-vllm $(ARGS)

@@ -1,5 +1,6 @@
 """Two processes train what one does."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -39,6 +40,7 @@ def in_two_processes(target: Callable[..., None], *arguments: Any) -> None:
 
 def as_rank(rank: int, port: str, target: Callable[..., None], *arguments: Any) -> None:
     """What torchrun tells a process by its environment."""
+    faulthandler.enable()  # of a crash in PyTorch, too, there should be more to see than a signal
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": port}
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     torch.set_num_threads(1)

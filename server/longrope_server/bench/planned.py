@@ -22,6 +22,7 @@ from longrope_server.serve import factors_path
 
 OUTPUT_TOKENS = 33
 GIB = 2**30
+SAME_KIND = 0.03  # by which the memory of one kind's GPUs differs
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def main(
         raise typer.Exit(2)
     plan = _plan(model, gpu, factors)
     at = _length(plan, length)
+    _check_kind(plan, torch.cuda.get_device_properties(0).total_memory)
     measured = _measure(model, factors, plan, at, random_weights)
     figures = _figures(plan, at, measured)
     Console(width=100).print(_table(torch.cuda.get_device_name(), figures))
@@ -82,6 +84,16 @@ def _length(plan: dict[str, Any], tokens: int | None) -> dict[str, Any]:
     raise typer.Exit(2)
 
 
+def _check_kind(plan: dict[str, Any], memory_bytes: int) -> None:
+    planned = plan["gpu"]["memory_bytes"]
+    if abs(memory_bytes / planned - 1) > SAME_KIND:
+        sys.stderr.write(
+            f"--gpu is {plan['gpu']['name']}, of {planned / GIB:.1f} GiB; the GPU here has "
+            f"{memory_bytes / GIB:.1f} GiB: name its kind.\n"
+        )
+        raise typer.Exit(2)
+
+
 def _measure(
     model: str,
     factors: str | None,
@@ -91,7 +103,10 @@ def _measure(
 ) -> Measured:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     import torch
+    from longrope_plugin import register
     from vllm import LLM, SamplingParams, TokensPrompt
+
+    register()  # where the plug-in is not installed
 
     overrides = {}
     if factors is not None:
