@@ -50,6 +50,10 @@ def as_rank(rank: int, port: str, target: Callable[..., None], *arguments: Any) 
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     torch.set_num_threads(1)
     target(*arguments)
+    if torch.distributed.is_initialized():
+        # The first process keeps what all of them meet by: none may leave before the others are in.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def check_same(one: Path, other: Path) -> None:
