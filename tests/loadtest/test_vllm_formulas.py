@@ -32,7 +32,8 @@ def requests() -> ModuleType:
 def test_the_same_events_have_the_same_figures(
     server: MockServer, serve: ModuleType, requests: ModuleType
 ) -> None:
-    slo = {"ttft": 0.04, "tpot": 0.0105, "e2e": 0.15}
+    # The server needs 0.14 s for 12 tokens, so that some miss; one token has nothing but its TTFT.
+    slo = {"ttft": 0.06, "tpot": 0.0105, "e2e": 0.13}
     run = driven(profile(POISSON, MOCK, output_tokens=OUTPUT, slo=slo), server.url)
     for record in run.records:
         record.intended = record.dispatched  # vLLM knows no other beginning
