@@ -36,8 +36,7 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    on_cpu = contextlib.nullcontext() if ON_GPU else _async_scheduling()
-    with on_cpu if arguments.get("async_scheduling") else contextlib.nullcontext():
+    with _async_scheduling() if arguments.get("async_scheduling") else contextlib.nullcontext():
         llm = LLM(
             model=str(model.directory),
             **{
@@ -74,6 +73,9 @@ def _forget_graphs() -> None:
 @contextlib.contextmanager
 def _async_scheduling() -> Iterator[None]:
     """Lets an engine schedule asynchronously on a CPU, where vLLM turns it off as not needed."""
+    if ON_GPU:
+        yield
+        return
     from vllm.platforms import current_platform
     from vllm.v1.worker import cpu_model_runner
 

@@ -6,12 +6,11 @@ What `kernel.grid_and_blocks` chooses is one of them. Takes a minute or two, mos
 import itertools
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from longrope_plugin import kernel
-from longrope_plugin.bench import gpu, gpu_time
+from longrope_plugin.bench import gpu
 from longrope_plugin.bench.gpu import Call, Shape, Tokens
 from longrope_plugin.turns import turn_table
 
@@ -53,9 +52,8 @@ def candidates(shape: Shape) -> dict[str, Call]:
 def measure(shape: Shape, tokens: int) -> Times:
     """Seconds of a call, by name; `moved` is that of q and k through memory once."""
     inputs = [Tokens.of(shape, tokens) for _ in range(min(8, shape.calls(tokens)))]
-    calls: dict[str, Any] = {**candidates(shape), "moved": lambda each: gpu.moved_once(each, shape)}
-    graphs = {name: gpu_time.captured(call, inputs) for name, call in calls.items()}
-    return {name: each / len(inputs) for name, each in gpu_time.seconds(graphs).items()}
+    moved = {"moved": lambda each: gpu.moved_once(each, shape)}
+    return gpu.measure({**candidates(shape), **moved}, inputs, missing={})
 
 
 def main() -> None:

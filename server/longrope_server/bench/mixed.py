@@ -54,10 +54,9 @@ def main(
         longest = hf.two_list(hf.read_config(served)).max_length
         words = [str(served), "--served-model-name", NAME, f"--max-model-len={longest}"]
         words += flag_of_both or ()
-        code, arguments = (VLLM, ["serve", *words]) if plug_in_alone else (BARE, words)
-        stock = running(code, arguments, VLLM_PLUGINS="")
-        code = VLLM if plug_in_alone else OURS
-        ours = running(code, ["serve", *words, *(flag or ())])
+        bare = (VLLM, ["serve", *words]) if plug_in_alone else (BARE, words)
+        stock = running(*bare, VLLM_PLUGINS="")
+        ours = running(VLLM if plug_in_alone else OURS, ["serve", *words, *(flag or ())])
         urls = {"stock": stack.enter_context(stock), "ours": stack.enter_context(ours)}
         for number in range(rounds):
             for name, url in urls.items():
