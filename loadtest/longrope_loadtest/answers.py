@@ -3,12 +3,15 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from longrope_loadtest.record import Record
 from longrope_loadtest.sse import Events
 
 KEPT = 200  # characters of a passkey's answer
+DONE = "[DONE]"  # after the last event
+GIVEN_UP = ("abort", "error")  # finish reasons of vLLM's for answers that it did not complete
 
 
 class BrokenAnswerError(Exception):
@@ -19,36 +22,48 @@ class BrokenAnswerError(Exception):
         self.kind = kind
 
 
+@dataclass
+class _Choice:
+    """One of the answers to a request, of which there are several if it asked for them by `n`."""
+
+    text: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
 class Answer:
     """An answer as it arrives; times are the caller's."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._events = Events()
-        self._text: list[str] = []
-        self._finished = False
+        self._choices: dict[int, _Choice] = {}  # those that were seen, by their index
+        self._done = False
 
     def feed(self, piece: bytes, time: float) -> None:
         """Takes bytes of a stream that arrived at `time`.
 
         An event is a token's if it has a choice, as in `vllm bench serve`, also where the token has
         no text: vLLM's last event of an answer is its end token's. Only the one that announces a
-        chat's role is not.
+        chat's role is not. An event is one, however many choices it has. What comes after [DONE] is
+        nothing to OpenAI's clients, nor to us.
 
         Raises:
             BrokenAnswerError: An event is an error, or none of the API's.
         """
         for data in self._events.feed(piece):
-            if data == "[DONE]":
-                self._finished = True
+            if self._done:
+                return
+            if data.strip() == DONE:
+                self._done = True
                 continue
             event = _parsed(data)
             if event.get("error"):
                 raise BrokenAnswerError("error event", _error_message(event))
             with _of_the_api(data):
                 self._count(event)
-                for choice in event.get("choices") or ():
-                    self._take(choice, time)
+                are_tokens = [self._take(choice) for choice in event.get("choices") or ()]
+                if any(are_tokens):
+                    self._token(time)
 
     def whole(self, body: bytes, time: float) -> None:
         """Takes an answer that was not streamed.
@@ -56,14 +71,15 @@ class Answer:
         Raises:
             BrokenAnswerError: It is none of the API's.
         """
-        text = body.decode("utf-8", "replace")
+        text = body.decode("utf-8-sig", "replace")
         answer = _parsed(text)
         with _of_the_api(text):
             self._count(answer)
-            for choice in answer.get("choices") or ():
+            for index, choice in enumerate(answer.get("choices") or ()):
                 message = choice.get("message") or {}
-                self._text.append(choice.get("text") or message.get("content") or "")
-                self._finished = True
+                text = choice.get("text") or message.get("content") or ""
+                reason = _finish_reason(choice) or "stop"  # HTTP says where the answer ends
+                self._choices[index] = _Choice([_checked(text)], reason)
         self._record.last_token = time
 
     def end(self) -> None:
@@ -73,39 +89,47 @@ class Answer:
             BrokenAnswerError: The stream ended in the middle, or without a token.
         """
         record = self._record
-        if not self._finished:
-            raise BrokenAnswerError("broken stream", "The stream ended before the answer did.")
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        if not choices or any(choice.finish_reason is None for choice in choices):
+            raise BrokenAnswerError(
+                "broken stream", "The stream ended before the answer did: no finish_reason came."
+            )
         if record.last_token is None:
             raise BrokenAnswerError("no token", "The answer ended without a token.")
         if record.passkey is not None:
-            text = "".join(self._text)
+            text = "".join(choices[0].text)
             record.correct = record.passkey in text
             record.answer = text[:KEPT]
 
-    def _take(self, choice: dict[str, Any], time: float) -> None:
+    def _take(self, event: dict[str, Any]) -> bool:
+        """Whether one choice of an event is a token's; keeps its text and how it ended."""
+        choice = self._choices.setdefault(_index(event), _Choice())
+        text = _text_of(event)
+        is_token = text is not None and choice.finish_reason is None
+        if is_token:
+            choice.text.append(_checked(text))
+        choice.finish_reason = _finish_reason(event) or choice.finish_reason
+        return is_token
+
+    def _token(self, time: float) -> None:
         record = self._record
-        text = _text_of(choice)
-        if text is not None:
-            self._text.append(text)
-            if record.first_token is None:
-                record.first_token = time
-            else:
-                assert record.last_token is not None
-                record.token_gaps.append(time - record.last_token)
-            record.last_token = time
-        if choice.get("finish_reason"):
-            self._finished = True
+        if record.first_token is None:
+            record.first_token = time
+        else:
+            assert record.last_token is not None
+            record.token_gaps.append(time - record.last_token)
+        record.last_token = time
 
     def _count(self, event: dict[str, Any]) -> None:
         usage = event.get("usage")
         if not isinstance(usage, dict):
             return
         record = self._record
-        record.prompt_tokens = usage.get("prompt_tokens", record.prompt_tokens)
-        record.output_tokens = usage.get("completion_tokens", record.output_tokens)
+        record.prompt_tokens = _count_of(usage, "prompt_tokens", record.prompt_tokens)
+        record.output_tokens = _count_of(usage, "completion_tokens", record.output_tokens)
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
-            record.cached_tokens = details.get("cached_tokens")
+            record.cached_tokens = _count_of(details, "cached_tokens", record.cached_tokens)
         served = usage.get("factor_set")
         if isinstance(served, dict) and served.get("promoted"):
             record.promoted_to = str(served.get("finished"))
@@ -115,7 +139,7 @@ def error_message(body: bytes) -> str:
     """The sentence in an error's body, or the body's beginning."""
     try:
         return _error_message(json.loads(body))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # also bytes that are no text, nested too deeply
         return body[:KEPT].decode("utf-8", "replace")
 
 
@@ -128,7 +152,7 @@ def _error_message(answer: object) -> str:
 def _parsed(data: str) -> dict[str, Any]:
     try:
         answer = json.loads(data)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also an integer of too many digits, nested too deeply
         answer = None
     if not isinstance(answer, dict):
         raise BrokenAnswerError("not JSON", f"The server sent {data[:KEPT]!r}.")
@@ -144,11 +168,37 @@ def _of_the_api(data: str) -> Iterator[None]:
         raise BrokenAnswerError("no answer", f"The server sent {data[:KEPT]!r}.") from error
 
 
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+def _count_of(counts: dict[str, Any], name: str, before: int | None) -> int | None:
+    """A count of tokens; the one before where it is no whole number."""
+    count = counts.get(name)
+    return count if isinstance(count, int) and not isinstance(count, bool) else before
+
+
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    if index is not None and not isinstance(index, int):
+        raise TypeError
+    return index or 0
+
+
+def _finish_reason(choice: dict[str, Any]) -> str | None:
+    reason = choice.get("finish_reason")
+    if reason in GIVEN_UP:
+        raise BrokenAnswerError("given up", f"The server ended the answer by {reason!r}.")
+    return _checked(reason) if reason else None
+
+
 def _text_of(choice: dict[str, Any]) -> str | None:
-    """The text of a token's event; None for the event that only announces a chat's role."""
+    """The text of a token's event; None for one that only announces a chat's role or has none."""
     delta = choice.get("delta")
     if delta is None:
-        return choice.get("text") or ""
+        return (choice["text"] or "") if "text" in choice else None
     text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
     announces = delta.get("role") and not delta.get("tool_calls")
     if not text and announces and not choice.get("finish_reason"):

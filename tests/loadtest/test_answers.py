@@ -17,6 +17,10 @@ def delta(text: str, finish_reason: str | None = None) -> dict[str, Any]:
     return {"delta": {"content": text}, "finish_reason": finish_reason}
 
 
+def other(text: str, finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": 1, **delta(text, finish_reason)}
+
+
 def read(*events: str, passkey: str | None = None) -> Record:
     """A stream whose events arrive at seconds 1, 2, 3, ..."""
     record = Record(0, "a", 0, 1, 1, 1, passkey=passkey)
@@ -90,6 +94,56 @@ def test_without_usage_there_is_no_count() -> None:
     assert (record.prompt_tokens, record.output_tokens, record.tpot()) == (None, None, None)
 
 
+def test_an_event_with_several_choices_is_one() -> None:
+    record = read(
+        event(delta("a"), other("b")),
+        event(delta("c"), other("d")),
+        event(delta("e", "stop"), other("f", "stop")),
+        DONE,
+    )
+    assert (record.first_token, record.last_token, record.token_gaps) == (1, 3, [1, 1])
+
+
+def test_several_completions_in_an_event_are_one() -> None:
+    three = [{"index": n, "text": "x", "finish_reason": "length"} for n in range(3)]
+    record = read(event({"index": 0, "text": "x", "finish_reason": None}), event(*three), DONE)
+    assert (record.first_token, record.last_token, record.token_gaps) == (1, 2, [1])
+
+
+def test_choices_in_events_of_their_own_are_one_stream_of_events() -> None:
+    record = read(event(delta("a")), event(other("b", "stop")), event(delta("c", "stop")), DONE)
+    assert record.token_gaps == [1, 1]
+
+
+def test_of_several_choices_the_first_has_the_passkey() -> None:
+    events = event(other("99999")), event(delta("123"), other("", "stop")), event(delta("45"))
+    record = read(*events, event(delta("", "stop")), passkey="12345")
+    assert (record.correct, record.answer) == (True, "12345")
+
+
+def test_what_comes_after_the_end_is_no_token() -> None:
+    """Servers repeat the last event with the usage; OpenAI's clients stop at [DONE]."""
+    usage = {"completion_tokens": 2}
+    record = read(event(delta("a")), event(delta("b", "stop")), event(delta(""), usage=usage), DONE)
+    assert (record.last_token, record.token_gaps, record.output_tokens) == (2, [1], 2)
+    record = read(event(delta("a")), event(delta("b", "stop")), DONE, event(delta("c")))
+    assert (record.last_token, record.token_gaps) == (2, [1])
+
+
+def test_a_choice_without_text_or_delta_is_no_token() -> None:
+    """Azure's filter says of each choice what it found, in events of its own."""
+    filtered: dict[str, Any] = {"index": 0, "finish_reason": None, "content_filter_results": {}}
+    record = read(event(ROLE), event(filtered), event(delta("a")), event(delta("b", "stop")), DONE)
+    assert (record.first_token, record.last_token) == (3, 4)
+
+
+@pytest.mark.parametrize("count", ["7", 7.5, True, None, [7]])
+def test_counts_that_are_no_whole_numbers_are_none(count: object) -> None:
+    usage = {"completion_tokens": count, "prompt_tokens_details": {"cached_tokens": count}}
+    record = read(event(delta("a", "stop"), usage=usage))
+    assert (record.output_tokens, record.cached_tokens) == (None, None)
+
+
 @pytest.mark.parametrize(("text", "correct"), [("It is 12345.", True), ("It is 1234.", False)])
 def test_a_passkey_is_right_if_the_answer_has_it(text: str, correct: bool) -> None:
     record = read(
@@ -105,7 +159,21 @@ def test_a_passkey_is_right_if_the_answer_has_it(text: str, correct: bool) -> No
         ((), "broken stream"),
         ((event(ROLE),), "broken stream"),
         ((event(delta("a")),), "broken stream"),
-        ((event(ROLE), DONE), "no token"),
+        ((event(ROLE), DONE), "broken stream"),
+        ((DONE,), "broken stream"),
+        ((event(delta("a")), DONE), "broken stream"),
+        ((event(delta("a")), event(delta("b", "")), DONE), "broken stream"),
+        ((DONE, event(delta("a", "stop"))), "broken stream"),
+        ((event(delta("a", "stop"), other("b")), DONE), "broken stream"),
+        ((event(delta("a")), event(delta("", "abort")), DONE), "given up"),
+        ((event({"text": "a", "finish_reason": "error"}),), "given up"),
+        ((event({"finish_reason": "stop"}), DONE), "no token"),
+        (("",), "not JSON"),
+        (("[" * 100_000,), "not JSON"),
+        (('{"choices": [], "n": ' + "1" * 5000 + "}",), "not JSON"),
+        (('{"choices": [{"delta": {"content": ["a"]}}]}',), "no answer"),
+        (('{"choices": [{"delta": {"content": "a"}, "index": []}]}',), "no answer"),
+        (('{"choices": [{"delta": {"content": "a"}, "finish_reason": 1}]}',), "no answer"),
         (("{",), "not JSON"),
         (("[1]",), "not JSON"),
         (('{"choices": 5}',), "no answer"),
@@ -130,8 +198,27 @@ def test_a_whole_answer_is_read(choice: dict[str, Any]) -> None:
     assert record.correct
 
 
+def test_a_whole_answer_may_begin_with_a_byte_order_mark() -> None:
+    record = Record(0, "a", 0, 1, 1, 1, passkey="1")
+    answer = Answer(record)
+    answer.whole(b"\xef\xbb\xbf" + event({"text": "1"}).encode(), 5)
+    answer.end()
+    assert record.correct
+
+
 @pytest.mark.parametrize(
-    "body", [b"<html>", b'{"choices": 5}', b'{"choices": []}', b'["a"]', b"\xff", b""]
+    "body",
+    [
+        b'{"choices": [{"text": "a", "finish_reason": "abort"}]}',
+        b'{"choices": [{"text": ["a"]}]}',
+        b"[" * 100_000,
+        b"<html>",
+        b'{"choices": 5}',
+        b'{"choices": []}',
+        b'["a"]',
+        b"\xff",
+        b"",
+    ],
 )
 def test_a_whole_answer_that_is_none_is_named(body: bytes) -> None:
     def read_whole() -> None:
@@ -151,6 +238,7 @@ def test_a_whole_answer_that_is_none_is_named(body: bytes) -> None:
         (b'{"error": "too long"}', "too long"),
         (b'{"detail": "x"}', "{'detail': 'x'}"),
         (b"upstream gone", "upstream gone"),
+        (b"[" * 100_000, "[" * 200),
         (b"\xff", "�"),
         (b"", ""),
     ],

@@ -29,9 +29,10 @@ class Answer:
         self.answer_tokens = _newer(count_at(usage, "completion_tokens"), self.answer_tokens)
         self.started = _newer(count_at(usage, "factor_set", "started"), self.started)
         self.finished = _newer(count_at(usage, "factor_set", "finished"), self.finished)
-        reason = at(chunk, "choices", 0, "finish_reason")
+        choice = _first(at(chunk, "choices"))
+        reason = at(choice, "finish_reason")
         self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
-        text = at(chunk, "choices", 0, "delta", "content")
+        text = at(choice, "delta", "content")
         if not isinstance(text, str):
             return ""
         self.parts.append(text)
@@ -74,6 +75,12 @@ class Answer:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def _first(choices: Any) -> Any:
+    """The choice of index 0, which is the one that was asked for; None without it."""
+    listed = choices if isinstance(choices, list) else []
+    return next((choice for choice in listed if at(choice, "index") in (0, None)), None)
 
 
 def _newer(said: int | None, before: int | None) -> int | None:

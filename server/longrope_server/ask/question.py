@@ -105,7 +105,7 @@ def _parts(server: Server, response: httpx.Response, answer: Answer) -> Iterator
 def _chunk(server: Server, data: str) -> Any:
     try:
         chunk = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where it is nested too deeply
         raise ServerError(f"{server.url} sent an event that is not JSON.") from None
     if at(chunk, "error") is not None:
         raise ServerError(f"{server.url} broke the answer off{server.says(chunk)}.")

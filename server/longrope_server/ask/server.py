@@ -63,7 +63,7 @@ class Server:
             response.read()
             try:
                 return response.json()
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter where it is nested too deeply
                 raise UsageError(
                     f"{path} of {self.url} is not JSON: name an OpenAI-compatible server with "
                     "--url."
@@ -119,7 +119,7 @@ class Server:
         response.read()
         try:
             says = self.says(response.json())
-        except ValueError:
+        except (ValueError, RecursionError):
             says = ""
         if status in BUSY:
             return ServerError(f"{self.url} is too busy ({status}){says}.")

@@ -131,6 +131,26 @@ def test_an_answer_with_a_last_line_end_gets_no_second_one(server: StandIn, ask:
     assert ask().out == "One.\r\n\x1b[1mTwo.\n"
 
 
+@pytest.mark.parametrize("line_end", [b"\r", b"\r\n"])
+def test_lines_may_end_by_a_carriage_return(server: StandIn, ask: Ask, line_end: bytes) -> None:
+    whole = b"\xef\xbb\xbf" + b"".join(PARIS).replace(b"\n", line_end)
+    server.stream = [whole[index : index + 1] for index in range(len(whole))]
+    assert ask().out == "The capital is Paris.\n"
+
+
+def test_of_several_choices_the_first_is_the_answer(server: StandIn, ask: Ask) -> None:
+    def both(text: str, finish: str | None = None) -> bytes:
+        choices = [
+            {"index": 1, "delta": {"content": "Rome"}, "finish_reason": "length"},
+            {"index": 0, "delta": {"content": text}, "finish_reason": finish},
+        ]
+        return event({"choices": choices})
+
+    server.stream = [both("Par"), event({"choices": []}), both("is.", "stop"), DONE]
+    done = ask()
+    assert (done.status, done.out) == (0, "Paris.\n")
+
+
 def test_half_a_surrogate_pair_is_no_error(server: StandIn, ask: Ask) -> None:
     server.stream = [b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n', *PARIS]
     assert ask().out == "?The capital is Paris.\n"

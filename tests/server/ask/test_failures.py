@@ -204,8 +204,9 @@ def test_an_answer_that_the_server_gave_up(server: StandIn, ask: Ask, reason: st
     assert done.out == "The\n"
 
 
-def test_an_event_that_is_no_json(server: StandIn, ask: Ask) -> None:
-    server.stream = [PARIS[1], b"data: {oops\n\n"]
+@pytest.mark.parametrize("data", [b"{oops", b"", b"[" * 100_000, b"1" * 5000])
+def test_an_event_that_is_no_json(server: StandIn, ask: Ask, data: bytes) -> None:
+    server.stream = [PARIS[1], b"data: " + data + b"\n\n"]
     assert "not JSON" in sentence(ask(), 1)
 
 
