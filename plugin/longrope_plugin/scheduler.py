@@ -121,9 +121,11 @@ class FactorSetScheduling(Base):
         return request.num_tokens - request.num_computed_tokens > self.selection.limit(0)
 
     def _starting_set(self, request: Request) -> int:
-        if request.resumable:  # A streaming session grows by later prompts of unknown length.
-            return self.selection.covering(self.max_model_len)
-        return self.selection.start(request.num_prompt_tokens, request.max_tokens)
+        if request.resumable:
+            return self.selection.start_session()
+        # vLLM gives a request for a vector room for one token, which it never generates.
+        new_tokens = request.max_tokens if request.pooling_params is None else 0
+        return self.selection.start(request.num_prompt_tokens, new_tokens)
 
     def _pin(self, request: Request, index: int) -> None:
         """Gives a request its set, and block hashes that no other set's blocks can have."""

@@ -62,6 +62,10 @@ class Selection:
         reserved = room if max_tokens is None else min(max_tokens, room)
         return self.covering(prompt_tokens + reserved)
 
+    def start_session(self) -> int:
+        """The index of a streaming session's set: it grows by later prompts of unknown length."""
+        return self.covering(self.max_model_len)
+
     def finish(self, start: int, total_tokens: int) -> int:
         """The index of the set that computed the last token of prompt + output.
 

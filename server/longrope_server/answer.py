@@ -16,6 +16,10 @@ class SelectsSets(Protocol):
         """Index of the set that a request starts with."""
         ...
 
+    def start_session(self) -> int:
+        """Index of the set of a session, whose prompt comes in parts."""
+        ...
+
     def finish(self, start: int, total_tokens: int) -> int:
         """Index of the set that computed a request's last token."""
         ...
@@ -34,22 +38,22 @@ class FactorSetUsage(TypedDict):
 
 
 class EngineRequest:
-    """One request to the engine: a prompt and the sequences that are sampled from it.
+    """One request to the engine: a prompt, and its vector or the sequences sampled from it.
 
-    request_id: as `engine_client.generate` was told.
+    start: the index of the set that it starts with. request_id: as the engine client was told.
     """
 
     def __init__(
         self,
         selection: SelectsSets,
         prompt_tokens: int,
-        max_tokens: int | None = None,
+        start: int,
         request_id: str = "",
     ) -> None:
         self.selection = selection
         self.prompt_tokens = prompt_tokens
         self.request_id = request_id
-        self.start = selection.start(prompt_tokens, max_tokens)
+        self.start = start
         self.generated: dict[int, int] = {}  # tokens by index of the sequence
 
     def add(self, index: int, tokens: int, cumulative: bool) -> None:
@@ -59,7 +63,7 @@ class EngineRequest:
 
     @property
     def has_answered(self) -> bool:
-        """Whether its first token has come."""
+        """Whether its first token, or its vector, has come."""
         return bool(self.generated)
 
     def tokens(self, index: int) -> int:

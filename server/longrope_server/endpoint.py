@@ -9,14 +9,17 @@ from fastapi import FastAPI
 from longrope_plugin import compat
 from longrope_plugin.selection import Selection
 from starlette.datastructures import State
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longrope_server import metrics
 from longrope_server.front_end import FrontEnd
 from longrope_server.life import draining_first, ready
-from longrope_server.observe import observed
+from longrope_server.observe import ASKING, observed
+from longrope_server.openai_error import http_error
 from longrope_server.served_factors import factors
 from longrope_server.settings import Settings
+from longrope_server.stumbles import engine_has_it
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -44,6 +47,7 @@ class LongRoPEEndpoint:
         self.app = app
         app.add_api_route("/v1/factors", factors, methods=["GET"])
         app.add_api_route("/ready", ready, methods=["GET"])
+        app.add_exception_handler(HTTPException, http_error)
         app.add_middleware(self._around)
         if not getattr(app.state.args, "enable_elastic_ep", False):
             _remove_routes(app, SCALING_ROUTES)
@@ -68,7 +72,7 @@ class LongRoPEEndpoint:
         compat.check_front_end()
         compat.count_whole_prompts()
         compat.keep_inputs_out_of_errors()
-        compat.refuse_unreadable_messages()
+        compat.refuse_what_stumbles(engine_has_it)
         config: VllmConfig = state.vllm_config
         selection = Selection.from_vllm_config(config)
         state.longrope_selection = selection
@@ -89,7 +93,8 @@ class LongRoPEEndpoint:
         if engine_client is None:
             return
         # On the instance that every serving handler holds: they look the methods up by name.
-        _replace(engine_client, "generate", observed(engine_client.generate, selection))
+        for method in ASKING:
+            _replace(engine_client, method, observed(getattr(engine_client, method), selection))
         seconds = config.shutdown_timeout
         shutdown = draining_first(engine_client.shutdown, self.front_end.life, seconds)
         _replace(engine_client, "shutdown", shutdown)

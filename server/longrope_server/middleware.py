@@ -1,7 +1,8 @@
 """Says in each answer which factor set served it: a header, and `factor_set` inside `usage`.
 
 A pure ASGI piece. The engine's requests are noted in an Answer (see `observe`) that this middleware
-puts into a context variable; answers for which the engine was not asked pass untouched.
+puts into a context variable; answers for which the engine was not asked pass untouched. A WebSocket
+has no head to say it in: there only `usage` does.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from longrope_server.usage import with_factor_set
 # The Responses API streams `response.created` and `response.in_progress` before it asks the
 # engine, so its head has to wait for what comes next; no other API streams anything before.
 EVENTS_BEFORE_REQUEST = 2
+# The header with the usage of vectors that vLLM sends as bytes.
+METADATA = b"metadata"
 
 
 class FactorSetMiddleware:
@@ -24,7 +27,7 @@ class FactorSetMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one connection."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "websocket" and scope.get("method") != "POST":
             await self.app(scope, receive, send)
             return
         answer = Answer(scope.get(BEGAN))
@@ -51,8 +54,16 @@ class _Sender:
             await self._start(message)
         elif message["type"] == "http.response.body":
             await self.write(message)
+        elif message["type"] == "websocket.send":
+            await self.send(self._websocket(message))
         else:
             await self.send(message)
+
+    def _websocket(self, message: Message) -> Message:
+        text, factor_set = message.get("text"), self.answer.factor_set()
+        if text is None or factor_set is None:
+            return message
+        return {**message, "text": with_factor_set(text.encode(), factor_set).decode()}
 
     async def _start(self, message: Message) -> None:
         kind = _header(message, b"content-type")
@@ -139,10 +150,14 @@ def _header(message: Message, name: bytes) -> bytes:
 
 
 def _with_header(message: Message, answer: Answer) -> Message:
-    if (started := answer.started) is None:
+    if (factor_set := answer.factor_set()) is None:
         return message
-    header = (HEADER.encode(), str(started).encode())
-    return {**message, "headers": [*message["headers"], header]}
+    headers = [
+        (name, with_factor_set(value, factor_set) if name.lower() == METADATA else value)
+        for name, value in message["headers"]
+    ]
+    started = str(factor_set["started"]).encode()
+    return {**message, "headers": [*headers, (HEADER.encode(), started)]}
 
 
 def _with_length(message: Message, length: int) -> Message:

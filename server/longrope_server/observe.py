@@ -4,19 +4,25 @@ It is also where the place that an HTTP request was given by estimate is correct
 are tokenised, and the engine has not seen them yet.
 """
 
+import inspect
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
-from vllm.outputs import RequestOutput
+from vllm.outputs import PoolingRequestOutput, RequestOutput
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from longrope_server import metrics
 from longrope_server.admission.admission import current_place
 from longrope_server.answer import Answer, EngineRequest, SelectsSets, current_answer
 
-Generate = Callable[..., AsyncGenerator[RequestOutput, None]]
+Output: TypeAlias = RequestOutput | PoolingRequestOutput
+Asking = Callable[..., AsyncGenerator[Output, None]]
+
+ASKING = ("generate", "encode")
+"""The methods of vLLM's EngineClient that take a prompt; all that its APIs do goes through them."""
 
 
 class _NoSets:
@@ -28,26 +34,30 @@ class _NoSets:
     def finish(self, start: int, total_tokens: int) -> int:
         return 0
 
+    def start_session(self) -> int:
+        return 0
+
     def limit(self, index: int) -> int:
         return 0
 
 
-def observed(generate: Generate, selection: SelectsSets | None) -> Generate:
-    """`engine_client.generate`, with each call inside an HTTP request noted.
+def observed(ask: Asking, selection: SelectsSets | None) -> Asking:
+    """One of the engine client's ASKING methods, with each call inside an HTTP request noted.
 
     A plain function, so that the set is known when it is called: vLLM calls it before it starts a
     streamed answer (chat and completions), and only iterates the generator afterwards.
     selection: None for a model without factor sets.
     """
+    signature = inspect.signature(ask)
 
-    def noting(
-        prompt: Any, sampling_params: SamplingParams, request_id: str, *args: Any, **kwargs: Any
-    ) -> AsyncGenerator[RequestOutput, None]:
-        outputs = generate(prompt, sampling_params, request_id, *args, **kwargs)
+    def noting(*args: Any, **kwargs: Any) -> AsyncGenerator[Output, None]:
+        outputs = ask(*args, **kwargs)
         answer = current_answer.get()
         if answer is None:
             return outputs
-        call = _Call(answer, selection, sampling_params, request_id)
+        given = signature.bind(*args, **kwargs).arguments
+        prompt, parameters, request_id, *_ = given.values()
+        call = _Call(answer, selection, prompt, parameters, request_id)
         if (length := prompt_length(prompt)) is not None:
             call.note(length)
         return call.counted(outputs)
@@ -56,61 +66,75 @@ def observed(generate: Generate, selection: SelectsSets | None) -> Generate:
 
 
 class _Call:
-    """One call of `generate`."""
+    """One call of an ASKING method."""
 
     def __init__(
         self,
         answer: Answer,
         selection: SelectsSets | None,
-        sampling_params: SamplingParams,
+        prompt: Any,
+        parameters: SamplingParams | PoolingParams,
         request_id: str,
     ) -> None:
         self.answer = answer
         self.selection = selection
-        self.max_tokens = sampling_params.max_tokens
-        self.cumulative = sampling_params.output_kind is not RequestOutputKind.DELTA
+        self.max_tokens = 0 if isinstance(parameters, PoolingParams) else parameters.max_tokens
+        self.cumulative = parameters.output_kind is not RequestOutputKind.DELTA
         self.request_id = request_id
+        # A session (the realtime API's) brings its prompt in parts, as they are spoken.
+        self.is_session = isinstance(prompt, AsyncGenerator)
         self.request: EngineRequest | None = None
 
     def note(self, prompt_tokens: int) -> EngineRequest:
         """The length of the prompt is known."""
         selection = self.selection or _NoSets()
-        request = EngineRequest(selection, prompt_tokens, self.max_tokens, self.request_id)
+        start = (
+            selection.start_session()
+            if self.is_session
+            else selection.start(prompt_tokens, self.max_tokens)
+        )
+        request = EngineRequest(selection, prompt_tokens, start, self.request_id)
         self.request = request
         if self.selection is not None:
             self.answer.requests.append(request)
         return request
 
-    async def counted(
-        self, outputs: AsyncGenerator[RequestOutput, None]
-    ) -> AsyncGenerator[RequestOutput, None]:
+    async def counted(self, outputs: AsyncGenerator[Output, None]) -> AsyncGenerator[Output, None]:
         """The same outputs."""
         place = current_place.get()
+        tokens = None if self.request is None else self.request.prompt_tokens
         ended = "cancelled"
         async with aclosing(outputs):  # a caller that stops early aborts the request at once
             if self.answer.release is not None:
                 await self.answer.release()
-            if place is not None and self.request is not None:
-                await place.tokenised(self.request.prompt_tokens)  # may wait for another place
-            submitted = time.monotonic()
             try:
+                if place is not None and tokens is not None:
+                    await place.tokenised(tokens)  # may wait for another place
+                submitted = time.monotonic()
                 async for output in outputs:
                     # Only the engine may have known the length of the prompt.
                     request = self.request or self.note(len(output.prompt_token_ids or ()))
                     if not request.has_answered:
-                        _time(request, output, submitted - self.answer.began)
+                        metrics.PROMPT_TOKENS.labels(_label(request)).inc(request.prompt_tokens)
+                        if not self.is_session:  # whose first token waits for what is spoken
+                            _time(request, output, submitted - self.answer.began)
                     self._count(request, output)
                     if output.finished:
-                        ended = str(output.outputs[0].finish_reason)
+                        ended = _finish_reason(output)
                     yield output
             except Exception:
                 ended = "error"
                 raise
             finally:
+                if place is not None and tokens is not None:
+                    place.computed(tokens)
                 if self.request is not None:
                     metrics.REQUESTS.labels(_label(self.request), ended).inc()
 
-    def _count(self, request: EngineRequest, output: RequestOutput) -> None:
+    def _count(self, request: EngineRequest, output: Output) -> None:
+        if isinstance(output, PoolingRequestOutput):
+            request.add(0, 0, cumulative=True)
+            return
         for sequence in output.outputs:
             tokens, before = request.tokens(sequence.index), request.finish_of(sequence.index)
             request.add(sequence.index, len(sequence.token_ids), self.cumulative)
@@ -121,12 +145,19 @@ class _Call:
                 metrics.PROMOTIONS.labels(*limits).inc()
 
 
-def _time(request: EngineRequest, output: RequestOutput, seconds_before: float) -> None:
-    """Notes the times of a request's first output; `seconds_before` its way to the engine."""
+def _finish_reason(output: Output) -> str:
+    """Of an output that is the last."""
+    if isinstance(output, PoolingRequestOutput):
+        return "stop" if output.error is None else "error"
+    return str(output.outputs[0].finish_reason)
+
+
+def _time(request: EngineRequest, output: Output, seconds_before: float) -> None:
+    """Notes the times of a request's first token; `seconds_before` its way to the engine."""
     label = _label(request)
-    metrics.PROMPT_TOKENS.labels(label).inc(request.prompt_tokens)
-    stats: Any = output.metrics
-    if stats is None or not stats.first_token_ts:  # --disable-log-stats, or an early end
+    stats: Any = getattr(output, "metrics", None)
+    # Not with --disable-log-stats, after an early end, or for what has no tokens (a vector).
+    if stats is None or not stats.first_token_ts:
         return
     # The engine's clock, which may be another machine's: only its differences count.
     queued, prefill = (

@@ -68,6 +68,13 @@ class Reference:
         return self._logits[key]
 
     @torch.inference_mode()
+    def vector(self, tokens: Sequence[int], index: int) -> torch.Tensor:
+        """The last token's hidden state float32 [hidden], of length 1, all under one set."""
+        self._set = self.factor_file.sets[index]
+        hidden = self.model.model(_batch(tokens), use_cache=False).last_hidden_state
+        return torch.nn.functional.normalize(hidden[0, -1].float().cpu(), dim=0)
+
+    @torch.inference_mode()
     def native_logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits float32 [vocabulary] after `tokens`, under the set that Hugging Face chooses."""
         return self.model(_batch(tokens), use_cache=False).logits[0, -1].float().cpu()

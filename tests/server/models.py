@@ -79,6 +79,9 @@ class Selection:
     def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
         return self._covering(prompt_tokens)
 
+    def start_session(self) -> int:
+        return len(self.limits) - 1
+
     def finish(self, start: int, total_tokens: int) -> int:
         return max(start, self._covering(total_tokens - 1))
 

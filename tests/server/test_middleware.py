@@ -23,7 +23,7 @@ Body = Callable[[Send], Coroutine[Any, Any, None]]
 def note_request(prompt: int = 5, generated: int = 10) -> None:
     answer = current_answer.get()
     assert answer is not None
-    request = EngineRequest(SELECTION, prompt)
+    request = EngineRequest(SELECTION, prompt, SELECTION.start(prompt, None))
     request.add(0, generated, cumulative=False)
     answer.requests.append(request)
 
@@ -108,6 +108,49 @@ def test_an_error_keeps_its_body() -> None:
     assert header(head) == "8"
     assert rest["body"] == b'{"error":"usage"}'
     assert dict(head["headers"])[b"content-length"] == b"16"
+
+
+def test_vectors_sent_as_bytes_have_their_usage_in_a_header() -> None:
+    metadata = {"model": "x", "data": [{"index": 0}], "usage": {"prompt_tokens": 5}}
+    changed = {**metadata, "usage": {"prompt_tokens": 5, "factor_set": FACTOR_SET}}
+
+    async def body(send: Send) -> None:
+        note_request()
+        await send(start("application/octet-stream", metadata=json.dumps(metadata)))
+        await send(part(b"\x00\xff", more=False))
+
+    head, rest = call(body)
+    assert header(head) == "8"
+    assert json.loads(dict(head["headers"])[b"metadata"]) == changed
+    assert rest["body"] == b"\x00\xff"
+
+
+def test_a_websocket_says_it_in_its_usage() -> None:
+    events = [
+        {"type": "websocket.accept"},
+        {"type": "websocket.send", "text": '{"type":"session.created","usage":null}'},
+        {"type": "websocket.send", "text": '{"type":"transcription.done","usage":{"a":1}}'},
+        {"type": "websocket.send", "bytes": b'{"usage":{}}'},
+        {"type": "websocket.close"},
+    ]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        note_request()
+        for event in events:
+            await send(event)
+
+    async def receive() -> Message:
+        return {"type": "websocket.disconnect"}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(FactorSetMiddleware(app)({"type": "websocket"}, receive, send))
+    changed = {"type": "transcription.done", "usage": {"a": 1, "factor_set": FACTOR_SET}}
+    assert json.loads(sent[2]["text"]) == changed
+    assert [*sent[:2], *sent[3:]] == [*events[:2], *events[3:]]
 
 
 def test_get_is_not_looked_at() -> None:

@@ -1,11 +1,17 @@
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from longrope_server import metrics
+from longrope_server.admission.admission import current_place
 from longrope_server.answer import Answer, current_answer
-from longrope_server.observe import observed, prompt_length
+from longrope_server.observe import ASKING, observed, prompt_length
+from vllm.engine.protocol import EngineClient
+from vllm.outputs import PoolingRequestOutput
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from tests.server.models import Selection
@@ -25,12 +31,23 @@ def output(*sequences: Sequence[int], prompt: Sequence[int] = ()) -> Any:
     )
 
 
+def vector(prompt: Sequence[int] = (), error: Any = None) -> PoolingRequestOutput[Any]:
+    return PoolingRequestOutput("id", None, list(prompt), 0, finished=True, error=error)
+
+
 class Engine:
     def __init__(self, *outputs: Any) -> None:
         self.outputs = outputs
         self.closed = False
 
-    async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+    def encode(
+        self, prompt: Any, pooling_params: Any, request_id: str, lora_request: Any = None
+    ) -> AsyncGenerator[Any, None]:
+        return self.generate(prompt, pooling_params, request_id)
+
+    async def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, *, priority: int = 0
+    ) -> AsyncGenerator[Any, None]:
         try:
             for each in self.outputs:
                 yield each
@@ -109,6 +126,111 @@ def test_a_caller_that_stops_early_closes_the_engines_generator() -> None:
         assert engine.closed
 
     asyncio.run(run())
+
+
+def test_every_method_of_the_engine_that_takes_a_prompt_is_noted() -> None:
+    takers = [
+        name
+        for name, method in vars(EngineClient).items()
+        if inspect.isfunction(method) and "prompt" in inspect.signature(method).parameters
+    ]
+    assert takers == list(ASKING)
+
+
+class Place:
+    """What an HTTP request's place is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    async def tokenised(self, tokens: int) -> None:
+        self.told.append(tokens)
+
+    def computed(self, tokens: int) -> None:
+        self.told.append(-tokens)
+
+
+def ended(limit: int, reason: str) -> float:
+    return metrics.REQUESTS.labels(str(limit), reason)._value.get()
+
+
+@pytest.mark.parametrize("keywords", [False, True])
+@pytest.mark.parametrize(("length", "limit"), [(1, 8), (8, 8), (9, 16), (16, 16), (32, 32)])
+def test_a_prompt_for_a_vector(length: int, limit: int, keywords: bool) -> None:
+    prompt = {"type": "token", "prompt_token_ids": [1] * length}
+    prompts = metrics.PROMPT_TOKENS.labels(str(limit))._value
+    before, tokens_before = ended(limit, "stop"), prompts.get()
+
+    async def run() -> None:
+        current_answer.set(answer := Answer())
+        current_place.set(place := Place())  # type: ignore[arg-type]
+        encode = observed(Engine(output := vector([1] * length)).encode, SELECTION)
+        outputs = (
+            encode(request_id="id", prompt=prompt, pooling_params=PoolingParams())
+            if keywords
+            else encode(prompt, PoolingParams(), "id")
+        )
+        assert answer.started == limit
+        assert [each async for each in outputs] == [output]
+        assert answer.requests[0].has_answered
+        assert answer.factor_set() == {"started": limit, "finished": limit, "promoted": False}
+        assert place.told == [length, -length]
+
+    asyncio.run(run())
+    assert ended(limit, "stop") == before + 1
+    assert prompts.get() == tokens_before + length
+
+
+def test_a_vector_takes_no_room_for_a_token() -> None:
+    asked: list[tuple[int, int | None]] = []
+
+    class Reserving(Selection):
+        def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
+            asked.append((prompt_tokens, max_tokens))
+            return super().start(prompt_tokens, max_tokens)
+
+    async def run() -> None:
+        current_answer.set(Answer())
+        observed(Engine().encode, Reserving(8))(TOKENS, PoolingParams(), "id")
+        observed(Engine().generate, Reserving(8))(TOKENS, SamplingParams(max_tokens=3), "id")
+
+    asyncio.run(run())
+    assert asked == [(5, 0), (5, 3)]
+
+
+def test_a_vector_that_failed_is_counted_as_an_error() -> None:
+    before = ended(8, "error")
+
+    async def run() -> None:
+        current_answer.set(Answer())
+        encode = observed(Engine(vector(error="no room")).encode, SELECTION)
+        assert [each async for each in encode(TOKENS, PoolingParams(), "id")]
+
+    asyncio.run(run())
+    assert ended(8, "error") == before + 1
+
+
+def test_a_session_is_served_under_the_largest_set() -> None:
+    async def spoken() -> AsyncGenerator[Any, None]:
+        yield TOKENS
+
+    engine = Engine(output([1], prompt=[1] * 3))
+    answer = answer_of(engine, spoken(), RequestOutputKind.DELTA)
+    assert answer.factor_set() == {"started": 32, "finished": 32, "promoted": False}
+
+
+def test_a_model_without_sets_has_its_vectors_counted_too() -> None:
+    counted = metrics.REQUESTS.labels(metrics.NO_SET, "stop")._value
+    before = counted.get()
+
+    async def run() -> None:
+        current_answer.set(answer := Answer())
+        encode = observed(Engine(vector()).encode, None)
+        assert [each async for each in encode(TOKENS, PoolingParams(), "id")]
+        assert answer.factor_set() is None
+
+    asyncio.run(run())
+    assert counted.get() == before + 1
 
 
 @pytest.mark.parametrize(

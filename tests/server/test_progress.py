@@ -25,7 +25,7 @@ class Engine:
 
 
 def waiting(number: int = 0) -> EngineRequest:
-    return EngineRequest(Selection(8192, 16384), 12000, None, f"request-{number}")
+    return EngineRequest(Selection(8192, 16384), 12000, 1, f"request-{number}")
 
 
 class Streams:

@@ -21,6 +21,13 @@ SAID = '"factor_set":{"started":8,"finished":16,"promoted":true}'
         ),
         ('{"response":{"usage":{"a":{}}}}', '{"response":{"usage":{"a":{},SAID}}}'),
         ('{"message":{"usage":{"a":1}}}', '{"message":{"usage":{"a":1,SAID}}}'),
+        (
+            '{"data":[{"usage":{}}],"usage":{"a":[1]}}',
+            '{"data":[{"usage":{}}],"usage":{"a":[1],SAID}}',
+        ),
+        ('{"usage":{"a":1},"data":["usage"]}', '{"usage":{"a":1,SAID},"data":["usage"]}'),
+        ('{"usage":{"a":1},"data":[{"usage":{}}]}', '{"usage":{"a":1,SAID},"data":[{"usage":{}}]}'),
+        ('{"usage":{"a":1},"data":{"usage":1}}', '{"usage":{"a":1,SAID},"data":{"usage":1}}'),
         ('{"x":{"usage":{}},"usage":{}}', '{"x":{"usage":{}},"usage":{SAID}}'),
     ],
 )

@@ -13,12 +13,17 @@ from longrope_server.openai_error import Count, RefusedError, uncounted
 
 
 class Admitted:
-    """The place of the HTTP request that is being answered."""
+    """The place of the HTTP request that is being answered.
+
+    It holds the tokens of as many prompts as the request had in the engine at once: those of a beam
+    search or a tool loop, which come one after the other and go on from each other, count once.
+    """
 
     def __init__(self, gate: Gate, ticket: Ticket) -> None:
         self.gate = gate
         self.ticket = ticket
-        self.tokens = 0
+        self.in_engine = 0
+        self.tokens = 0  # the most that were in the engine at once
         self.longest = 0
         self.moving = asyncio.Lock()
 
@@ -27,10 +32,15 @@ class Admitted:
 
         To be called before the engine has seen the prompt.
         """
-        self.tokens += prompt_tokens
+        self.in_engine += prompt_tokens
+        self.tokens = max(self.tokens, self.in_engine)
         self.longest = max(self.longest, prompt_tokens)
         async with self.moving:  # for each prompt in turn: a request may not wait for itself
             await self.gate.correct(self.ticket, self.tokens, self.longest)
+
+    def computed(self, prompt_tokens: int) -> None:
+        """A prompt of so many tokens, which `tokenised` was told of, has left the engine."""
+        self.in_engine -= prompt_tokens
 
 
 current_place: ContextVar[Admitted | None] = ContextVar("longrope_place", default=None)

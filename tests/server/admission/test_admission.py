@@ -84,6 +84,33 @@ async def test_a_request_has_a_place_of_its_class_while_it_is_answered() -> None
     assert current_place.get() is None
 
 
+@pytest.mark.parametrize(
+    ("steps", "tokens"),
+    [
+        ([[70], [71], [72]], 72),  # a tool loop, or a beam search of one
+        ([[10, 10], [11, 11], [12, 12]], 24),  # beams
+        ([[40, 30], [20]], 70),  # queries, then documents
+        ([[90]], 90),
+    ],
+)
+async def test_prompts_that_come_after_one_another_do_not_add_up(
+    steps: list[list[int]], tokens: int
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        place = current_place.get()
+        assert place is not None
+        for prompts in steps:
+            await tokenises(*prompts)
+            for prompt in prompts:
+                place.computed(prompt)
+        assert house.in_flight()[SHORT] == Sum(1, tokens)
+        await say(send)
+
+    house = House(app)
+    assert (await house.visit()).status == 200
+    assert house.is_empty()
+
+
 async def test_a_request_without_a_body_takes_no_place() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert current_place.get() is None
