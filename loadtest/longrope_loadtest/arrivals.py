@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from longrope_loadtest.distributions import Distribution, Strict
+from longrope_loadtest.trace_units import Unit
 
 
 class _Until(Strict):
@@ -102,9 +103,11 @@ class Trace(Strict):
     """Replay of a JSON-lines file, `speed` times as fast: see docs/loadtest.md for its fields."""
 
     kind: Literal["trace"]
-    path: Path
+    path: Annotated[Path, Field(strict=False)]  # YAML has text
     speed: PositiveFloat = 1
     requests: PositiveInt | None = None
+    unit: Unit | None = None  # of its timestamps; None: found where it is plain
+    block_tokens: PositiveInt | None = None  # of a hash id; None: found where it is plain
 
 
 class Closed(Strict):

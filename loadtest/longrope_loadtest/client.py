@@ -5,6 +5,7 @@ against its own lag. Everything else that we ask a server goes through httpx.
 """
 
 import asyncio
+import re
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
@@ -146,7 +147,5 @@ def _timeout_kind(error: TimeoutError) -> str:
 
 
 def _retry_after(header: str | None) -> float:
-    try:
-        return max(0.0, float(header)) if header is not None else 1.0
-    except ValueError:
-        return 1.0
+    """The seconds that a header asks to wait; one where it has none, or a date."""
+    return float(header) if header and re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header) else 1.0

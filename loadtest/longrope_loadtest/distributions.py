@@ -2,7 +2,7 @@
 
 import math
 import random
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -16,9 +16,13 @@ from pydantic import (
 
 
 class Strict(BaseModel):
-    """A part of a profile: unknown fields are errors."""
+    """A part of a profile: unknown fields are errors, and numbers are numbers, not text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Field(strict=False)]  # YAML has lists
 
 
 class Constant(Strict):
@@ -103,8 +107,8 @@ class Choice(Strict):
     """One of `values`, as often as `weights` say (all alike without them)."""
 
     kind: Literal["choice"]
-    values: tuple[NonNegativeFloat, ...] = Field(min_length=1)
-    weights: tuple[PositiveFloat, ...] | None = None
+    values: Listed[NonNegativeFloat] = Field(min_length=1)
+    weights: Listed[PositiveFloat] | None = None
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Self:

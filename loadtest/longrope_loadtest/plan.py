@@ -24,6 +24,7 @@ class Planned:
     prefix: str | None = None  # names the text that its first prefix_tokens tokens are made of
     prefix_tokens: int = 0
     blocks: tuple[int, ...] = ()  # of a trace: the prompt's text, block by block
+    block_tokens: int = 0  # of each block
     passkey: str | None = None
     depth: float = 0  # of the passkey, 0 to 1
     cancel_after: float | None = None  # seconds from dispatch
@@ -100,6 +101,7 @@ class _Drawer:
             prefix=prefix,
             prefix_tokens=prefix_tokens,
             blocks=() if traced is None else traced.blocks,
+            block_tokens=0 if traced is None else traced.block_tokens,
             passkey=passkey,
             depth=depth,
             cancel_after=each.cancel.after.draw(rng) if each.cancel and cancelled else None,
@@ -153,7 +155,8 @@ def _arriving(
 ) -> Iterator[_Arrival]:
     if isinstance(process, Trace):
         path = directory / process.path
-        for number, traced in enumerate(traces.read(path)[: process.requests], 1):
+        replayed = traces.read(path, process.unit, process.block_tokens)[: process.requests]
+        for number, traced in enumerate(replayed, 1):
             name = traced.class_name or _class(classes, rng)
             if name not in classes:
                 have = ", ".join(classes)

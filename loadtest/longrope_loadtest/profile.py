@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from longrope_loadtest import text_files, yaml_numbers
 from longrope_loadtest.arrivals import Arrivals, Closed
 from longrope_loadtest.distributions import Distribution, Strict
 from longrope_loadtest.errors import LoadTestError
@@ -158,13 +159,12 @@ def load(path: Path) -> Profile:
     Raises:
         LoadTestError: It cannot be read, or a field is wrong; the message names file and field.
     """
+    text = text_files.read(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadTestError(f"{path} cannot be read: {error}") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml_numbers.load(text)
+    except RecursionError:
+        raise LoadTestError(f"{path} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise LoadTestError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise LoadTestError(f"{path} must have fields (classes, arrivals, ...) at its top")

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from longrope_loadtest.plan import Planned
 from longrope_loadtest.profile import Passkey, TokenIds, Words
-from longrope_loadtest.traces import BLOCK_TOKENS
 
 OWN_WORDS = 8  # before the introduction to a passkey, which is the same in every prompt
 INTRODUCTION = (
@@ -42,7 +41,7 @@ def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
         return _passkey_text(planned, seed)
     own = _own_tokens(planned)
     parts = [
-        *(_words(f"{seed}/block/{block}", BLOCK_TOKENS) for block in planned.blocks),
+        *(_words(f"{seed}/block/{block}", planned.block_tokens) for block in planned.blocks),
         _words(f"{seed}/prefix/{planned.prefix}", planned.prefix_tokens),
         _words(f"{seed}/words/{planned.number}", own),
     ]
@@ -56,7 +55,7 @@ def token_ids_of(planned: Planned, prompt: TokenIds, seed: int) -> list[int]:
     """The ids of a prompt: the same for the same arguments, and else different from the start."""
     kinds = prompt.last - prompt.first + 1
     parts = [
-        *(_draws(f"{seed}/block/{block}", BLOCK_TOKENS, kinds) for block in planned.blocks),
+        *(_draws(f"{seed}/block/{block}", planned.block_tokens, kinds) for block in planned.blocks),
         _draws(f"{seed}/prefix/{planned.prefix}", planned.prefix_tokens, kinds),
         _draws(f"{seed}/words/{planned.number}", _own_tokens(planned), kinds),
     ]
@@ -65,7 +64,7 @@ def token_ids_of(planned: Planned, prompt: TokenIds, seed: int) -> list[int]:
 
 
 def _own_tokens(planned: Planned) -> int:
-    shared = len(planned.blocks) * BLOCK_TOKENS + planned.prefix_tokens
+    shared = len(planned.blocks) * planned.block_tokens + planned.prefix_tokens
     return max(0, planned.prompt_tokens - shared)
 
 

@@ -113,9 +113,9 @@ def read(directory: Path) -> Result:
         LoadTestError: There is none, or one of another format.
     """
     try:
-        about = json.loads((directory / RESULT).read_text(encoding="utf-8"))
-        lines = (directory / REQUESTS).read_text(encoding="utf-8").splitlines()
-        looks = (directory / METRICS).read_text(encoding="utf-8").splitlines()
+        about = json.loads((directory / RESULT).read_text(encoding="utf-8-sig"))
+        lines = (directory / REQUESTS).read_text(encoding="utf-8-sig").splitlines()
+        looks = (directory / METRICS).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, json.JSONDecodeError) as error:
         raise LoadTestError(f"{directory} holds no whole result: {error}") from error
     if about.get("format") != FORMAT:

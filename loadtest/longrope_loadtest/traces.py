@@ -1,35 +1,66 @@
 """Traces: JSON lines, one request each, in the fields of Mooncake's published traces.
 
-`timestamp` (milliseconds), `input_length` and `output_length` (tokens); optional `hash_ids`, one
-for each block of the prompt: equal ids are equal text, so that the trace's own prefix hits are
-replayed; optional `class`, a class of the profile.
+`timestamp`, `input_length` and `output_length` (tokens); optional `hash_ids`, one for each block of
+the prompt: equal ids are equal text, so that the trace's own prefix hits are replayed; optional
+`class`, a class of the profile. `trace_units` has what timestamps and blocks count.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
+    ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
 )
 
+from longrope_loadtest import text_files
+from longrope_loadtest.distributions import Listed
 from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.trace_units import (
+    DEFAULT_BLOCK_TOKENS,
+    PER_SECOND,
+    Unit,
+    block_tokens_of,
+    misfit,
+    rate,
+    unit_of,
+)
 
-BLOCK_TOKENS = 512  # of one hash id
+# Qwen-Bailian's traces, which are in seconds, have these as well.
+IN_SECONDS = {"chat_id", "parent_chat_id"}
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 700.0 is 700."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Tokens = Annotated[int, BeforeValidator(_whole), Field(gt=0, lt=2**31)]
+Id = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 
 
 class _Line(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
     timestamp: NonNegativeFloat
-    input_length: PositiveInt
-    output_length: PositiveInt
-    hash_ids: tuple[NonNegativeInt, ...] = ()
+    input_length: Tokens
+    output_length: Tokens
+    hash_ids: Listed[Id] = ()
     class_name: Annotated[str | None, Field(alias="class")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    number: int  # of the line, from 1
+    line: _Line
+    names: frozenset[str]  # of its fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +71,79 @@ class Traced:
     prompt_tokens: int
     output_tokens: int
     blocks: tuple[int, ...]
+    block_tokens: int
     class_name: str | None
 
 
-def read(path: Path) -> list[Traced]:
+def read(path: Path, unit: Unit | None = None, block_tokens: int | None = None) -> list[Traced]:
     """The requests of a trace by time.
 
+    `unit` is that of its timestamps and `block_tokens` what a hash id stands for; None is what the
+    trace plainly says.
+
     Raises:
-        LoadTestError: It cannot be read, or a line is wrong; the message has its number.
+        LoadTestError: It cannot be read, a line is wrong, its hash ids do not fit its lengths, or
+            a unit is not plain; the message has the line's number and the field.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadTestError(f"The trace {path} cannot be read: {error}") from error
+    lines = re.split(r"\r\n|\r|\n", text_files.read(path))
     parsed = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not parsed:
         raise LoadTestError(f"The trace {path} has no requests")
-    parsed.sort(key=lambda line: line.timestamp)
+    per_second = PER_SECOND[unit or _unit(path, parsed)]
+    tokens = _block_tokens(path, parsed, block_tokens)
+    requests = sorted((numbered.line for numbered in parsed), key=lambda line: line.timestamp)
     return [
         Traced(
-            (line.timestamp - parsed[0].timestamp) / 1000,
-            line.input_length,
-            line.output_length,
-            line.hash_ids,
-            line.class_name,
+            (request.timestamp - requests[0].timestamp) / per_second,
+            request.input_length,
+            request.output_length,
+            request.hash_ids,
+            tokens,
+            request.class_name,
         )
-        for line in parsed
+        for request in requests
     ]
 
 
-def _parsed(path: Path, number: int, line: str) -> _Line:
+def _parsed(path: Path, number: int, line: str) -> _Numbered:
+    place = f"{path}, line {number}"
     try:
-        return _Line.model_validate(json.loads(line))
+        content = json.loads(line)
+        return _Numbered(number, _Line.model_validate(content), frozenset(content))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise LoadTestError(f"{path}, line {number}: {field}: {first['msg']}") from error
-    except json.JSONDecodeError as error:
-        raise LoadTestError(f"{path}, line {number} is not JSON") from error
+        raise LoadTestError(f"{place}: {field and f'{field}: '}{first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise LoadTestError(f"{place} is not JSON") from error
+
+
+def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
+    if all(numbered.names >= IN_SECONDS for numbered in parsed):
+        return "s"
+    timestamps = [numbered.line.timestamp for numbered in parsed]
+    found = unit_of(timestamps)
+    if found is None:
+        last = max(parsed, key=lambda numbered: numbered.line.timestamp)
+        raise LoadTestError(
+            f"{path}, line {last.number}: timestamp: {len(parsed)} requests up to "
+            f"{last.line.timestamp:g} are {rate(timestamps, 'ms'):,.0f} a second in milliseconds "
+            f"and {rate(timestamps, 's'):.3g} in seconds: say in the profile's arrivals which they "
+            "are, unit: ms or unit: s"
+        )
+    return found
+
+
+def _block_tokens(path: Path, parsed: list[_Numbered], given: int | None) -> int:
+    with_ids = [numbered for numbered in parsed if numbered.line.hash_ids]
+    lengths = [(each.line.input_length, len(each.line.hash_ids)) for each in with_ids]
+    tokens = given or block_tokens_of(lengths) or DEFAULT_BLOCK_TOKENS
+    at = misfit(lengths, tokens)
+    if at is not None:
+        length, blocks = lengths[at]
+        advice = "" if given else "; another size is said by block_tokens in the profile's arrivals"
+        raise LoadTestError(
+            f"{path}, line {with_ids[at].number}: hash_ids: has {blocks} for the {length} tokens "
+            f"of input_length, which are {-(-length // tokens)} blocks of {tokens}{advice}"
+        )
+    return tokens

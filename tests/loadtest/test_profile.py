@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from longrope_loadtest import profile as profiles
 from longrope_loadtest import shipped
+from longrope_loadtest.arrivals import Poisson
 from longrope_loadtest.errors import LoadTestError
 
 WHOLE = """
@@ -29,6 +30,16 @@ def refusal(folder: Path, text: str) -> str:
 WRONG = [
     ("rate: 2", "rate: 0", "arrivals.poisson.rate: Input should be greater than 0, not 0"),
     ("rate: 2", "rate: fast", "arrivals.poisson.rate: "),
+    ("rate: 2", "rate: 1_5", "arrivals.poisson.rate: Input should be a valid number, not '1_5'"),
+    ("rate: 2", "rate: '2'", "arrivals.poisson.rate: Input should be a valid number, not '2'"),
+    ("rate: 2", "rate: \uff12", "arrivals.poisson.rate: Input should be a valid number"),
+    ("rate: 2", "rate: .inf", "arrivals.poisson.rate: Input should be a finite number"),
+    ("rate: 2", "rate: .nan", "arrivals.poisson.rate: "),
+    ("rate: 2", "rate: true", "arrivals.poisson.rate: Input should be a valid number"),
+    ("duration: 60", "duration: 1:00", "arrivals.poisson.duration: Input should be a valid number"),
+    ("duration: 60", "requests: 1.5", "arrivals.poisson.requests: "),
+    ("tokens: 10", "tokens: 1_0", "classes.chat.prompt.words.tokens: "),
+    ("tokens: 10", "tokens: {kind: choice, values: [1, '2']}", "tokens.choice.values.1: "),
     (", duration: 60", "", "arrivals.poisson: say when it ends: duration (seconds)"),
     ("kind: poisson", "kind: posson", "arrivals: Input tag 'posson'"),
     ("tokens: 10", "tokens: -1", "classes.chat.prompt.words.tokens.constant.value: "),
@@ -67,6 +78,8 @@ def test_a_wrong_field_is_named(tmp_path: Path, old: str, new: str, says: str) -
     ("text", "says"),
     [
         ("a: [", "is not YAML"),
+        ("a: " + "[" * 1000, "is nested too deeply"),
+        ("a: " + "1" * 5000, "is not YAML"),
         ("", "must have fields"),
         ("- a\n- b", "must have fields"),
         ("classes: {}", "classes: Dictionary should have at least 1 item"),
@@ -91,6 +104,42 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"description: \xff")
     with pytest.raises(LoadTestError, match=r"latin\.yaml cannot be read"):
+        profiles.load(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [("1e1", 10.0), ("1.5e3", 1500.0), ("010", 10.0), ("0x10", 16.0), ("0o17", 15.0), ("+5", 5.0),
+     (".5", 0.5), ("2.", 2.0)],
+)  # fmt: skip
+def test_numbers_are_yamls(tmp_path: Path, written: str, rate: float) -> None:
+    """Of YAML 1.2, which are also JSON's: PyYAML's own are of YAML 1.1."""
+    path = tmp_path / "whole.yaml"
+    path.write_text(WHOLE.replace("rate: 2", f"rate: {written}"))
+    loaded = profiles.load(path)
+    assert isinstance(loaded.arrivals, Poisson)
+    assert loaded.arrivals.rate == rate
+
+
+def test_numbers_that_go_to_the_server_are_yamls(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_text(WHOLE + "    extra: {a: 1e-1, b: 1_5, c: 1:30, d: -7, e: 1.0}\n")
+    extra = profiles.load(path).classes["chat"].extra
+    assert extra == {"a": 0.1, "b": "1_5", "c": "1:30", "d": -7, "e": 1.0}
+    assert [type(each) for each in extra.values()] == [float, str, str, int, float]
+
+
+def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + WHOLE.encode())
+    assert "chat" in profiles.load(path).classes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_refused_by_its_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(WHOLE.encode(encoding))
+    with pytest.raises(LoadTestError, match=rf"\(BOM\) it is {encoding.upper()}; save it"):
         profiles.load(path)
 
 

@@ -92,7 +92,7 @@ def test_retries_end(server: MockServer) -> None:
     assert {(r.outcome, r.error, r.retries) for r in run.records} == {("failed", "http 503", 2)}
 
 
-@pytest.mark.parametrize("header", [None, "Wed, 21 Oct 2026 07:28:00 GMT"])
+@pytest.mark.parametrize("header", [None, "Wed, 21 Oct 2026 07:28:00 GMT", "inf"])
 def test_without_seconds_to_wait_a_retry_waits_one(server: MockServer, header: str | None) -> None:
     refuses = {"status": 503, "refusals": 1, "retry_after": header}
     run = driven(profile({**SIX, "requests": 2}, refuses, retries=1), server.url)

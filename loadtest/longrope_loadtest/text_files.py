@@ -1,0 +1,38 @@
+"""Files of text that people write: UTF-8, with or without a byte order mark."""
+
+import codecs
+from pathlib import Path
+
+from longrope_loadtest.errors import LoadTestError
+
+# UTF-32's little-endian mark begins with UTF-16's.
+OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def read(path: Path) -> str:
+    """The text of a file, without its byte order mark.
+
+    Raises:
+        LoadTestError: It cannot be read, or is no UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LoadTestError(f"{path} cannot be read: {error.strerror}") from error
+    for mark, encoding in OTHER_MARKS.items():
+        if content.startswith(mark):
+            raise LoadTestError(
+                f"{path} cannot be read: by its byte order mark (BOM) it is {encoding}; "
+                "save it as UTF-8"
+            )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LoadTestError(
+            f"{path} cannot be read: it is no UTF-8 text (byte {error.start})"
+        ) from error
