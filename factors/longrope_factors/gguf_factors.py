@@ -1,4 +1,4 @@
-"""GGUF: llama.cpp's rope factor tensors, alone or in a copy of a model.
+"""GGUF: llama.cpp's rope factor tensors, alone or in a copy of a model, whole or in pieces.
 
 As llama.cpp's converter writes and its loader reads them: two float32 tensors of d/2 numbers, and
 metadata for the original length and one attention factor. A llama model loads the tensors only
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from longrope_factors import gguf_pieces
+from longrope_factors.gguf_pieces import GgufModel
 from longrope_factors.interchange import lost_by_two_lists, two_sets
 from longrope_factors.schema import FactorFile, FactorSet
 from longrope_factors.whole_file import replacing
@@ -32,12 +34,13 @@ _FORM = "A GGUF file"
 def write(
     factor_file: FactorFile, output: Path, model: Path | None = None, length: int | None = None
 ) -> list[str]:
-    """Write a GGUF file of the factors, or a copy of the GGUF file `model` with them in it.
+    """Write a GGUF file of the factors, or a copy of the GGUF model `model` with them in it.
 
-    The short tensor is the set of the original length, the long one the last set or the one that
-    covers `length` tokens. Returns what was lost, in sentences. Raises ValueError for an
-    architecture whose factors llama.cpp does not load, and for a `model` that is no GGUF file or
-    that another rotation was made for.
+    A `model` in several pieces, of which any is named, is written as one file. The short tensor is
+    the set of the original length, the long one the last set or the one that covers `length`
+    tokens. Returns what was lost, in sentences. Raises ValueError for an architecture whose factors
+    llama.cpp does not load, for a `model` that is no GGUF file, is not whole or that another
+    rotation was made for, and for an `output` that is named as a piece.
     """
     from gguf import GGUFWriter
 
@@ -47,6 +50,11 @@ def write(
         raise ValueError(
             f"llama.cpp loads no rope factors for {factor_file.model.architecture}, only for "
             f"{', '.join(ARCHITECTURES)}."
+        )
+    if gguf_pieces.PIECE.fullmatch(output.name):
+        raise ValueError(
+            f"{output}: is named as one piece of several; one file is written, which -o should "
+            "name otherwise."
         )
     source = None if model is None else _opened(model, factor_file, architecture)
     metadata = _metadata(factor_file, pair, architecture)
@@ -80,13 +88,10 @@ def _metadata(
     return {key.format(arch=architecture): value for key, value in values.items()}
 
 
-def _opened(model: Path, factor_file: FactorFile, architecture: str) -> Any:
-    from gguf import GGUFReader, Keys
+def _opened(path: Path, factor_file: FactorFile, architecture: str) -> GgufModel:
+    from gguf import Keys
 
-    try:
-        reader = GGUFReader(model)
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{model}: is not a GGUF file that can be read: {error}.") from None
+    model = gguf_pieces.read(path)
     identity = factor_file.model
     # What llama.cpp takes where the file does not say it: theta 10000, the whole head rotated.
     expected = {
@@ -96,20 +101,20 @@ def _opened(model: Path, factor_file: FactorFile, architecture: str) -> Any:
     }
     for template, (ours, default) in expected.items():
         key = template.format(arch=architecture)
-        field = reader.get_field(key)
-        theirs = default if field is None else field.contents()
+        said = model.value(key)
+        theirs = default if said is None else said
         if theirs != ours:
-            raise ValueError(f"{model}: {key} is {theirs!r}, but the factors are for {ours!r}.")
-    return reader
+            raise ValueError(f"{path}: {key} is {theirs!r}, but the factors are for {ours!r}.")
+    return model
 
 
-def _copy_metadata(writer: Any, source: Any, replaced: dict[str, Any]) -> None:
+def _copy_metadata(writer: Any, source: GgufModel, replaced: dict[str, Any]) -> None:
     from gguf import GGUFValueType
 
     writer.data_alignment = source.alignment
     for name, field in source.fields.items():
         # The writer itself says the architecture and GGUF's own counts.
-        own = name.startswith("GGUF.") or name == "general.architecture"
+        own = name.startswith(("GGUF.", gguf_pieces.SPLIT)) or name == "general.architecture"
         scaling = ".rope.scaling." in name or name.endswith(".rope.scale_linear")
         if own or scaling or name in replaced:
             continue
@@ -118,7 +123,9 @@ def _copy_metadata(writer: Any, source: Any, replaced: dict[str, Any]) -> None:
         writer.add_key_value(name, field.contents(), kind, sub_type=item)
 
 
-def _write_tensors(writer: Any, source: Any, pair: tuple[FactorSet, FactorSet]) -> None:
+def _write_tensors(
+    writer: Any, source: GgufModel | None, pair: tuple[FactorSet, FactorSet]
+) -> None:
     from gguf import GGMLQuantizationType, GGUFEndian
 
     float32 = ">f4" if writer.endianess == GGUFEndian.BIG else "<f4"
@@ -147,7 +154,9 @@ def _is_rope(name: str) -> bool:
     return name in (LONG, SHORT, "rope_freqs.weight")
 
 
-def _lost(factor_file: FactorFile, pair: tuple[FactorSet, FactorSet], source: Any) -> list[str]:
+def _lost(
+    factor_file: FactorFile, pair: tuple[FactorSet, FactorSet], source: GgufModel | None
+) -> list[str]:
     short_set, long_set = pair
     lost = lost_by_two_lists(factor_file, pair, _FORM)
     if short_set.attention_factor != long_set.attention_factor:

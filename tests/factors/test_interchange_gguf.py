@@ -149,6 +149,127 @@ except FactorFileError as error:
 """
 
 
+NAMES = [f"blk.{layer}.attn_q.weight" for layer in range(5)]
+
+
+def pieces(
+    folder: Path, name: str = "model", each: int = 2, tensors: list[str] = NAMES, **changes: Any
+) -> list[Path]:
+    """A model of which each file has so many tensors, as gguf's own writer splits it."""
+    folder.mkdir(exist_ok=True)
+    whole = folder / f"{name}.gguf"
+    writer = GGUFWriter(whole, "llama", split_max_tensors=each, **changes)
+    writer.add_context_length(8192)
+    writer.add_rope_freq_base(100000.0)
+    writer.add_token_list(["a", "b"])
+    for number, tensor in enumerate(tensors):
+        writer.add_tensor(tensor, np.full((4, 64), number, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob(f"{name}*.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("each", "named", "small_first"),
+    [(2, 0, False), (2, 1, False), (2, 2, False), (1, 4, False), (4, 1, False), (2, 3, True)],
+)
+def test_a_model_in_pieces_is_written_whole(
+    tmp_path: Path, each: int, named: int, small_first: bool
+) -> None:
+    found = pieces(tmp_path / "in", each=each, small_first_shard=small_first)
+    assert len(found) > named
+    output = tmp_path / "out.gguf"
+    export = ("export", factors(tmp_path), "--to", "gguf", "--gguf", found[named], "-o", output)
+    result = run(*export)
+    assert result.exit_code == 0, result.stderr
+    ours = tensors(output)
+    assert list(ours) == [gguf_factors.SHORT, gguf_factors.LONG, *NAMES]
+    for number, name in enumerate(NAMES):
+        assert ours[name].data.tolist() == [[float(number)] * 64] * 4
+    about = metadata(output)
+    assert about["tokenizer.ggml.tokens"] == ["a", "b"]
+    assert about["llama.rope.scaling.type"] == "longrope"
+    assert not [key for key in about if key.startswith("split.")]
+
+
+def swap(one: Path, other: Path) -> None:
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def replace(found: list[Path], at: int, tensors: list[str], each: int = 2) -> None:
+    """A piece of another model in the place of ours."""
+    pieces(found[0].parent, "other", each, tensors)[at].rename(found[at])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda found: found[2].unlink(), "model-00003-of-00003.gguf: is missing"),
+        (lambda found: found[0].unlink(), "model-00001-of-00003.gguf: is missing"),
+        (
+            lambda found: found[2].write_bytes(found[0].read_bytes()),
+            "model-00003-of-00003.gguf: is named as piece 3 of 3, but says that it is piece 1 of 3",
+        ),
+        (
+            lambda found: swap(found[0], found[2]),
+            "model-00001-of-00003.gguf: is named as piece 1 of 3, but says that it is piece 3 of 3",
+        ),
+        (
+            lambda found: found[2].write_bytes(found[2].read_bytes()[:-200]),
+            "model-00003-of-00003.gguf: is not a GGUF file that can be read",
+        ),
+        (lambda found: model(found[2]), "has no split.no and split.count"),
+        (
+            lambda found: replace(found, 1, [*NAMES, "x"]),
+            "model-00002-of-00003.gguf: is a piece of another model",
+        ),
+        (
+            lambda found: replace(found, 0, [*NAMES[2:], "x", "y"]),
+            "no name comes twice: they are not of one model",
+        ),
+        (
+            lambda found: replace(found, 1, NAMES, each=1),
+            "is named as piece 2 of 3, but says that it is piece 2 of 5",
+        ),
+    ],
+)
+def test_pieces_that_are_not_one_model_are_refused(tmp_path: Path, spoil: Any, words: str) -> None:
+    found = pieces(tmp_path / "in")
+    spoil(found)
+    output = tmp_path / "out.gguf"
+    export = ("export", factors(tmp_path), "--to", "gguf", "--gguf", found[1], "-o", output)
+    assert words in refused(*export)
+    assert not output.exists()
+
+
+def test_a_piece_without_its_name_is_refused(tmp_path: Path) -> None:
+    file = factors(tmp_path)
+    for number in range(3):
+        folder = tmp_path / str(number)
+        piece = pieces(folder)[number].rename(folder / f"part{number}.gguf")
+        words = refused("export", file, "--to", "gguf", "--gguf", piece, "-o", tmp_path / "o")
+        assert f"part{number}.gguf: is one of 3 pieces by its split.count" in words
+
+
+def test_a_whole_model_that_is_named_as_a_piece_is_refused(tmp_path: Path) -> None:
+    source = model(tmp_path / "model-00001-of-00001.gguf")
+    words = refused("export", factors(tmp_path), "--to", "gguf", "--gguf", source, "-o", "o.gguf")
+    assert "has no split.no and split.count: name it otherwise" in words
+
+
+def test_an_output_that_is_named_as_a_piece_is_refused(tmp_path: Path) -> None:
+    found = pieces(tmp_path / "in")
+    before = found[0].read_bytes()
+    export = ("export", factors(tmp_path), "--to", "gguf", "--gguf", found[0])
+    for output in (found[0], found[2], tmp_path / "out-00001-of-00002.gguf"):
+        assert "is named as one piece of several" in refused(*export, "-o", output)
+    assert found[0].read_bytes() == before
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the end of the disk: write fails alike."""
     output = model(tmp_path / "out.gguf")
