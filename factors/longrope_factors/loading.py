@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import hf
+from longrope_factors import hf, weight_files
 from longrope_factors.schema import ModelIdentity
 
 
@@ -33,25 +33,34 @@ def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") ->
     """The model in `model_dir`, with PyTorch's SDPA as attention.
 
     `device` None is a GPU where there is one. Raises ValueError where there are no safetensors
-    weights, FactorFileError where the config has no rotary embedding.
+    weights or not all of the model's, FactorFileError where the config has no rotary embedding.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     identity = identity_of(model_dir)
     weights(model_dir)
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    model, found = AutoModelForCausalLM.from_pretrained(
+        model_dir,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa",
+        output_loading_info=True,
     )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"{model_dir}: has no weights for {len(missing)} of the model's tensors, such as "
+            f"{missing[0]}, which would be random numbers."
+        )
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return LoadedModel(model, identity, model_dir)
 
 
 def weights(model_dir: Path) -> list[Path]:
-    """The safetensors files of a model directory; ValueError where there are none."""
+    """The safetensors files of a model directory; ValueError where there are none, or not all."""
     paths = list(model_dir.glob("*.safetensors"))
     if not paths:
         raise ValueError(f"{model_dir}: has no *.safetensors file with the model's weights.")
+    weight_files.check(model_dir, paths)
     return paths
 
 

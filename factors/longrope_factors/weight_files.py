@@ -1,0 +1,62 @@
+"""Whether the safetensors files of a model directory are all of the model, before they are read.
+
+transformers loads model.safetensors, or the shards of model.safetensors.index.json. What a shard
+lacks it fills with random numbers and a warning.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longrope_factors import strict_json
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"(?P<name>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.safetensors")
+
+
+def check(model_dir: Path, paths: Sequence[Path]) -> None:
+    """Raise ValueError, naming the file, where `paths` are shards of a model and not all of them.
+
+    Reads the index and the shards' headers. FactorFileError where the index cannot be read.
+    """
+    if (model_dir / WHOLE).exists():
+        return
+    index = model_dir / INDEX
+    if index.exists():
+        for name, tensors in _shards(index).items():
+            _check_shard(model_dir / name, tensors)
+    elif shard := next((path for path in paths if SHARD.fullmatch(path.name)), None):
+        raise ValueError(
+            f"{index}: is missing; {shard.name} is one file of several, and the index says which "
+            "tensors are in which."
+        )
+
+
+def _shards(index: Path) -> dict[str, set[str]]:
+    """The names of the tensors in each shard."""
+    document: Any = strict_json.read(index)
+    places = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
+        raise ValueError(f"{index}: has no weight_map from tensors to files.")
+    shards: dict[str, set[str]] = {}
+    for tensor, name in places.items():
+        shards.setdefault(name, set()).add(tensor)
+    return shards
+
+
+def _check_shard(path: Path, tensors: set[str]) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise ValueError(f"{path}: is missing; {INDEX} names it as a part of the model.")
+    try:
+        with safe_open(path, framework="numpy") as shard:
+            missing = tensors - set(shard.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{path}: is not a safetensors file that can be read: {error}.") from None
+    if missing:
+        raise ValueError(
+            f"{path}: lacks the tensor {min(missing)}, which {INDEX} says is in it: it is a part "
+            "of another model."
+        )
