@@ -1,6 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server bench-mixed bench-peers bench-gpu bench-plan \
-	check-vllm check-gpu lock clean
+.PHONY: setup serve test check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
+	bench-plan check-vllm check-gpu lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -19,6 +19,9 @@ bench: ## the rotary layer and the engine against vLLM's own, as ratios
 
 bench-server: ## our pieces around vLLM's application against that alone, as ratios
 	scripts/bench-server $(ARGS)
+
+bench-dtype: ## float32 against bfloat16 on this CPU, as ratios
+	scripts/bench-dtype $(ARGS)
 
 bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARGS="-o DIRECTORY"
 	scripts/bench-mixed $(ARGS)

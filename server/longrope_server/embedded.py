@@ -53,6 +53,11 @@ def model_directory() -> Path:
     return directory
 
 
+def is_embedded(model: str) -> bool:
+    """Whether what is served is this model."""
+    return Path(model).absolute() == cache_folder() / NAME
+
+
 def _gguf_file() -> Path:
     # Not imported: the package imports llama.cpp, which is not needed.
     spec = importlib.util.find_spec(PACKAGE)

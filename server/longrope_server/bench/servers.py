@@ -33,9 +33,9 @@ def our_server(keys: Path) -> AbstractContextManager[str]:
     return running(OURS, ["serve", *FLAGS, f"--api-key-file={keys}"])
 
 
-def bare_server() -> AbstractContextManager[str]:
+def bare_server(*flags: str) -> AbstractContextManager[str]:
     """The address of the same model and engine behind vLLM's application alone."""
-    return running(BARE, compose(list(FLAGS)).words)
+    return running(BARE, compose([*FLAGS, *flags]).words)
 
 
 @contextmanager

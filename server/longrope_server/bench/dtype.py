@@ -1,0 +1,72 @@
+"""`python -m longrope_server.bench.dtype`: float32 against bfloat16 on this CPU."""
+
+import random
+import statistics
+import time
+from contextlib import ExitStack
+from typing import Annotated
+
+import httpx
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from longrope_server.bench.servers import bare_server
+from longrope_server.precision import lacks_bfloat16
+
+DTYPES = ("bfloat16", "float32")
+WORDS = range(1000, 40_000)  # ordinary tokens of SmolLM2's
+ANSWER = 64
+
+
+def main(
+    tokens: Annotated[int, typer.Option(min=16, help="Tokens of a prompt.")] = 4096,
+    rounds: Annotated[int, typer.Option(min=1, help="Prompts and answers of each dtype.")] = 3,
+) -> None:
+    """Print what a prompt and an answer take on SmolLM2-135M with each dtype, and the ratio.
+
+    Both servers are there from the beginning, and take turns.
+    """
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                httpx.Client(
+                    base_url=stack.enter_context(bare_server("--dtype", dtype)), timeout=None
+                )
+            )
+            for dtype in DTYPES
+        ]
+        prompts: list[list[float]] = [[], []]
+        answers: list[list[float]] = [[], []]
+        for number in range(rounds):
+            for client, prompt, answer in zip(clients, prompts, answers, strict=True):
+                _complete(client, 16, 1, number)  # wakes it
+                prompt.append(_complete(client, tokens, 1, number))
+                answer.append(_complete(client, 16, ANSWER + 1, number))
+    verb = "lacks" if lacks_bfloat16(torch.cpu.get_capabilities()) else "has"
+    table = Table("", *DTYPES, "bfloat16 / float32", title=f"This CPU {verb} bfloat16")
+    for name, seconds in (
+        (f"a prompt of {tokens:,} tokens", prompts),
+        (f"an answer of {ANSWER} tokens", answers),
+    ):
+        bfloat16, float32 = (statistics.median(each) for each in seconds)
+        table.add_row(name, f"{bfloat16:.1f} s", f"{float32:.1f} s", f"{bfloat16 / float32:.2f}")
+    Console().print(table)
+
+
+def _complete(client: httpx.Client, tokens: int, answer: int, seed: int) -> float:
+    """Seconds of a completion of so many random tokens."""
+    body = {
+        "model": "smollm2-135m",
+        "prompt": random.Random(f"{tokens} {answer} {seed}").choices(WORDS, k=tokens),
+        "max_tokens": answer,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
+    began = time.perf_counter()
+    client.post("/v1/completions", json=body).raise_for_status()
+    return time.perf_counter() - began
+
+
+typer.run(main)

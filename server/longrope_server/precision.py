@@ -1,0 +1,36 @@
+"""The dtype that a CPU computes prompts faster with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from longrope_server import embedded
+from longrope_server.arguments import Arguments
+
+FLAG = "dtype"
+# Instructions that multiply bfloat16, as `torch.cpu.get_capabilities` names them; without any,
+# each product goes by way of float32.
+MULTIPLY_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def chosen(words: list[str], capabilities: Mapping[str, Any]) -> tuple[list[str], str | None]:
+    """The words for `vllm serve` that choose a dtype, and a sentence about it.
+
+    words: the model and vLLM's flags. A dtype that somebody chose, there or in the --config file,
+    stays; so does that of a model that is not ours, whose owner is told.
+    """
+    if not lacks_bfloat16(capabilities) or Arguments(words).peek(FLAG) is not None:
+        return [], None
+    lacking = "This CPU has no instructions for bfloat16"
+    if embedded.is_embedded(words[0]):
+        return [f"--{FLAG}", "float32"], f"{lacking}: --{FLAG} is float32, faster for prompts."
+    return [], f"{lacking}: with --{FLAG} float32, in twice the memory, prompts would be faster."
+
+
+def lacks_bfloat16(capabilities: Mapping[str, Any]) -> bool:
+    """Whether this CPU is known to multiply bfloat16 by way of float32.
+
+    capabilities: as `torch.cpu.get_capabilities`, which asks the hardware. Of a kind of CPU that
+    it tells nothing of, nothing is known.
+    """
+    told = [capabilities[name] for name in MULTIPLY_BFLOAT16 if name in capabilities]
+    return bool(told) and not any(told)
