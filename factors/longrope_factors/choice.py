@@ -3,13 +3,12 @@
 import math
 
 from longrope_factors import methods, schema
+from longrope_factors.base import Base
 from longrope_factors.evaluation import Evaluation
-from longrope_factors.schema import CorpusText, FactorFile, FactorSet, ModelIdentity
+from longrope_factors.schema import CorpusText, FactorFile, FactorSet
 
 
-def best_measured(
-    evaluations: list[Evaluation], identity: ModelIdentity, lengths: list[int]
-) -> FactorFile:
+def best_measured(evaluations: list[Evaluation], base: Base, lengths: list[int]) -> FactorFile:
     """A factor file with, for each length, the analytic method of the lowest perplexity.
 
     The original length gets the original set. Over several texts, a method's perplexity is their
@@ -17,20 +16,20 @@ def best_measured(
     compared. The plain model's becomes `perplexity_before`. Raises ValueError for a length without
     measurements.
     """
-    original = identity.original_max_position_embeddings
+    original = base.identity.original_max_position_embeddings
     sets = [
-        methods.factor_set("original", identity, length)
+        base.factor_set("original", length)
         if length == original
-        else _best(evaluations, identity, length)
+        else _best(evaluations, base, length)
         for length in sorted(lengths)
     ]
-    return schema.build(identity, sets)
+    return schema.build(base.identity, sets)
 
 
-def _best(evaluations: list[Evaluation], identity: ModelIdentity, length: int) -> FactorSet:
+def _best(evaluations: list[Evaluation], base: Base, length: int) -> FactorSet:
     candidates = {
         factor_set.fingerprint: factor_set
-        for factor_set in (methods.factor_set(each, identity, length) for each in methods.METHODS)
+        for factor_set in (base.factor_set(method, length) for method in methods.METHODS)
     }
     measured: dict[str, dict[str, Evaluation]] = {}
     for each in evaluations:
@@ -49,7 +48,7 @@ def _best(evaluations: list[Evaluation], identity: ModelIdentity, length: int) -
         for fingerprint, by_text in measured.items()
     }
     best = min(means, key=lambda fingerprint: means[fingerprint])
-    plain = methods.factor_set("original", identity, length).fingerprint
+    plain = base.factor_set("original", length).fingerprint
     chosen = candidates[best]
     names = ", ".join(candidates[each].provenance.method for each in means)
     provenance = chosen.provenance.model_copy(

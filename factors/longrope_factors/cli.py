@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longrope_factors import cli_interchange, hf, methods, schema
+from longrope_factors import cli_interchange, hf, loading, methods, schema
 from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
@@ -14,7 +14,7 @@ from longrope_factors.cli_extend import extend
 from longrope_factors.cli_finetune import finetune
 from longrope_factors.cli_library import library_app
 from longrope_factors.cli_search import search
-from longrope_factors.schema import FactorFile, ModelIdentity
+from longrope_factors.schema import FactorFile
 
 app = typer.Typer(
     help="Make factor files, search, fine-tune, measure, convert.",
@@ -50,7 +50,8 @@ def make(
 ) -> None:
     """Write a factor file of an analytic method, one set for each --length.
 
-    A length equal to the model's original length gets the original set.
+    A length equal to the model's original length gets the original set, the model's own rotation;
+    where the config scales that already, the method's factors go on from it.
     """
     with one_sentence():
         factor_file = _made(model, method, length)
@@ -64,7 +65,7 @@ def validate(file: FileArgument, model: ModelOption = None) -> None:
     with one_sentence():
         factor_file = schema.load(file)
         if model is not None:
-            schema.check_model(factor_file, _identity(model), file)
+            loading.base_of(model).check(factor_file, file)
         typer.echo(_summary(file, factor_file))
 
 
@@ -99,7 +100,7 @@ def overrides(file: FileArgument, model: ModelOption = None) -> None:
         factor_file = schema.load(file)
         partial = None
         if model is not None:
-            schema.check_model(factor_file, _identity(model), file)
+            loading.base_of(model).check(factor_file, file)
             partial = hf.partial_rotary_factor(hf.read_config(model))
         typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial)))
 
@@ -112,28 +113,18 @@ def print_schema() -> None:
 
 def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
     method = methods.named(name)
-    rope_type = hf.rope_type(hf.read_config(model))
-    if rope_type != "default":
-        raise ValueError(
-            f"{model}: has rope_type {rope_type!r} already; a method's factors are for a model "
-            "with its original rotation."
-        )
-    identity = _identity(model)
-    original = identity.original_max_position_embeddings
+    base = loading.base_of(model)
+    original = base.identity.original_max_position_embeddings
     if min(lengths) < original:
         raise ValueError(
             f"--length {min(lengths)} is an extension ratio below 1: it should be at least the "
             f"original length, {original}."
         )
     sets = [
-        methods.factor_set("original" if each == original else method, identity, each)
-        for each in sorted(lengths)
+        base.factor_set("original" if max_length == original else method, max_length)
+        for max_length in sorted(lengths)
     ]
-    return schema.build(identity, sets)
-
-
-def _identity(model: Path) -> ModelIdentity:
-    return hf.model_identity(hf.read_config(model), model.resolve().name)
+    return schema.build(base.identity, sets)
 
 
 def _summary(file: Path, factor_file: FactorFile) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import hf, loading, schema
+from longrope_factors import loading, schema
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.contenders import Contender, contenders
 from longrope_factors.results import Result
@@ -173,9 +173,8 @@ def choose(
         from longrope_factors import choice, evaluation
         from longrope_factors import results as results_file
 
-        identity = hf.model_identity(hf.read_config(model), name)
         measured = results_file.read(results, evaluation.Evaluation)
-        factor_file = choice.best_measured(measured, identity, length)
+        factor_file = choice.best_measured(measured, loading.base_of(model, name), length)
         schema.save(factor_file, output)
         for each in factor_file.sets:
             typer.echo(f"{each.max_length}: {each.provenance.source}.")
@@ -184,9 +183,7 @@ def choose(
 def _planned(
     model: Path, names: list[str] | None, files: list[Path] | None, lengths: list[int]
 ) -> dict[int, list[tuple[str, FactorSet]]]:
-    compared: list[Contender] = contenders(
-        model, loading.identity_of(model), names or [], files or []
-    )
+    compared: list[Contender] = contenders(model, loading.base_of(model), names or [], files or [])
     return {
         length: [(each.name, each.factor_set(length)) for each in compared] for length in lengths
     }

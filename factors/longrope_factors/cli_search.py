@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import loading, schema
+from longrope_factors import loading
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet
 
@@ -153,7 +153,7 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
 
 
 def _checked(path: Path, model: Path) -> FactorFile:
-    return schema.load_for(loading.identity_of(model), path)
+    return loading.base_of(model).load(path)
 
 
 def _all_sets(paths: list[Path], model: Path) -> tuple[FactorSet, ...]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from longrope_factors import hf, methods, schema
-from longrope_factors.schema import FactorFile, FactorSet, Method, ModelIdentity
+from longrope_factors import hf, methods
+from longrope_factors.base import Base
+from longrope_factors.schema import FactorFile, FactorSet, Method
 
 OWN = "own"
 
@@ -23,12 +24,13 @@ class Contender:
 
 
 def contenders(
-    model_dir: Path, identity: ModelIdentity, names: Sequence[str], files: Sequence[Path]
+    model_dir: Path, base: Base, names: Sequence[str], files: Sequence[Path]
 ) -> list[Contender]:
     """The analytic methods `names`, or "own" among them, then the factor `files`.
 
-    A method has one set for each length, the original one up to the original length; a file and
-    the model's own longrope config have what they select for it. A file is called by its name, or
+    A method has one set for each length, the model's own rotation up to the original length, and
+    beyond it what goes on from that: of a longrope model, from its short list. A file and the
+    model's own longrope config have what they select for it. A file is called by its name, or
     its path where two have the same. Raises ValueError where there is nothing to compare, for an
     unknown method and for a file that does not fit the model.
     """
@@ -40,20 +42,19 @@ def contenders(
             own = hf.from_config(hf.read_config(model_dir), model_dir)
             found.append(Contender(OWN, partial(_selected, own, model_dir)))
         else:
-            found.append(Contender(name, partial(_analytic, methods.named(name), identity)))
+            found.append(Contender(name, partial(_analytic, methods.named(name), base)))
     file_names = [path.name for path in files]
     for path in files:
-        factor_file = schema.load_for(identity, path)
+        factor_file = base.load(path)
         unique = file_names.count(path.name) == 1
         name = path.name if unique else str(path)
         found.append(Contender(name, partial(_selected, factor_file, path)))
     return found
 
 
-def _analytic(method: Method, identity: ModelIdentity, length: int) -> FactorSet:
+def _analytic(method: Method, base: Base, length: int) -> FactorSet:
     # Within the original length there is nothing to extend: there, every method is the original.
-    reach = max(length, identity.original_max_position_embeddings)
-    return methods.factor_set(method, identity, reach)
+    return base.factor_set(method, max(length, base.identity.original_max_position_embeddings))
 
 
 def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:

@@ -10,9 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import __version__, schema, strict_json
+from longrope_factors import (
+    __version__,
+    architectures,
+    bounds,
+    hf_fields,
+    methods,
+    own_rotation,
+    schema,
+    strict_json,
+)
+from longrope_factors.base import Base
 from longrope_factors.errors import FactorFileError
-from longrope_factors.hf_fields import factor_list, length, number, positive
+from longrope_factors.hf_fields import factor_list, length, number
+from longrope_factors.methods import Rescaling
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from longrope_factors.strict_json import shown
 
@@ -31,59 +42,92 @@ def read_config(model_dir: Path | str) -> dict[str, Any]:
     return config
 
 
+def base(config: Config, name: str | None = None, base_dir: Path | None = None) -> Base:
+    """The model as it ships: its identity, and its own rotation within its original length.
+
+    Of a longrope config that rotation is its short list, or the set of the original length in the
+    factor file that it names (a relative one as for `from_config`). Raises FactorFileError where
+    the config is unusable, or rotates by no vector of factors.
+    """
+    identity = model_identity(config, name)
+    if is_longrope(config):
+        own = from_config(config, base_dir)
+        reach = min(identity.original_max_position_embeddings, own.max_length)
+        short = own.sets[own.select(reach)]
+        return Base(identity, Rescaling(short.factors, short.attention_factor))
+    text = _text(config)
+    rope, kind = _rope_parameters(text), rope_type(config)
+    if own_rotation.is_scaled(kind):
+        pairs = own_rotation.Pairs(identity.rotary_dim, identity.rope_theta)
+        return Base(identity, own_rotation.factors(rope, kind, text, pairs))
+    return Base(identity, methods.original(identity, 1.0))
+
+
 def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
     """Who the model is, as far as factors go.
 
-    rotary_dim is int(head_dim * partial_rotary_factor); the original length is
+    rotary_dim is int(head_dim * partial_rotary_factor). The original length is the window that the
+    model ships with: that of `own_rotation.window` where its rotation is scaled already, else
     original_max_position_embeddings of the config or of its rope_parameters, or else
-    max_position_embeddings. Of a multi-modal config, the text_config counts. Raises
-    FactorFileError naming the field that is missing or unusable.
+    max_position_embeddings. Of a multi-modal config, the text_config counts. What the config leaves
+    out is what its architecture has. Raises FactorFileError naming a field that is missing or
+    unusable, or the rope_type where the model rotates by no vector of factors.
     """
     text = _text(config)
     rope = _rope_parameters(text)
+    kind = rope_type(config)
+    if not is_longrope(config):
+        own_rotation.check(rope, kind, text)
     theta = rope.get("rope_theta", text.get("rope_theta"))
     if theta is None:
         raise FactorFileError(
-            "The model's config has no rope_theta, in rope_parameters or beside it: a model "
-            "without rotary embeddings has no factors, and one with them should say it."
+            "The model's config has no rope_theta, in rope_parameters or beside it, and its "
+            f"model_type {shown(text.get('model_type'))} is not known here: a model without rotary "
+            "embeddings has no factors, and one with them should say it."
         )
-    architectures = config.get("architectures") or text.get("architectures")
-    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+    named = config.get("architectures") or text.get("architectures")
+    if not isinstance(named, list) or not isinstance(named[0], str):
         raise FactorFileError("The model's config names no architecture in architectures.")
     rotary_dim = _rotary_dim(text, rope)
-    if rotary_dim < 2 or rotary_dim % 2:
+    if not 2 <= rotary_dim <= bounds.ROTARY_DIM or rotary_dim % 2:
         raise FactorFileError(
             f"The model's config gives a rotary dimension of {rotary_dim} (head_dim times "
-            "partial_rotary_factor); it should be even and at least 2."
+            f"partial_rotary_factor); it should be even and from 2 to {bounds.ROTARY_DIM}."
         )
-    if (theta := number(theta, "rope_theta")) <= 1:
-        raise FactorFileError(f"The model's config has rope_theta {theta}; it should be above 1.")
     return ModelIdentity(
         name=str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS),
-        architecture=architectures[0],
+        architecture=named[0],
         rotary_dim=rotary_dim,
-        rope_theta=theta,
-        original_max_position_embeddings=_original_length(text, rope),
+        rope_theta=hf_fields.theta(theta, "rope_theta"),
+        original_max_position_embeddings=(
+            own_rotation.window(rope, kind, text)
+            if own_rotation.is_scaled(kind)
+            else _original_length(config, text, rope)
+        ),
     )
 
 
 def rope_type(config: Config) -> str:
     """The config's rope_type (`type` in older ones); 'default' where it names none."""
-    rope = _rope_parameters(_text(config))
-    return str(rope.get("rope_type") or rope.get("type") or "default")
+    return _type(_rope_parameters(_text(config)))
 
 
 def partial_rotary_factor(config: Config) -> float | None:
-    """The config's partial_rotary_factor where it has one."""
+    """The share of each head that rotates, where config or architecture say one."""
     text = _text(config)
     rope = _rope_parameters(text)
-    factor = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
-    return None if factor is None else number(factor, "partial_rotary_factor")
+    share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
+    return None if share is None else number(share, "partial_rotary_factor")
 
 
 def is_longrope(config: Config) -> bool:
-    """Whether the config's rope_type is longrope (once called su)."""
-    return rope_type(config) in _LONGROPE
+    """Whether the config's rope_type is longrope (once called su), for any type of layer."""
+    said = _said(config)
+    rope = said.get("rope_scaling") or said.get("rope_parameters")
+    if not isinstance(rope, Mapping):
+        return False
+    of_layers = (value for value in rope.values() if isinstance(value, Mapping))
+    return any(_type(each) in _LONGROPE for each in (rope, *of_layers))
 
 
 def two_list(config: Config, name: str | None = None) -> FactorFile:
@@ -128,7 +172,7 @@ def two_list(config: Config, name: str | None = None) -> FactorFile:
                 attention_factor=(
                     attention
                     if mscale is None
-                    else positive(mscale, f"rope_parameters.{role}_mscale")
+                    else hf_fields.attention_factor(mscale, f"rope_parameters.{role}_mscale")
                 ),
                 provenance=provenance,
             )
@@ -149,16 +193,17 @@ def hf_overrides(
 ) -> dict[str, Any]:
     """What `vllm serve --hf-overrides` needs to serve a model with the factor file at `path`.
 
-    Short and long factors are the first and last sets, for readers that know only those two;
-    `longrope_factors` is the absolute path of the file that has them all. Pass the model's
-    partial_rotary_factor if it has one: rope_parameters replaces the model's own.
+    Short and long factors are the set of the original length and the last set, for readers that
+    know only those two; `longrope_factors` is the absolute path of the file that has them all. Pass
+    the model's partial_rotary_factor if it has one: rope_parameters replaces the model's own.
     """
-    model, first, last = factor_file.model, factor_file.sets[0], factor_file.sets[-1]
+    model, last = factor_file.model, factor_file.sets[-1]
     original = model.original_max_position_embeddings
+    short = factor_file.sets[factor_file.select(min(original, factor_file.max_length))]
     rope: dict[str, Any] = {
         "rope_type": "longrope",
         "rope_theta": model.rope_theta,
-        "short_factor": list(first.factors),
+        "short_factor": list(short.factors),
         "long_factor": list(last.factors),
         "original_max_position_embeddings": original,
         "factor": last.max_length / original,
@@ -193,9 +238,21 @@ def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
     return factor_file
 
 
-def _text(config: Config) -> Config:
+def _said(config: Config) -> Config:
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else config
+
+
+def _text(config: Config) -> Config:
+    """The language model's part of the config, with what it leaves to its architecture."""
+    said = _said(config)
+    if said is not config and said.get("model_type") is None:
+        said = {**said, "model_type": config.get("model_type")}
+    return architectures.completed(said)
+
+
+def _type(rope: Config) -> str:
+    return str(rope.get("rope_type") or rope.get("type") or "default")
 
 
 def _rope_parameters(text: Config) -> Config:
@@ -224,9 +281,11 @@ def _rotary_dim(text: Config, rope: Config) -> int:
     return int(length(head_dim, "head_dim") * share)
 
 
-def _original_length(text: Config, rope: Config) -> int:
+def _original_length(config: Config, text: Config, rope: Config) -> int:
+    # What the architecture has for it (Phi-3: 4,096) is about its two lists.
+    said = text if is_longrope(config) else _said(config)
     for place, value in (
-        ("original_max_position_embeddings", text.get("original_max_position_embeddings")),
+        ("original_max_position_embeddings", said.get("original_max_position_embeddings")),
         (
             "rope_parameters.original_max_position_embeddings",
             rope.get("original_max_position_embeddings"),
@@ -239,7 +298,9 @@ def _original_length(text: Config, rope: Config) -> int:
 
 def _attention_factor(rope: Config, ratio: float, original: int) -> float:
     if rope.get("attention_factor") is not None:
-        return positive(rope["attention_factor"], "rope_parameters.attention_factor")
+        return hf_fields.attention_factor(
+            rope["attention_factor"], "rope_parameters.attention_factor"
+        )
     return attention_factor(ratio, original)
 
 

@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from longrope_factors import bounds
+from longrope_factors.bounds import Bounds
 from longrope_factors.errors import FactorFileError
 from longrope_factors.strict_json import shown
 
 
 def factor_list(rope: Mapping[str, Any], field: str, rotary_dim: int) -> tuple[float, ...]:
-    """The rotary_dim/2 positive numbers of rope_parameters' `field`."""
+    """The rotary_dim/2 factors of rope_parameters' `field`."""
     values = rope.get(field)
     if not isinstance(values, list | tuple):
         raise FactorFileError(
@@ -22,7 +24,7 @@ def factor_list(rope: Mapping[str, Any], field: str, rotary_dim: int) -> tuple[f
             f"rotary dimension {rotary_dim} needs {rotary_dim // 2}."
         )
     return tuple(
-        positive(value, f"rope_parameters.{field}[{index}]") for index, value in enumerate(values)
+        factor(value, f"rope_parameters.{field}[{index}]") for index, value in enumerate(values)
     )
 
 
@@ -39,20 +41,36 @@ def number(value: Any, field: str) -> float:
     return found
 
 
-def positive(value: Any, field: str) -> float:
-    """`value` if it is a finite number above 0."""
-    if (found := number(value, field)) <= 0:
+def factor(value: Any, field: str) -> float:
+    """`value` if it may be a rescale factor."""
+    return _within(value, field, bounds.FACTOR)
+
+
+def attention_factor(value: Any, field: str) -> float:
+    """`value` if it may be what cos and sin are multiplied by."""
+    return _within(value, field, bounds.ATTENTION_FACTOR)
+
+
+def theta(value: Any, field: str) -> float:
+    """`value` if it may be the base of the rotation."""
+    return _within(value, field, bounds.THETA)
+
+
+def _within(value: Any, field: str, allowed: Bounds) -> float:
+    if not allowed.hold(found := number(value, field)):
         raise FactorFileError(
-            f"The model's config has {field} {shown(value)}; it should be greater than 0."
+            f"The model's config has {field} {shown(value)}; it should be {allowed}."
         )
     return found
 
 
 def length(value: Any, field: str, least: int = 1) -> int:
-    """`value` if it is a whole number from `least` to 2^31 - 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+    """`value` if it is a whole number from `least` to the longest length."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not least <= value <= bounds.LONGEST:
         problem = f"no {field}" if value is None else f"{field} {shown(value)}"
         raise FactorFileError(
-            f"The model's config has {problem}; it should be a whole number from {least} on."
+            f"The model's config has {problem}; it should be a whole number from {least} to "
+            f"{bounds.LONGEST}."
         )
     return value

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import hf, schema
+from longrope_factors import hf
 from longrope_factors.schema import FactorFile, FactorSet
 from longrope_factors.whole_file import replacing
 
@@ -28,7 +28,9 @@ def hf_config(
     where the file was made for another model, ValueError where no set covers `length`.
     """
     name = factor_file.model.name
-    schema.check_model(factor_file, hf.model_identity(config), f"The factors of {name}")
+    # A factor file that the config names is dropped here, so that its own lists count.
+    lists = {key: value for key, value in config.items() if key != "longrope_factors"}
+    hf.base(lists).check(factor_file, f"The factors of {name}")
     original = factor_file.model.original_max_position_embeddings
     short_set, long_set = two_sets(factor_file, length)
     window = long_set.max_length

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longrope_factors import hf, weight_files
+from longrope_factors.base import Base
 from longrope_factors.schema import ModelIdentity
 
 
@@ -22,6 +23,11 @@ class LoadedModel:
     def weights_sha256(self) -> str:
         """Of the files in `directory`: `weights_sha256`."""
         return weights_sha256(self.directory)
+
+
+def base_of(model_dir: Path, name: str | None = None) -> Base:
+    """The model in `model_dir` as it ships; called after its folder where no name is given."""
+    return hf.base(hf.read_config(model_dir), name or model_dir.resolve().name, model_dir)
 
 
 def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:

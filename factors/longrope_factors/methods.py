@@ -58,19 +58,44 @@ def yarn(identity: ModelIdentity, ratio: float) -> Rescaling:
     (The paper's equation 13 has the ramp linear in the number of turns instead of in i.)
     The attention factor is 0.1 ln s + 1. arXiv 2309.00071, section 3.4.
     """
-    d = identity.rotary_dim
+    factors = yarn_factors(
+        identity.rotary_dim,
+        identity.rope_theta,
+        identity.original_max_position_embeddings,
+        ratio,
+        (_YARN_FAST, _YARN_SLOW),
+        truncate=False,
+    )
+    return Rescaling(factors, 0.1 * math.log(ratio) + 1.0)
+
+
+def yarn_factors(
+    rotary_dim: int,
+    theta: float,
+    window: int,
+    ratio: float,
+    turns: tuple[float, float],
+    truncate: bool,
+) -> tuple[float, ...]:
+    """YaRN's rotary_dim/2 factors at extension ratio `ratio` from a window of so many tokens.
+
+    Pairs that turn more often than the first of `turns` within the window keep their rotation,
+    below the second they are fully interpolated; `truncate` rounds the two ends of the ramp
+    outwards to whole pairs.
+    """
 
     def pair_that_turns(times: float) -> float:
-        window = identity.original_max_position_embeddings
-        return d * math.log(window / (2 * math.pi * times)) / (2 * math.log(identity.rope_theta))
+        return rotary_dim * math.log(window / (2 * math.pi * times)) / (2 * math.log(theta))
 
-    low = max(pair_that_turns(_YARN_FAST), 0.0)
-    high = min(pair_that_turns(_YARN_SLOW), d - 1.0)
+    low, high = map(pair_that_turns, turns)
+    if truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0.0), min(high, rotary_dim - 1.0)
     if low == high:
         high += 0.001
-    ramp = np.clip((np.arange(d // 2) - low) / (high - low), 0.0, 1.0)
+    ramp = np.clip((np.arange(rotary_dim // 2) - low) / (high - low), 0.0, 1.0)
     inverse = (1.0 - ramp) + ramp / ratio
-    return Rescaling(_floats(1.0 / inverse), 0.1 * math.log(ratio) + 1.0)
+    return _floats(1.0 / inverse)
 
 
 def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from longrope_factors import strict_json
+from longrope_factors import bounds, strict_json
 from longrope_factors.errors import FactorFileError as FactorFileError
 from longrope_factors.refusal import place_in_words, sentence
 from longrope_factors.strict_json import shown
@@ -30,9 +30,13 @@ FORMAT = "longrope-factors/1"
 Method = Literal["original", "pi", "ntk", "yarn", "longrope", "longrope2", "published"]
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# A served position is the lower half of a 64-bit number whose sign bit stays free.
-Length = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Length = Annotated[int, Field(ge=1, le=bounds.LONGEST)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=bounds.FACTOR.least, le=bounds.FACTOR.greatest)]
+AttentionFactor = Annotated[
+    float, Field(ge=bounds.ATTENTION_FACTOR.least, le=bounds.ATTENTION_FACTOR.greatest)
+]
+Theta = Annotated[float, Field(ge=bounds.THETA.least, le=bounds.THETA.greatest)]
 
 
 class _Record(BaseModel):
@@ -45,9 +49,9 @@ class ModelIdentity(_Record):
 
     name: Text
     architecture: Text
-    rotary_dim: Annotated[int, Field(ge=2, le=2**16, multiple_of=2)]
-    rope_theta: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-    original_max_position_embeddings: Annotated[int, Field(ge=2, le=2**31 - 1)]
+    rotary_dim: Annotated[int, Field(ge=2, le=bounds.ROTARY_DIM, multiple_of=2)]
+    rope_theta: Theta
+    original_max_position_embeddings: Annotated[int, Field(ge=2, le=bounds.LONGEST)]
 
 
 class CorpusText(_Record):
@@ -95,9 +99,9 @@ class FactorSet(_Record):
     """
 
     max_length: Length
-    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)]
-    start_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    attention_factor: PositiveFloat
+    factors: Annotated[tuple[Factor, ...], Strict(False)]
+    start_tokens: Annotated[int, Field(ge=0, le=bounds.LONGEST)]
+    attention_factor: AttentionFactor
     provenance: Provenance
 
     @property
@@ -172,16 +176,6 @@ def load(path: Path | str) -> FactorFile:
     return _validated(document, str(path))
 
 
-def load_for(identity: ModelIdentity, path: Path | str) -> FactorFile:
-    """Read a factor file that should have been made for the model `identity`.
-
-    Raises FactorFileError as `load` and `check_model` do.
-    """
-    factor_file = load(path)
-    check_model(factor_file, identity, path)
-    return factor_file
-
-
 def build(model: ModelIdentity, sets: tuple[FactorSet, ...] | list[FactorSet]) -> FactorFile:
     """A factor file of these sets; raises FactorFileError where they do not fit together."""
     return _validated({"format": FORMAT, "model": model, "sets": sets}, model.name)
@@ -203,7 +197,10 @@ def dumps(factor_file: FactorFile) -> str:
 
 
 def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | str) -> None:
-    """Raise FactorFileError unless the file at `path` was made for the model `identity`."""
+    """Raise FactorFileError unless the file at `path` was made for a model like `identity`.
+
+    Whether its original sets are the model's own rotation, `base.Base.check` says.
+    """
     for field in (
         "architecture",
         "rotary_dim",

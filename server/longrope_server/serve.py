@@ -123,7 +123,7 @@ def _from_file(
     factor_file = schema.load(path)
     partial = None
     if config is not None:
-        schema.check_model(factor_file, hf.model_identity(config, model), path)
+        hf.base(config, model, Path(model)).check(factor_file, path)
         partial = hf.partial_rotary_factor(config)
     ours = hf.hf_overrides(factor_file, path, partial)
     return factor_file, _merged(overrides, ours, "hf-overrides")

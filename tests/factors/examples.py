@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from longrope_factors import methods
+from longrope_factors.base import Base
 from longrope_factors.schema import ModelIdentity
 
 IDENTITY = ModelIdentity(
@@ -14,6 +16,7 @@ IDENTITY = ModelIdentity(
     rope_theta=100000.0,
     original_max_position_embeddings=8192,
 )
+BASE = Base(IDENTITY, methods.original(IDENTITY, 1.0))
 
 
 def provenance(method: str = "pi") -> dict[str, Any]:

@@ -78,9 +78,15 @@ def test_make_without_a_model(tmp_path: Path) -> None:
     assert "config.json" in message
 
 
-def test_make_for_a_model_that_is_longrope_already(tmp_path: Path) -> None:
+def test_make_goes_on_from_a_longrope_models_short_list(tmp_path: Path) -> None:
     model = model_directory(tmp_path / "model", longrope_config())
-    assert "rope_type" in refused(*make(model, tmp_path / "made.json", "pi", 16384))
+    output = tmp_path / "made.json"
+    assert run(*make(model, output, "pi", 4096, 16384)).exit_code == 0
+    short = hf.two_list(longrope_config()).sets[0]
+    original, extended = schema.load(output).sets
+    assert original.fingerprint == short.fingerprint
+    assert extended.factors == tuple(4 * factor for factor in short.factors)
+    assert extended.attention_factor == short.attention_factor
 
 
 def test_make_where_it_cannot_write(model: Path, tmp_path: Path) -> None:

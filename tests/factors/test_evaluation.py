@@ -17,7 +17,7 @@ from longrope_factors.schema import Method
 from typer.testing import CliRunner, Result
 
 from tests.factors import tiny
-from tests.factors.examples import IDENTITY, model_directory
+from tests.factors.examples import BASE, IDENTITY, model_directory
 
 
 def measured(method: Method, length: int, perplexity: float, corpus: str = "a") -> Evaluation:
@@ -126,7 +126,7 @@ def test_the_best_of_the_geometric_means_is_chosen() -> None:
         measured("ntk", 32768, 10.0, "a"),
         measured("yarn", 32768, 12.0, "a"),
     ]
-    chosen = choice.best_measured(evaluations, IDENTITY, [32768, 8192, 16384])
+    chosen = choice.best_measured(evaluations, BASE, [32768, 8192, 16384])
     assert [each.provenance.method for each in chosen.sets] == ["original", "yarn", "ntk"]
     second = chosen.sets[1]
     assert second.factors == methods.factor_set("yarn", IDENTITY, 16384).factors
@@ -140,13 +140,13 @@ def test_the_best_of_the_geometric_means_is_chosen() -> None:
 def test_methods_on_other_texts_are_not_compared() -> None:
     evaluations = [measured("ntk", 16384, 10.0, "a"), measured("yarn", 16384, 12.0, "b")]
     with pytest.raises(ValueError, match="16384"):
-        choice.best_measured(evaluations, IDENTITY, [16384])
+        choice.best_measured(evaluations, BASE, [16384])
 
 
 def test_only_whole_documents_are_compared() -> None:
     whole = measured("ntk", 16384, 10.0)
     sliding = measured("yarn", 16384, 5.0).model_copy(update={"window": 8192, "stride": 256})
-    chosen = choice.best_measured([whole, sliding], IDENTITY, [16384])
+    chosen = choice.best_measured([whole, sliding], BASE, [16384])
     assert chosen.sets[0].provenance.method == "ntk"
 
 
@@ -168,7 +168,7 @@ def test_methods_are_compared_over_texts(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_length_that_nothing_was_measured_at() -> None:
     with pytest.raises(ValueError, match="16384"):
-        choice.best_measured([], IDENTITY, [16384])
+        choice.best_measured([], BASE, [16384])
 
 
 @pytest.mark.parametrize("changed", [{"weights_sha256": "1" * 64}, {"dtype": "float32"}])
@@ -176,7 +176,7 @@ def test_other_weights_are_not_compared(changed: dict[str, str]) -> None:
     first = measured("ntk", 16384, 10.0)
     other = measured("yarn", 16384, 12.0).model_copy(update=changed)
     with pytest.raises(ValueError, match="weights"):
-        choice.best_measured([first, other], IDENTITY, [16384])
+        choice.best_measured([first, other], BASE, [16384])
 
 
 @pytest.fixture(scope="module")

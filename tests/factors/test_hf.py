@@ -65,7 +65,7 @@ def test_identity_of_a_multi_modal_model() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rope_parameters": None}, "rope_theta"),
+        ({"rope_parameters": None, "model_type": "hers_own"}, "rope_theta.*hers_own"),
         ({"rope_parameters": {"rope_theta": 0.5}}, "rope_theta"),
         ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_theta"),
         ({"rope_parameters": "default"}, "rope_parameters"),

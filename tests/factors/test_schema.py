@@ -28,7 +28,7 @@ def factor_files(draw: st.DrawFn) -> FactorFile:
             max_length=length,
             factors=tuple(draw(st.lists(factors, min_size=pairs, max_size=pairs))),
             start_tokens=draw(st.integers(0, 256)),
-            attention_factor=draw(factors),
+            attention_factor=draw(st.floats(min_value=1e-3, max_value=1e3)),
             provenance=Provenance(
                 method=draw(st.sampled_from(["longrope", "published"])),
                 source=draw(st.text(min_size=1)),

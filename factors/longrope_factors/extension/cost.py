@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longrope_factors import hf_fields
+from longrope_factors.architectures import completed
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
 from longrope_factors.search.plan import Question
@@ -60,12 +62,19 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
 
 
 def forward_flops(config: Mapping[str, Any], length: int) -> float:
-    """Operations to read `length` tokens: two for each weight and token, and causal attention."""
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or hidden // heads
-    key_value = (config.get("num_key_value_heads") or heads) * head_dim
+    """Operations to read `length` tokens: two for each weight and token, and causal attention.
+
+    Raises FactorFileError naming a field that neither the config nor its architecture has.
+    """
+    values = completed(config)
+
+    def size(field: str) -> int:
+        return hf_fields.length(values.get(field), field)
+
+    hidden, layers, heads = map(size, ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    head_dim = values.get("head_dim") or hidden // heads
+    key_value = (values.get("num_key_value_heads") or heads) * head_dim
     attention = hidden * heads * head_dim * 2 + hidden * key_value * 2
-    mlp = 3 * hidden * config["intermediate_size"]
-    weights = layers * (attention + mlp) + hidden * config["vocab_size"]
+    mlp = 3 * hidden * size("intermediate_size")
+    weights = layers * (attention + mlp) + hidden * size("vocab_size")
     return float(2 * weights * length + 2 * layers * heads * head_dim * length**2)

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_factors import __version__, loading, methods, schema
+from longrope_factors import __version__, loading, schema
 from longrope_factors.finetuning import batch, documents
 from longrope_factors.finetuning.documents import Corpus
 from longrope_factors.finetuning.plan import Mixture
@@ -55,8 +55,8 @@ def of(settings: Settings) -> Job:
     another model or that do not cover the length, a length below the original one, a text that is
     not UTF-8, a corpus too short, and an output folder that another run or anything else uses.
     """
-    identity = loading.identity_of(settings.model)
-    factor_file = schema.load_for(identity, settings.factors)
+    base = loading.base_of(settings.model)
+    identity, factor_file = base.identity, base.load(settings.factors)
     original = identity.original_max_position_embeddings
     if settings.length < original:
         raise ValueError(
@@ -88,7 +88,7 @@ def of(settings: Settings) -> Job:
         settings=settings,
         identity=identity,
         long_set=long_set,
-        short_set=methods.factor_set("original", identity, original),
+        short_set=base.factor_set("original", original),
         factor_file=factor_file,
         corpus=corpus,
         tokenizer=tokenizer,

@@ -5,8 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from longrope_factors import hf, loading, methods, schema, texts
+from longrope_factors.base import Base
 from longrope_factors.methods import Rescaling
+from longrope_factors.reference import frequencies
 from longrope_factors.schema import CorpusText, FactorFile, FactorSet, Method, ModelIdentity
 from longrope_factors.search import documents
 from longrope_factors.search.documents import Document, Objective
@@ -19,7 +23,7 @@ from longrope_factors.search.shape import (
     Shape,
     theoretical_critical_pair,
 )
-from longrope_factors.search.space import START_TOKENS, Space, ones, relative
+from longrope_factors.search.space import START_TOKENS, Space, relative
 
 ShapeName = Literal["monotone", "piecewise", "critical"]
 _SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")
@@ -31,12 +35,12 @@ _HEADROOM = 1.25
 class Question:
     """What is searched for: factors of which model, at which length, on which texts.
 
-    `base`, a set that the model was fine-tuned with, makes this a second search: factors found
-    are multiplied by the base's, and the extension ratio counts from its max_length. `starts` are
-    more seeds: known sets, such as the long ones when short sets are searched again.
-    `attention_factor` None is Hugging Face's formula; "search" lets it evolve. `critical_pair`
-    fixes the critical dimension of that shape. `name` is what the factor file calls the model;
-    without it, its folder's.
+    Factors found are multiplied by the model's own rotation. `base`, a set that the model was
+    fine-tuned with, makes this a second search: they are multiplied by that set's instead, and the
+    extension ratio counts from its max_length. `starts` are more seeds: known sets, such as the
+    long ones when short sets are searched again. `attention_factor` None is Hugging Face's formula
+    on top of the model's own; "search" lets it evolve. `critical_pair` fixes the critical dimension
+    of that shape. `name` is what the factor file calls the model; without it, its folder's.
     """
 
     model_dir: Path
@@ -65,7 +69,7 @@ class Plan:
 
     question: Question
     evolution: Settings
-    identity: ModelIdentity
+    base: Base
     space: Space
     seeds: dict[str, Genome]
     plain: Genome
@@ -73,13 +77,19 @@ class Plan:
     corpus: tuple[CorpusText, ...]
     settings: dict[str, Any]
 
+    @property
+    def identity(self) -> ModelIdentity:
+        """Who the model is."""
+        return self.base.identity
+
 
 def plan(question: Question, evolution: Settings) -> Plan:
     """Check the question and prepare its search.
 
     Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
     """
-    identity = loading.identity_of(question.model_dir, question.name)
+    model = loading.base_of(question.model_dir, question.name)
+    identity, own = model.identity, model.own
     loading.weights(question.model_dir)
     from_length = (
         question.base.max_length
@@ -93,7 +103,7 @@ def plan(question: Question, evolution: Settings) -> Plan:
             f"{from_length}, or --start-from should name the sets to start from."
         )
     read = texts.read(question.corpus, question.model_dir, question.length)
-    base = ones(identity) if question.base is None else question.base.factors
+    base = own.factors if question.base is None else question.base.factors
     ratio = max(ratio, 1.0)
     starts = tuple(relative(each, base) for each in question.starts)
     upper = question.max_factor or _HEADROOM * max([ratio, *(max(each.factors) for each in starts)])
@@ -102,21 +112,26 @@ def plan(question: Question, evolution: Settings) -> Plan:
         base=base,
         upper=upper,
         step=question.step,
-        shape=_shape(question, identity, ratio),
-        start_tokens=START_TOKENS if question.search_start_tokens else (0,),
-        attention=_attention(question.attention_factor, identity, total),
+        shape=_shape(question, model, ratio),
+        # Start tokens rotate by plain RoPE, as a model whose rotation is scaled never did.
+        start_tokens=(START_TOKENS if question.search_start_tokens and model.is_plain else (0,)),
+        attention=_attention(question.attention_factor, model, total),
     )
     rescalings = {
         f"{each.provenance.method} {each.max_length}": start
         for each, start in zip(question.starts, starts, strict=True)
-    } | {each: methods.rescale(each, identity, ratio) for each in _SEEDS}
+    } | {method: _on_top(methods.rescale(method, identity, ratio), own) for method in _SEEDS}
     return Plan(
         question=question,
         evolution=evolution,
-        identity=identity,
+        base=model,
         space=space,
         seeds={name: space.genome(_bounded(each, upper)) for name, each in rescalings.items()},
-        plain=Genome(tuple(1.0 / each for each in base), 0, 1.0),
+        plain=Genome(
+            tuple(mine / other for mine, other in zip(own.factors, base, strict=True)),
+            0,
+            own.attention_factor,
+        ),
         documents=documents.prepared(
             read,
             question.model_dir,
@@ -126,8 +141,13 @@ def plan(question: Question, evolution: Settings) -> Plan:
             evolution.seed,
         ),
         corpus=tuple(CorpusText(name=each.name, sha256=each.sha256) for each in read),
-        settings=_recorded(question, evolution, space, read),
+        settings=_recorded(question, evolution, model, space, read),
     )
+
+
+def _on_top(rescaling: Rescaling, own: Rescaling) -> Rescaling:
+    """With the attention factor of the model's own rotation; factors stay relative."""
+    return Rescaling(rescaling.factors, rescaling.attention_factor * own.attention_factor)
 
 
 def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
@@ -135,7 +155,7 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
     return Rescaling(factors, rescaling.attention_factor)
 
 
-def _shape(question: Question, identity: ModelIdentity, ratio: float) -> Shape:
+def _shape(question: Question, model: Base, ratio: float) -> Shape:
     if question.critical_pair is not None and question.shape != "critical":
         raise ValueError("--critical-pair goes with --shape critical only.")
     match question.shape:
@@ -144,11 +164,10 @@ def _shape(question: Question, identity: ModelIdentity, ratio: float) -> Shape:
         case "piecewise":
             return Piecewise(ratio)
         case "critical":
-            pairs = identity.rotary_dim // 2
+            pairs = model.identity.rotary_dim // 2
             theory = theoretical_critical_pair(
-                identity.rotary_dim,
-                identity.rope_theta,
-                identity.original_max_position_embeddings,
+                (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
+                model.identity.original_max_position_embeddings,
             )
             pair = question.critical_pair or min(max(theory, 1), pairs - 1)
             if not 1 <= pair < pairs:
@@ -160,20 +179,25 @@ def _shape(question: Question, identity: ModelIdentity, ratio: float) -> Shape:
 
 
 def _attention(
-    wanted: float | Literal["search"] | None, identity: ModelIdentity, total: float
+    wanted: float | Literal["search"] | None, model: Base, total: float
 ) -> tuple[float, float]:
     """The range of the attention factor at extension ratio `total` from the original length."""
+    own = model.own.attention_factor
     if wanted == "search":
         # Twice YaRN's logarithm is well beyond every method's.
-        return 1.0, max(1.0 + 0.2 * math.log(total), 1.05)
+        return own, own * max(1.0 + 0.2 * math.log(total), 1.05)
     if wanted is None:
-        wanted = hf.attention_factor(total, identity.original_max_position_embeddings)
+        original = model.identity.original_max_position_embeddings
+        wanted = own * hf.attention_factor(total, original)
     return wanted, wanted
 
 
 def _recorded(
-    question: Question, evolution: Settings, space: Space, read: list[texts.Text]
+    question: Question, evolution: Settings, model: Base, space: Space, read: list[texts.Text]
 ) -> dict[str, Any]:
+    base = question.base
+    if base is None and not model.is_plain:
+        base = model.factor_set("original", model.identity.original_max_position_embeddings)
     # Iterations are left out of what must agree: a search may be asked to go on for more of them.
     chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
     return {
@@ -188,7 +212,7 @@ def _recorded(
         "max_factor": space.upper,
         "start_tokens": list(space.start_tokens),
         "attention_factor": list(space.attention),
-        "base": None if question.base is None else question.base.fingerprint,
+        "base": None if base is None else base.fingerprint,
         "start_from": [each.fingerprint for each in question.starts],
         "dtype": question.dtype,
         **chosen,
@@ -200,5 +224,5 @@ def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFil
     others = [each for each in (kept.sets if kept else ()) if each.max_length != found.max_length]
     original = plan_.identity.original_max_position_embeddings
     if kept is None and found.max_length > original:
-        others = [methods.factor_set("original", plan_.identity, original)]
+        others = [plan_.base.factor_set("original", original)]
     return schema.build(plan_.identity, sorted([*others, found], key=lambda each: each.max_length))

@@ -1,6 +1,7 @@
 """The shapes that a vector of relative factors may take."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,9 +86,10 @@ class Critical:
         return tuple(at_critical ** (i / critical) for i in range(critical)) + factors[critical:]
 
 
-def theoretical_critical_pair(rotary_dim: int, theta: float, original_length: int) -> int:
+def theoretical_critical_pair(frequencies: Sequence[float], original_length: int) -> int:
     """The first pair that did not make a whole turn in training (arXiv 2502.20082, equation 3).
 
-    ceil(d/2 * log_theta(L / 2 pi)), in dimension pairs.
+    For plain RoPE that is ceil(d/2 * log_theta(L / 2 pi)). `frequencies` are the radians per token
+    of each pair, falling; their count where every pair made a whole turn.
     """
-    return math.ceil(rotary_dim / 2 * math.log(original_length / (2 * math.pi), theta))
+    return sum(original_length * frequency > 2 * math.pi for frequency in frequencies)

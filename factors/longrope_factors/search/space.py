@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from longrope_factors.methods import Rescaling
-from longrope_factors.schema import FactorSet, ModelIdentity
+from longrope_factors.schema import FactorSet
 from longrope_factors.search.genome import Genome
 from longrope_factors.search.shape import Shape, Vector
 
@@ -17,7 +17,8 @@ class Space:
     """Relative factors in [1, upper] on a grid of `step`, non-decreasing, in one of the shapes.
 
     `base`, one number a pair, turns relative into absolute factors: the factors that the model was
-    fine-tuned with, in a second search (arXiv 2402.13753, section 3.3), else ones.
+    fine-tuned with, in a second search (arXiv 2402.13753, section 3.3), else its own rotation's,
+    which are ones for plain RoPE.
     `attention` is the range of the attention factor; the two ends are equal where it is fixed.
     """
 
@@ -83,8 +84,3 @@ def relative(factor_set: FactorSet, base: Vector) -> Rescaling:
         max(absolute / own, 1.0) for absolute, own in zip(factor_set.factors, base, strict=True)
     )
     return Rescaling(factors, factor_set.attention_factor)
-
-
-def ones(identity: ModelIdentity) -> Vector:
-    """The base of a first search: a one for each dimension pair."""
-    return (1.0,) * (identity.rotary_dim // 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from longrope_factors import hf, schema
+from longrope_factors import architectures, hf
 from longrope_factors.errors import FactorFileError
 from longrope_factors.hf_fields import length
 from longrope_factors.schema import FactorFile
@@ -68,7 +68,7 @@ def plan(
     try:
         shape = model_shape.from_config(config)
         weights = Weights(shape, precision_of(config))
-        window = length(config.get("max_position_embeddings"), "max_position_embeddings")
+        window = _window(config)
     except (UsageError, FactorFileError) as error:
         raise UsageError(f"{model}: {error}") from None
     factor_file = _factor_file(config, model, factors)
@@ -115,13 +115,19 @@ def _config(model: str) -> dict[str, Any]:
     return config
 
 
+def _window(config: dict[str, Any]) -> int:
+    """Tokens that vLLM serves the model for without a factor file (ModelConfig.max_model_len)."""
+    if hf.rope_type(config) == "linear":
+        return hf.model_identity(config).original_max_position_embeddings
+    stated = architectures.completed(config).get("max_position_embeddings")
+    return length(stated, "max_position_embeddings")
+
+
 def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:
     """The factor file that `longrope serve` would serve the model with, checked against it."""
     if factors is not None:
         path = serve.factors_path(factors)
-        factor_file = schema.load(path)
-        schema.check_model(factor_file, hf.model_identity(config, model), path)
-        return factor_file
+        return hf.base(config, model, Path(model)).load(path)
     if config.get("longrope_factors") or hf.is_longrope(config):
         return hf.from_config(config, Path(model))
     return None

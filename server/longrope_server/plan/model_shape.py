@@ -4,21 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longrope_factors.architectures import completed
 from longrope_factors.hf_fields import length
 from longrope_factors.strict_json import shown
 
 from longrope_server.errors import UsageError
 
-# What transformers takes where a config.json leaves a field out, by architecture, as far as it is
-# not "no bias", "not tied", "no window", "as many KV heads as heads", "hidden size over heads".
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "LlamaForCausalLM": {},
-    "MistralForCausalLM": {"num_key_value_heads": 8, "sliding_window": 4096},
-    "Qwen2ForCausalLM": {"num_key_value_heads": 32, "sliding_window": 4096},
-    "Qwen3ForCausalLM": {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
-    "Phi3ForCausalLM": {},
-    "MiniCPMForCausalLM": {"tie_word_embeddings": True},
-}
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "Phi3ForCausalLM",
+    "MiniCPMForCausalLM",
+)
 VOCABULARY_PADDING = 64
 _QWEN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
@@ -56,13 +55,13 @@ class ModelShape:
 
 
 def from_config(config: Mapping[str, Any]) -> ModelShape:
-    """The shape in a parsed config.json.
+    """The shape in a parsed config.json; what it leaves out is what transformers takes there.
 
     Raises UsageError for an architecture whose weights cannot be counted here, FactorFileError
     naming a field that is missing or unusable.
     """
     architecture = _architecture(config)
-    values = {**DEFAULTS[architecture], **config}
+    values = completed(config)
     heads = length(values.get("num_attention_heads"), "num_attention_heads")
     hidden = length(values.get("hidden_size"), "hidden_size")
     kv_heads = _or(values.get("num_key_value_heads"), heads, "num_key_value_heads")
@@ -107,10 +106,10 @@ def _or(value: Any, otherwise: int, field: str) -> int:
 def _architecture(config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else None
-    if not isinstance(architecture, str) or architecture not in DEFAULTS:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise UsageError(
             f"The model's architecture is {architecture}, whose size is not known here: known are "
-            f"{', '.join(DEFAULTS)}."
+            f"{', '.join(ARCHITECTURES)}."
         )
     if config.get("num_experts"):
         raise UsageError("The model is a mixture of experts; only dense models can be planned.")

@@ -73,7 +73,11 @@ def test_a_crossing_is_made_of_its_parents() -> None:
 
 def test_llama3s_theoretical_critical_dimension() -> None:
     # LongRoPE2, section 3.1: dimension 70 of 128 for LLaMA3-8B (theta 500,000, window 8,192).
-    assert theoretical_critical_pair(128, 500000.0, 8192) == 35
+    plain = [500000.0 ** (-2 * pair / 128) for pair in range(64)]
+    assert theoretical_critical_pair(plain, 8192) == 35
+    # Trained on 8 times as much with its slow pairs slowed by 8: the same pair.
+    assert theoretical_critical_pair([each / 8 for each in plain], 8 * 8192) == 35
+    assert theoretical_critical_pair(plain, 2**31) == 64
 
 
 def test_ntk_below_the_critical_pair() -> None:

@@ -216,7 +216,10 @@ def test_errors_are_one_sentence(
         (None, "model/config.json: cannot be read: No such file"),
         ("{", "model/config.json: is not valid JSON"),
         ("[]", "model/config.json: should be a JSON object"),
-        ('{"architectures": ["LlamaForCausalLM"]}', "model: The model's config has no num_att"),
+        (
+            '{"architectures": ["LlamaForCausalLM"], "num_attention_heads": null}',
+            "model: The model's config has no num_att",
+        ),
         ('{"architectures": ["DeepseekV3ForCausalLM"]}', "model: The model's architecture is De"),
         ("{}", "model: The model's architecture is None"),
     ],

@@ -8,7 +8,7 @@ from longrope_factors.errors import FactorFileError
 from longrope_server.embedded import model_directory
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout
-from longrope_server.plan.model_shape import DEFAULTS
+from longrope_server.plan.model_shape import ARCHITECTURES
 
 from tests.server.plan import configs
 from tests.server.plan.configs import shape, weights_of
@@ -141,7 +141,7 @@ def test_a_config_that_makes_no_sense_is_refused(changes: dict[str, Any], senten
         shape(configs.LLAMA2_7B, **changes)
 
 
-@pytest.mark.parametrize("architecture", [each for each in DEFAULTS if "MiniCPM" not in each])
+@pytest.mark.parametrize("architecture", [each for each in ARCHITECTURES if "MiniCPM" not in each])
 def test_what_a_config_leaves_out_is_what_transformers_takes(architecture: str) -> None:
     import transformers
 
