@@ -6,6 +6,7 @@ model loads, so that a renamed one is a sentence at start-up and never a wrong a
 """
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import inspect
@@ -245,12 +246,20 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
         "refusals of a malformed request repeat what is in it",
         "vLLM leaves the input out",
     ),
-    "preprocess_chat": Touch(
-        "vllm.renderers.online_renderer",
-        "OnlineRenderer.preprocess_chat",
-        "some malformed messages are answered with 500",
-        "vLLM asserts nothing about what a client sent",
-    ),
+    **{
+        name: Touch(
+            f"vllm.{module}",
+            attribute,
+            "some malformed requests are answered with 500",
+            "vLLM answers 400 to whatever a client's values make it raise",
+        )
+        for name, (module, attribute) in {
+            "preprocess_chat": ("renderers.online_renderer", "OnlineRenderer.preprocess_chat"),
+            "add_request": ("v1.engine.async_llm", "AsyncLLM.add_request"),
+            "give_to_engine": ("v1.engine.async_llm", "AsyncLLM._add_request:output_processor"),
+            "generate": ("v1.engine.async_llm", "AsyncLLM.generate"),
+        }.items()
+    },
 }
 
 
@@ -444,28 +453,117 @@ def count_whole_prompts() -> None:
     owner.get_encode_kwargs = get_encode_kwargs
 
 
-def refuse_unreadable_messages() -> None:
-    """Makes messages that vLLM stumbles over the client's error, as it does by TypeErrors itself.
+# What code raises that meets a value which it does not expect. RecursionError apart no
+# RuntimeError is: those, and errors of the system, are the server's.
+_STUMBLES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
-    One that was seen: a part whose `prompt_cache_breakpoint` is null fails an assertion.
+
+def is_stumble(error: BaseException, engine_has_it: bool) -> bool:
+    """Whether a request made vLLM raise this in front of the engine.
+
+    Once an engine has the request only arithmetic tells that: it is of the request's own numbers,
+    such as `length_penalty`. vLLM itself answers 400 to every OverflowError.
     """
-    original = _resolve(FRONT_END_TOUCHES["preprocess_chat"])
-    if hasattr(original, "longrope"):
-        return
+    if engine_has_it:
+        return isinstance(error, (ArithmeticError, _validation_error()))
+    return isinstance(error, (*_STUMBLES, _validation_error()))
 
-    @functools.wraps(original)
-    async def preprocess_chat(*args: Any, **kwargs: Any) -> Any:
+
+def stumble_sentence(error: BaseException) -> str:
+    """Tells the client. What vLLM says itself of a request is a sentence; other texts are not."""
+    if isinstance(error, _validation_error()):
+        return str(error)
+    return (
+        f"The request cannot be read ({type(error).__name__}): a field of it has a value that this "
+        "API does not take."
+    )
+
+
+def _validation_error() -> type[Exception]:
+    _resolve(FRONT_END_TOUCHES["VLLMValidationError"])
+    error: type[Exception] = importlib.import_module("vllm.exceptions").VLLMValidationError
+    return error
+
+
+def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
+    """Makes what a request raises before an engine has it the client's error, not the server's.
+
+    Where vLLM turns every exception into its answer itself: while messages become a prompt, and
+    between `AsyncLLM.generate` and the engine. engine_has_it: called once the engine has a request.
+    """
+    if hasattr(_resolve(FRONT_END_TOUCHES["add_request"]), "longrope"):
+        return
+    for name in ("preprocess_chat", "add_request"):
+        _replace(FRONT_END_TOUCHES[name], _refusing)
+
+    def giving(original: Any) -> Any:
+        async def _add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                await original(self, request, *args, **kwargs)
+            except _STUMBLES:  # it cannot be sent; what waits for its outputs goes with it
+                self.output_processor.abort_requests([request.request_id], internal=True)
+                raise
+            engine_has_it()
+
+        return _add_request
+
+    _replace(FRONT_END_TOUCHES["give_to_engine"], giving)
+    _replace(FRONT_END_TOUCHES["generate"], _refusing_dead_ends)
+
+
+def _refusing(original: Any) -> Any:
+    """A coroutine function that raises vLLM's own error for a malformed request."""
+
+    async def refusing(*args: Any, **kwargs: Any) -> Any:
         try:
             return await original(*args, **kwargs)
-        except (AssertionError, AttributeError, LookupError) as error:
-            raise ValueError(
-                f"The messages cannot be read ({type(error).__name__}): a part of them is not as "
-                "OpenAI's API has it."
-            ) from error
+        except _STUMBLES as error:
+            if isinstance(error, _validation_error()):
+                raise
+            raise _validation_error()(stumble_sentence(error)) from error
 
-    preprocess_chat.longrope = True  # type: ignore[attr-defined]
-    owner = importlib.import_module(FRONT_END_TOUCHES["preprocess_chat"].module).OnlineRenderer
-    owner.preprocess_chat = preprocess_chat
+    return refusing
+
+
+def _refusing_dead_ends(original: Any) -> Any:
+    """`generate`, which says what it means that the engine gave a structured output up.
+
+    vLLM cannot tell beforehand: a grammar that does not compile, or one that with the request's
+    other constraints (allowed tokens, bad words) leaves no token to go on with.
+    """
+
+    async def constrained(outputs: Any) -> Any:
+        async with contextlib.aclosing(outputs):
+            async for output in outputs:
+                if any(sequence.finish_reason == "error" for sequence in output.outputs):
+                    raise _validation_error()(
+                        "The answer cannot be written: its structured output, together with what "
+                        "else the request asks of its tokens, allows none at this place."
+                    )
+                yield output
+
+    def generate(self: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = original(self, prompt, sampling_params, *args, **kwargs)
+        return outputs if sampling_params.structured_outputs is None else constrained(outputs)
+
+    return generate
+
+
+def _replace(touch: Touch, wrapped: Callable[[Any], Any]) -> None:
+    """Puts what `wrapped` makes of a method in its place."""
+    owner_name, name = touch.name.partition(":")[0].rsplit(".", 1)
+    original = _resolve(touch)
+    replacement: Any = functools.wraps(original)(wrapped(original))
+    replacement.longrope = True
+    setattr(getattr(importlib.import_module(touch.module), owner_name), name, replacement)
 
 
 def keep_inputs_out_of_errors() -> None:

@@ -21,8 +21,10 @@ from longrope_server.life import Engine, Life, TakesRequests
 from longrope_server.middleware import FactorSetMiddleware
 from longrope_server.prefill import Ask, Prefills
 from longrope_server.progress import PrefillProgress
+from longrope_server.readable import ReadableJSON
 from longrope_server.running import Endable, Running
 from longrope_server.settings import Settings
+from longrope_server.stumbles import Stumbles
 
 # Bodies that are read or wait may take this much memory, and a few of the largest always fit.
 BODY_MEMORY = 1 << 30
@@ -63,10 +65,12 @@ class FrontEnd:
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """`app` with every piece around it; the last is what a request meets first."""
+        app = Stumbles(app, metrics.refused)
         if self.prefills is not None:
             app = PrefillProgress(app, self.prefills)
         app = FactorSetMiddleware(app)
         app = Admission(app, self.gate, metrics.refused)
+        app = ReadableJSON(app, metrics.refused)
         app = BodyLimit(
             app, self.body_bytes, self.settings.body_seconds, self.memory, metrics.refused
         )

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 Count = Callable[[str], None]
@@ -75,6 +78,14 @@ class RefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (no such route, no such method), in the same shape."""
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    refusal = Refusal(error.status_code, phrase, f"{error.detail.rstrip('.')}.")
+    return JSONResponse(refusal.document(), error.status_code, error.headers)
 
 
 def is_event_stream(headers: Headers) -> bool:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from longrope_server.bench.scan import scan_table
 from longrope_server.bench.servers import bare_server, our_server
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
@@ -32,7 +33,9 @@ def main(
     """Print the latency of a short chat with our pieces over that without, and the ratio.
 
     Both servers have the same engine with the same factor sets. Ours asks for a key and has limits.
+    First, without a server, the time of our look at the largest bodies over that of parsing them.
     """
+    Console().print(scan_table())
     with TemporaryDirectory() as directory, ExitStack() as stack:
         keys = Path(directory) / "keys"
         keys.write_text(key_file.line_of(Key(KEY, key_file.digest_of(KEY))))

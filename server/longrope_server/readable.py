@@ -1,0 +1,46 @@
+"""Refuses a JSON body that nothing behind can hold, before it is routed or parsed.
+
+A pure ASGI piece: nesting that ends Python's stack, numbers past a double, half a surrogate pair
+and bytes that are no UTF-8 raise where they come to be used, long after the parser took them.
+"""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from longrope_server.bodies import BODY, Body
+from longrope_server.json_scan import JSONScan, UnreadableError
+from longrope_server.openai_error import Count, Refusal, uncounted
+
+
+class ReadableJSON:
+    """Answers 400 in place of `app` where a JSON body is refused by `JSONScan`.
+
+    Looks at bodies that `BodyLimit`, in front, has read.
+    """
+
+    def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:
+        self.app = app
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        body: Body | None = scope.get(BODY)
+        if body is not None and "json" in Headers(scope=scope).get("content-type", "").lower():
+            try:
+                await _scan(body)
+            except UnreadableError as error:
+                refusal = Refusal(400, "unreadable_body", str(error))
+                self.refused(refusal.reason)
+                await refusal.send(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+async def _scan(body: Body) -> None:
+    scan = JSONScan()
+    for chunk in tuple(body.chunks):
+        scan.feed(chunk)
+        await asyncio.sleep(0)  # other requests go on between the chunks of a large body
+    scan.finish()

@@ -1,0 +1,98 @@
+"""Answers what the application behind raises where that is the client's error, or comes too late.
+
+A pure ASGI piece. What a request makes vLLM raise while it is validated, converted and tokenised is
+the client's error (400) as long as no engine has it, and so is arithmetic on its numbers at any
+time. Anything else stays the server's, and vLLM answers 500. A stream that has begun ends with an
+error event, not with a broken connection.
+"""
+
+import logging
+import traceback
+from contextvars import ContextVar
+
+from longrope_plugin import compat
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longrope_server.bodies import BODY
+from longrope_server.openai_error import Count, Refusal, is_event_stream, uncounted
+
+FAILED = Refusal(500, "answer_failed", "The server failed before this answer was complete.")
+
+logger = logging.getLogger("vllm.longrope")
+
+
+class Stumbles:
+    """Answers 400 in place of `app` where a request made it stumble; ends streams with an error."""
+
+    def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:
+        self.app = app
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        token = _current.set(answer)
+        try:
+            await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            # Starlette wraps what an exception handler would have answered, had it not been late.
+            cause = (answer.has_begun and error.__cause__) or error
+            is_clients = BODY in scope and compat.is_stumble(cause, answer.has_engine)
+            if not answer.is_open_stream and (answer.has_begun or not is_clients):
+                raise
+            _log(cause, scope)
+            refusal = FAILED
+            if is_clients:
+                refusal = Refusal(400, "unreadable_request", compat.stumble_sentence(cause))
+            self.refused(refusal.reason)
+            if answer.has_begun:
+                event = refusal.event()
+                await send({"type": "http.response.body", "body": event, "more_body": False})
+            else:
+                await refusal.send(scope, receive, send)
+        finally:
+            _current.reset(token)
+
+
+class _Answer:
+    """Sends an answer on and remembers how far it has come. has_engine: an engine has the request.
+
+    An object, because vLLM's handlers run in tasks, whose context variables are copies.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.has_engine = False
+        self.has_begun = False
+        self.is_open_stream = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self.is_open_stream = is_event_stream(Headers(raw=message["headers"]))
+        elif not message.get("more_body"):
+            self.is_open_stream = False
+        await self.send(message)
+
+
+_current: ContextVar[_Answer | None] = ContextVar("longrope_stumbles", default=None)
+
+
+def engine_has_it() -> None:
+    """The request that is being answered was given to an engine."""
+    if (answer := _current.get()) is not None:
+        answer.has_engine = True
+
+
+def _log(error: BaseException, scope: Scope) -> None:
+    """Says where it was raised; not its text, which may be a prompt's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+    logger.error("%s failed: %s at %s", scope["path"], type(error).__name__, where)
