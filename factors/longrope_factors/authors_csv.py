@@ -5,8 +5,10 @@ row of d/2 numbers for each layer, all rows alike.
 """
 
 import math
+import re
 from pathlib import Path
 
+from longrope_factors import numbers, text_files
 from longrope_factors.errors import FactorFileError
 from longrope_factors.schema import FactorFile, FactorSet
 from longrope_factors.whole_file import replacing
@@ -42,10 +44,10 @@ def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
     differ, because a factor set is one vector for all layers.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise FactorFileError(f"{path}: cannot be read: {reason}.") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise FactorFileError(f"{path}: cannot be read: {error.strerror}.") from None
+    lines = re.split(r"\r\n|\r|\n", text_files.decoded(path, content))
     rows = [_numbers(path, row, line) for row, line in enumerate(lines, 1) if line.strip()]
     if all(len(row) == 1 for row in rows):
         rows = [tuple(number for row in rows for number in row)]
@@ -63,13 +65,10 @@ def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
 
 
 def _numbers(path: Path, row: int, line: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(field) for field in line.split(","))
-    except ValueError:
-        numbers = (math.nan,)
-    if not all(0 < number < math.inf for number in numbers):
+    found = tuple(numbers.real(field) for field in line.split(","))
+    if not all(0 < number < math.inf for number in found):
         raise FactorFileError(
             f"{path}: line {row} is {line.strip()[:40]!r}; it should be numbers above 0, separated "
             "by commas."
         )
-    return numbers
+    return found

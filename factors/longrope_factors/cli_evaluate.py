@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from longrope_factors import loading, schema
+from longrope_factors import compute, loading, schema
 from longrope_factors.cli_errors import one_sentence
+from longrope_factors.compute import Dtype
 from longrope_factors.contenders import Contender, contenders
 from longrope_factors.results import Result
 from longrope_factors.schema import FactorSet
@@ -32,9 +33,9 @@ FactorsOption = Annotated[
     typer.Option(metavar="FILE", help="Factor file: its set for the length; may be repeated."),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
+    str | None,
+    typer.Option(help="cpu, cuda or cuda:N; without it, a GPU where there is one."),
 ]
-Dtype = Literal["bfloat16", "float16", "float32"]
 DtypeOption = Annotated[Dtype, typer.Option(help="What the model computes in.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 PlotOption = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the results.")]
@@ -68,11 +69,11 @@ def perplexity(
     measured again.
     """
     with one_sentence():
+        compute.check_here(device)
         from longrope_factors import evaluation, measuring, texts
 
         views = {each: evaluation.view(each, window, stride) for each in length}
         compared = _planned(model, method, factors, [view[0] for view in views.values()])
-        _check_device(device)
         loading.weights(model)
         read = texts.read(corpus or [], model, max(length))
         weights_sha256 = loading.weights_sha256(model)
@@ -123,6 +124,7 @@ def passkey(
     not measured again.
     """
     with one_sentence():
+        compute.check_here(device)
         from transformers import AutoTokenizer
 
         from longrope_factors import measuring
@@ -131,7 +133,6 @@ def passkey(
         if depth and depths:
             raise ValueError("Give --depth or --depths, not both.")
         compared = _planned(model, method, factors, length)
-        _check_device(device)
         weights_sha256 = loading.weights_sha256(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
         places = depth or task.even_depths(depths or 10)
@@ -187,15 +188,6 @@ def _planned(
     return {
         length: [(each.name, each.factor_set(length)) for each in compared] for length in lengths
     }
-
-
-def _check_device(name: str | None) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):  # an unknown name; a PyTorch built without CUDA
-        raise ValueError(f"--device {name} is none that PyTorch has here.") from None
 
 
 def _print_json(found: Sequence[Result]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from longrope_factors import __version__, authors_csv, hf, interchange, schema
+from longrope_factors import __version__, authors_csv, hf, interchange, numbers, schema
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 
@@ -186,10 +186,7 @@ def _attention_factor(text: str, length: int, identity: ModelIdentity) -> float:
     if text == "authors":
         original = identity.original_max_position_embeddings
         return interchange.authors_attention_factor(length, original)
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
+    found = numbers.real(text)
     if not 0 < found < math.inf:
         raise ValueError(f"--attention-factor is {text!r}; it should be 'authors' or above 0.")
     return found

@@ -1,12 +1,14 @@
 """`longrope factors search`: find a factor set by evolution."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import loading
+from longrope_factors import compute, loading, numbers
 from longrope_factors.cli_errors import one_sentence
+from longrope_factors.compute import Dtype
 from longrope_factors.schema import FactorFile, FactorSet
 
 Objective = Literal["perplexity", "needle"]
@@ -81,9 +83,9 @@ def search(
         str | None, typer.Option(metavar="ADDRESS", help="Workers on a Ray cluster, or 'local'.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Such as cuda:0; default a GPU if any.")
+        str | None, typer.Option(help="cpu, cuda or cuda:N; default a GPU if any.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights.")] = "bfloat16",
+    dtype: Annotated[Dtype, typer.Option(help="Of the weights.")] = "bfloat16",
 ) -> None:
     """Search the factor set with the lowest loss at a length (LongRoPE, Algorithm 1).
 
@@ -91,6 +93,11 @@ def search(
     factor file gets the original set too, or the other sets of --keep.
     """
     with one_sentence():
+        # A Ray cluster's workers have their own devices.
+        (compute.check_here if ray is None else compute.check_name)(device)
+        for name_of, number in (("step", step), ("max-factor", max_factor), ("racing", racing)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"--{name_of} is {number}; it should be a finite number.")
         from longrope_factors.search import files, progress
         from longrope_factors.search.plan import Question, plan
         from longrope_factors.search.settings import Settings
@@ -143,11 +150,8 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
         return None
     if text == "search":
         return "search"
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
+    number = numbers.real(text)
+    if not 0 < number < math.inf:
         raise ValueError(f"--attention-factor is {text!r}; it should be a number or 'search'.")
     return number
 

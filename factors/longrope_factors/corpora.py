@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from longrope_factors import text_files, texts
 from longrope_factors.rdata import unserialize
 
 AUSTEN_PACKAGE, OPTICKS_PACKAGE = "r-cran-janeaustenr", "golang-1.19-src"
@@ -31,21 +32,22 @@ def fetch(folder: Path) -> list[Path]:
     Needs apt-get with a Debian source, and dpkg. Raises ValueError where a package cannot be
     downloaded or unpacked.
     """
-    texts: list[tuple[str, str, str]] = []
+    found: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         root, version = _unpacked(AUSTEN_PACKAGE, Path(scratch))
         for name, lines in austen(root / _AUSTEN).items():
-            texts.append((name, version, unwrapped(lines)))
+            found.append((name, version, unwrapped(lines)))
         root, version = _unpacked(OPTICKS_PACKAGE, Path(scratch))
-        lines = (root / _OPTICKS).read_text(encoding="utf-8").splitlines()
-        texts.append(("opticks", version, unwrapped(lines)))
+        lines = texts.content(root / _OPTICKS)[0].splitlines()
+        found.append(("opticks", version, unwrapped(lines)))
         root, version = _unpacked(JARGON_PACKAGE, Path(scratch))
-        jargon = gzip.decompress((root / _JARGON).read_bytes()).decode("utf-8")
+        packed = (root / _JARGON).read_bytes()
+        jargon = text_files.decoded(root / _JARGON, gzip.decompress(packed))
         lines = jargon[jargon.index(_JARGON_START) :].splitlines()
-        texts.append(("jargon", version, unwrapped(lines)))
+        found.append(("jargon", version, unwrapped(lines)))
     folder.mkdir(parents=True, exist_ok=True)
     paths, manifest = [], []
-    for name, version, text in texts:
+    for name, version, text in found:
         content = text.encode("utf-8")
         paths.append(folder / f"{name}.txt")
         paths[-1].write_bytes(content)

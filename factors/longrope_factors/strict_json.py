@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from longrope_factors import text_files
 from longrope_factors.errors import FactorFileError
 
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -38,10 +39,9 @@ def read(path: Path) -> Any:
         raise FactorFileError(
             f"{path}: is larger than {SIZE_LIMIT // 1024**2} MiB, the limit for a JSON file here."
         )
+    text = text_files.decoded(path, content)
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except UnicodeDecodeError as error:
-        raise FactorFileError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+        return json.loads(text, object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise FactorFileError(f"{path}: is not usable JSON: it is nested too deeply.") from None
     except ValueError as error:

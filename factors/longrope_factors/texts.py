@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longrope_factors import text_files
+
 
 @dataclass(frozen=True)
 class Text:
@@ -34,12 +36,12 @@ def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
 
 
 def content(path: Path) -> tuple[str, str]:
-    """A file's text, and the SHA-256 of its bytes; ValueError naming it where it is not UTF-8."""
+    """A file's text, without a byte order mark, and the SHA-256 of its bytes.
+
+    Raises FactorFileError, naming the file, where it is not UTF-8.
+    """
     encoded = path.read_bytes()
-    try:
-        return encoded.decode("utf-8"), hashlib.sha256(encoded).hexdigest()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text (byte {error.start}).") from None
+    return text_files.decoded(path, encoded), hashlib.sha256(encoded).hexdigest()
 
 
 def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -> Text:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longrope_factors import numbers
 from pydantic import ValidationError
 
 from longrope_server.arguments import Arguments
@@ -64,10 +65,7 @@ def _drain(arguments: Arguments) -> list[str]:
         if ours is not None:
             raise UsageError("--drain-timeout and --shutdown-timeout are the same: give one.")
         return []
-    try:
-        seconds = float(ours) if ours is not None else DRAIN_SECONDS
-    except ValueError:
-        seconds = -1
+    seconds = DRAIN_SECONDS if ours is None else numbers.real(ours)
     if not 0 <= seconds <= threading.TIMEOUT_MAX:
         raise UsageError(f"--drain-timeout is {ours!r}; it should be a number of seconds.")
     return ["--shutdown-timeout", str(math.ceil(seconds))]

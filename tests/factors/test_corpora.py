@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
-from longrope_factors import corpora
+from longrope_factors import corpora, texts
 from longrope_factors.cli import app
 from longrope_factors.rdata import unserialize
 from typer.testing import CliRunner
@@ -68,6 +69,35 @@ def package(root: Path, novels: dict[str, list[str]]) -> None:
 
 
 NOVELS = {"emma": ["EMMA", "", "Emma Woodhouse,", "handsome", "", ""], "persuasion": ["Sir", "W."]}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_text_is_read_without_its_byte_order_mark(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(mark + "é\r\n\ufeff".encode())
+    text, sha256 = texts.content(path)
+    assert text == "é\r\n\ufeff"
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "a text".encode("utf-16"),
+            "is UTF-16 text by its byte order mark (BOM); save it as UTF-8",
+        ),
+        (b"\xfe\xff" + "a text".encode("utf-16-be"), "is UTF-16 text by its byte order mark"),
+        ("a text".encode("utf-32"), "is UTF-32 text by its byte order mark"),
+        ("a text".encode("utf-16-le"), "byte 1 is 0, as in UTF-16 without a byte order mark"),
+        (b"a \xe9", "is not UTF-8 text (byte 2)"),
+    ],
+)
+def test_what_is_no_utf_8_text_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: .*{re.escape(words)}"):
+        texts.content(path)
 
 
 def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,18 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     assert results.read(path, Evaluation) == [each, broken]
 
 
+def test_a_byte_order_mark_is_none_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    each = measured("pi", 16384, 20.0)
+    path.write_bytes(b"\xef\xbb\xbf")
+    results.append(path, each)
+    results.append(path, each)
+    with path.open("a") as file:
+        file.write('{"torn')
+    assert results.read(path, Evaluation) == [each, each]
+    assert path.read_bytes().endswith(b"}\n")
+
+
 def test_a_line_that_a_killed_run_left_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     each = measured("pi", 16384, 20.0)

@@ -161,6 +161,22 @@ def test_the_shipped_plan_is_one() -> None:
         ("short_lengths = [32]", "short_lengths = [64]", "short_lengths has 64"),
         ("finetune_length = 64", "finetune_length = 16", "short_lengths has 32"),
         ("[search]", "[search", "is not TOML"),
+        ("steps = 3", "steps = '3'", "finetune.steps is"),
+        ("steps = 3", "steps = 3.0", "finetune.steps is 3.0; it should be a valid integer"),
+        ("steps = 3", "steps = true", "finetune.steps is true; it should be a valid integer"),
+        ("steps = 3", "lora = true", "finetune.lora is true; it should be a valid integer"),
+        ("learning_rate = 1e-3", "learning_rate = nan", "finetune.learning_rate is NaN"),
+        ("learning_rate = 1e-3", "learning_rate = inf", "finetune.learning_rate is Infinity"),
+        ("[space]", "[space]\nstep = 0", "space.step is 0"),
+        ("[space]", "[space]\nmax_factor = '1_5'", "space.max_factor is"),
+        (
+            'dtype = "float32"',
+            'dtype = "bf16"',
+            "machine.dtype is \"bf16\"; it should be 'bfloat16'",
+        ),
+        ('dtype = "float32"', 'dtype = "float16"', "machine.dtype is"),
+        ('dtype = "float32"', 'device = "gpu"', "machine.device is \"gpu\"; it should be 'cpu'"),
+        ('dtype = "float32"', 'device = "cuda:0"', "machine.device is"),
         ('"b.txt"]', '"absent.txt"]', "absent.txt"),
     ],
 )
@@ -172,6 +188,27 @@ def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str
     assert words in stderr
     assert len(stderr.strip().splitlines()) == 1
     assert not (folder / "extended").exists()
+
+
+def test_a_device_that_is_not_here_is_refused_before_the_first_step(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    plan = PLAN.replace('dtype = "float32"', 'dtype = "float32"\ndevice = "cuda"')
+    (folder / "plan.toml").write_text(plan)
+    code, _, stderr = run(folder)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "--device cuda is none that PyTorch has here: it has cpu." in stderr
+    assert not (folder / "extended").exists()
+
+
+def test_a_plan_may_have_a_byte_order_mark(folder: Path) -> None:
+    (folder / "plan.toml").write_bytes(b"\xef\xbb\xbf" + PLAN.encode())
+    assert recipe.load(folder / "plan.toml").finetune_length == 64
+    (folder / "plan.toml").write_text(PLAN, encoding="utf-16")
+    code, _, stderr = run(folder)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "is UTF-16 text by its byte order mark (BOM)" in stderr
 
 
 def test_no_plan_file(folder: Path) -> None:

@@ -321,7 +321,9 @@ def refused(settings: Settings, *changes: str) -> str:
     return lines[0]
 
 
-def test_bad_input_is_one_sentence_before_weights_load(tmp_path: Path) -> None:
+def test_bad_input_is_one_sentence_before_weights_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = finetuning.settings(tmp_path)
     # Nothing could load these.
     (settings.model / "model.safetensors").write_bytes(b"")
@@ -336,14 +338,21 @@ def test_bad_input_is_one_sentence_before_weights_load(tmp_path: Path) -> None:
     assert "--adapter needs --lora" in refused(settings, "--adapter")
     assert "--batch 0 should be 1 or more" in refused(settings, "--batch", "0")
     assert "--mixed 1.5 should be a share" in refused(settings, "--mixed", "1.5")
-    assert "--device tpu should be one of" in refused(settings, "--device", "tpu")
+    assert "--device tpu should be one of cpu, cuda" in refused(settings, "--device", "tpu")
+    assert "--device cuda:0 should be one of" in refused(settings, "--device", "cuda:0")
+    assert "--dtype bf16 should be one of bfloat16, float32" in refused(settings, "--dtype", "bf16")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert "--device cuda is none that PyTorch has" in refused(settings, "--device", "cuda")
+    assert "--learning-rate nan should be" in refused(settings, "--learning-rate", "nan")
+    assert "--learning-rate inf should be" in refused(settings, "--learning-rate", "inf")
+    assert "should be below 2**63" in refused(settings, "--seed", str(2**64))
     assert "one of --mixed and" in refused(settings, "--mixed", "0.5", "--context-parallel", "2")
     assert "multiple of 6" in refused(settings, "--context-parallel", "3")
     with pytest.raises(ValueError, match="No text was given"):
         finetuning.settings(tmp_path, corpus=())
     config = json.loads((settings.model / "config.json").read_text())
     write(settings.model / "config.json", {**config, "rope_parameters": {"rope_type": "default"}})
-    assert "has no rope_theta" in refused(settings)
+    assert "but the model \"model\" has 10000.0" in refused(settings)
     rope = {"rope_type": "default", "rope_theta": 5e5}
     write(settings.model / "config.json", {**config, "rope_parameters": rope})
     assert "model.rope_theta is 100000" in refused(settings)

@@ -61,7 +61,7 @@ def test_the_authors_attention_factor(tmp_path: Path) -> None:
     assert factor_set.start_tokens == 4
     assert factor_set.provenance.method == "published"
     assert factor_set.provenance.source.startswith("x.csv (sha256 ")
-    for wrong in ("0", "nan", "inf", "su"):
+    for wrong in ("0", "nan", "inf", "su", "1_5", "\uff11", "Infinity"):
         assert "--attention-factor" in refused(*command, "--attention-factor", wrong)
 
 
@@ -98,6 +98,18 @@ def test_one_column_one_row_or_a_row_for_each_layer(text: str, tmp_path: Path) -
         ("1\nx\n", "line 2 is 'x'"),
         ("1\n-1\n", "line 2 is '-1'"),
         ("1\nnan\n", "line 2 is 'nan'"),
+        ("1\n1_5\n", "line 2 is '1_5'"),
+        ("1\n\uff11\uff15\n", "line 2 is '\uff11\uff15'"),
+        ("1\n\u0661\n", "line 2 is '\u0661'"),
+        ("1\nInfinity\n", "line 2 is 'Infinity'"),
+        ("1\n1e400\n", "line 2 is '1e400'"),
+        ("1\n0x10\n", "line 2 is '0x10'"),
+        ("1\n1.5.2\n", "line 2 is '1.5.2'"),
+        ("1\n1 5\n", "line 2 is '1 5'"),
+        ("1\n1e\n", "line 2 is '1e'"),
+        ("1,\xa02\n", "line 1 is '1,"),
+        ("1\n\u20282\n", "line 2 is '2'"),
+        ("1\n2\0\n", "byte 3 is 0"),
         (",".join(["1"] * 32) + "\n" + ",".join(["2"] * 32), "other factors for each layer"),
     ],
 )
@@ -105,6 +117,38 @@ def test_unusable_csvs(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(FactorFileError, match=words) as caught:
         authors_csv.read(write(tmp_path / "x.csv", text), 64)
     assert str(caught.value).startswith(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        (" 15", 15),
+        ("+5", 5),
+        ("15.", 15),
+        (".5", 0.5),
+        ("1e1", 10),
+        ("1.5E+1\t", 15),
+        ("1e-1", 0.1),
+    ],
+)
+def test_numbers_as_programs_write_them(number: str, value: float, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", f"{number}\n" * 32)
+    assert authors_csv.read(path, 64) == (value,) * 32
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_byte_order_mark_and_any_line_end(line_end: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + line_end.join(["1.5"] * 32).encode())
+    assert authors_csv.read(path, 64) == (1.5,) * 32
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_refused_by_its_mark(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(("1.5\n" * 32).encode(encoding))
+    with pytest.raises(FactorFileError, match=rf"is {encoding.upper()} text by .*\(BOM\)"):
+        authors_csv.read(path, 64)
 
 
 def test_a_missing_csv(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_malformed_field(name: str, tmp_path: Path) -> None:
         ('{"sets": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"format": "longrope-factors/1", "model": ' + "[" * 500 + "]" * 500 + "}", "model"),
-        ("\ufeff{}", "not valid JSON"),
+        ("\ufeff{", "not valid JSON"),
     ],
 )
 def test_not_a_factor_file_at_all(text: str, reason: str, tmp_path: Path) -> None:
@@ -178,6 +178,19 @@ def test_duplicate_key_deep_inside(tmp_path: Path) -> None:
         '"start_tokens": 0', '"start_tokens": 0, "start_tokens": 4', 1
     )
     assert '"start_tokens" appears twice' in refusal(write(tmp_path / "x.json", content))
+
+
+def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(document()).encode())
+    assert schema.load(path).max_length == 32768
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_named_by_its_mark(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(json.dumps(document()).encode(encoding))
+    assert f"is {encoding.upper()} text by its byte order mark (BOM)" in refusal(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:

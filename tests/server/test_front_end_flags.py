@@ -80,6 +80,10 @@ def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
         (["--body-timeout=0"], "--body-timeout: input should be greater than 0"),
         (["--drain-timeout=soon"], "--drain-timeout is 'soon'; it should be a number"),
         (["--drain-timeout=-1"], "should be a number of seconds"),
+        (["--drain-timeout=1_5"], "--drain-timeout is '1_5'; it should be a number"),
+        (["--drain-timeout=\uff15"], "should be a number of seconds"),
+        (["--drain-timeout=nan"], "should be a number of seconds"),
+        (["--drain-timeout=inf"], "should be a number of seconds"),
         (["--drain-timeout=1", "--shutdown-timeout=1"], "are the same: give one"),
     ],
 )

@@ -6,13 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from longrope_factors import text_files
 from longrope_factors.refusal import sentence
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
+# TOML has text and arrays.
+_Place = Annotated[Path, Field(strict=False)]
+_Places = Annotated[tuple[_Place, ...], Field(strict=False, min_length=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # strict: TOML has numbers, and neither text nor true is one.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -41,8 +48,8 @@ class SpaceSection(_Section):
     objective: Literal["perplexity", "needle"] | None = None
     shape: Literal["monotone", "piecewise", "critical"] | None = None
     critical_pair: int | None = None
-    step: float | None = None
-    max_factor: float | None = None
+    step: Annotated[float, Field(ge=1e-6)] | None = None
+    max_factor: Annotated[float, Field(ge=1)] | None = None
     attention_factor: float | Literal["search"] | None = None
     search_start_tokens: bool | None = None
 
@@ -66,7 +73,7 @@ class FinetuneSection(_Section):
 class MachineSection(_Section):
     """Where it runs; nothing here changes a result but `dtype`."""
 
-    device: str | None = None
+    device: Literal["cpu", "cuda"] | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     workers: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -82,14 +89,14 @@ class Recipe(_Section):
     `second_search` and `short_search` are what differs from `search` there.
     """
 
-    model: Path
+    model: _Place
     name: str | None = None
-    output: Path
-    corpus: Annotated[tuple[Path, ...], Field(min_length=1)]
-    held_out: Annotated[tuple[Path, ...], Field(min_length=1)]
+    output: _Place
+    corpus: _Places
+    held_out: _Places
     finetune_length: Length
     target_length: Length | None = None
-    short_lengths: tuple[Length, ...] = ()
+    short_lengths: Annotated[tuple[Length, ...], Field(strict=False)] = ()
     search: SearchSection = SearchSection()
     space: SpaceSection = SpaceSection()
     finetune: FinetuneSection = FinetuneSection()
@@ -101,8 +108,8 @@ class Recipe(_Section):
 def load(path: Path) -> Recipe:
     """Read a plan file; ValueError, one sentence naming the field, for one that says no recipe."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(text_files.decoded(path, path.read_bytes()))
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: is not TOML: {error}.") from None
     try:
         recipe = Recipe.model_validate(document)

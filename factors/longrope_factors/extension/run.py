@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from longrope_factors import schema
+from longrope_factors import compute, schema
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.extension.result import assemble
 from longrope_factors.extension.steps import Checked, Extension
@@ -17,6 +17,7 @@ def run(recipe: Recipe) -> Iterator[Checked]:
     """
     from longrope_factors.finetuning import output, progress, training
 
+    compute.check_here(recipe.machine.device)
     extension = Extension(recipe)
     planned = extension.first_plan()
     settings = extension.finetune_settings()

@@ -1,5 +1,6 @@
 """What a fine-tune was asked to do."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,10 @@ class Settings:
                 raise ValueError(
                     f"{_option(name)} {getattr(self, name)} should be {least} or more."
                 )
-        if self.learning_rate <= 0:
-            raise ValueError(f"--learning-rate {self.learning_rate} should be above 0.")
+        if self.seed >= 2**63:
+            raise ValueError(f"--seed {self.seed} should be below 2**63, as torch's are.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning-rate {self.learning_rate} should be a number above 0.")
         if self.lora is not None and self.lora < 1:
             raise ValueError(f"--lora {self.lora} should be a rank of 1 or more.")
         for name in ("mixed", "passkey_share"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from longrope_factors import compute
 from longrope_factors.finetuning import checkpoint, curve, devices, journal, output
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning.job import Job
@@ -33,6 +34,7 @@ def run(settings: Settings, watcher: Watcher | None = None) -> Result:
     one sentence, before the weights are loaded for what `job.of` names; later for a model that this
     cannot train, a checkpoint that cannot be read or written, and a loss that is not finite.
     """
+    compute.check_here(settings.device)  # accelerate takes the CPU where there is no GPU
     watcher = watcher or Watcher()
     job = jobs.of(settings)
     folder = settings.output

@@ -1,5 +1,6 @@
 """How a search runs: population, variation and racing."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -32,5 +33,5 @@ class Settings:
         for name in ("chance", "warp"):
             if not 0 <= (share := getattr(self, name)) <= 1:
                 raise ValueError(f"{name} is {share}; it should be between 0 and 1.")
-        if self.racing is not None and self.racing < 0:
+        if self.racing is not None and not 0 <= self.racing < math.inf:
             raise ValueError(f"racing is {self.racing}; it should be 0 or more standard errors.")

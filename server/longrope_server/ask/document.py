@@ -1,5 +1,6 @@
 """The document that is asked about: text, Markdown or PDF, from a file or standard input."""
 
+import codecs
 import io
 import logging
 import sys
@@ -46,6 +47,8 @@ def _bytes_of(name: str) -> bytes:
 
 
 def _decoded(content: bytes, shown: str) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{shown} is UTF-16 by its byte order mark (BOM): save it as UTF-8.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from longrope_factors import text_files
+from longrope_factors.errors import FactorFileError
+
 from longrope_server.errors import UsageError
 
 PREFIX = "sha256:"
@@ -61,9 +64,11 @@ def load(path: Path) -> list[Key]:
 def read(path: Path) -> list[Key]:
     """The keys of a file that may have none yet. Raises UsageError as `load` does."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_files.decoded(path, path.read_bytes())
+    except FactorFileError as error:
+        raise UsageError(f"The key file {error}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"The key file {path} cannot be read: {reason}.") from None
     keys = []
     for number, line in enumerate(text.splitlines(), 1):

@@ -70,7 +70,7 @@ GPUS = (
     Gpu("B200", 178.3, 2250, 8000, 16384, 10.0),
     Gpu("MI300X", 191.9, 1307, 5300, 16384, None, cuda=False),
 )
-BY_HAND = re.compile(r"(\d+(?:\.\d+)?)gib", re.IGNORECASE)
+BY_HAND = re.compile(r"([0-9]+(?:\.[0-9]+)?)gib", re.IGNORECASE)
 
 
 def parse(text: str, nodes: int) -> Cluster:

@@ -80,7 +80,7 @@ def test_a_name_that_cannot_be_opened_is_refused() -> None:
     ("content", "part"),
     [
         (b"caf\xe9 au lait", "(byte 0xe9 at offset 3)"),
-        ("Grüße".encode("utf-16"), "(byte 0xff at offset 0)"),
+        (b"\xff\xd8", "(byte 0xff at offset 0)"),
         ("plain".encode("utf-16-le"), "(byte 0x00 at offset 1)"),
         (b"\x7fELF\x02\x01\x01\x00", "(byte 0x00 at offset 7)"),
         (b"PK\x03\x04\x14\x00", "(byte 0x00 at offset 5)"),
@@ -89,6 +89,12 @@ def test_a_name_that_cannot_be_opened_is_refused() -> None:
 def test_what_is_not_utf8_text_is_refused(tmp_path: Path, content: bytes, part: str) -> None:
     sentence = refusal(written(tmp_path, content))
     assert f"{tmp_path / 'file'} is not UTF-8 text {part}" in sentence
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_named_by_its_mark(tmp_path: Path, encoding: str) -> None:
+    sentence = refusal(written(tmp_path, "\ufeffGrüße".encode(encoding)))
+    assert f"{tmp_path / 'file'} is UTF-16 by its byte order mark (BOM)" in sentence
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\t\r\n", b"\xef\xbb\xbf"])

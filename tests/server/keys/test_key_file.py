@@ -41,6 +41,9 @@ def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
         (f"alice sha256:{DIGEST} in_flight", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=0", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=1e3", "whole number of 1 or more"),
+        (f"alice sha256:{DIGEST} in_flight=1_5", "whole number of 1 or more"),
+        (f"alice sha256:{DIGEST} in_flight=+5", "whole number of 1 or more"),
+        (f"alice sha256:{DIGEST} in_flight=\uff15", "whole number of 1 or more"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, part: str) -> None:
@@ -55,9 +58,20 @@ def test_a_file_that_gives_no_keys_is_refused(tmp_path: Path) -> None:
         key_file.load(written(tmp_path, "# none"))
     with pytest.raises(UsageError, match="No such file"):
         key_file.load(tmp_path / "nowhere")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfd")
     with pytest.raises(UsageError, match="not UTF-8"):
         key_file.load(tmp_path / "binary")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, line_end: str) -> None:
+    path = tmp_path / "keys"
+    line = key_file.line_of(key("alice"))
+    path.write_bytes(b"\xef\xbb\xbf" + f"{line}{line_end}".encode())
+    assert [each.name for each in key_file.load(path)] == ["alice"]
+    path.write_bytes(line.encode("utf-16"))
+    with pytest.raises(UsageError, match=rf"key file {path}: is UTF-16 text by .*\(BOM\)"):
+        key_file.load(path)
 
 
 def test_a_name_or_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:

@@ -147,7 +147,19 @@ def test_gpus_are_named_in_any_case() -> None:
 def test_other_gpus_are_named_by_their_memory() -> None:
     cluster = parse("47.5gib:4", 2)
     assert (cluster.gpus, cluster.gpu.memory_bytes) == (8, int(47.5 * 2**30))
-    for wrong in ("H1000:8", "0GiB", "GiB", "-1GiB", "48GB", "1e3GiB", "9999999999GiB", "", ":8"):
+    for wrong in (
+        "H1000:8",
+        "0GiB",
+        "\uff14\uff17GiB",
+        "4_7GiB",
+        "GiB",
+        "-1GiB",
+        "48GB",
+        "1e3GiB",
+        "9999999999GiB",
+        "",
+        ":8",
+    ):
         with pytest.raises(UsageError, match=r"Unknown GPU .*known are T4.*such as 47.5GiB"):
             parse(wrong, 1)
 

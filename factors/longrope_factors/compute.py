@@ -1,0 +1,29 @@
+"""What a model computes in and on, checked before torch, which takes seconds to import."""
+
+import re
+from typing import Literal
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+_DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
+
+
+def check_name(device: str | None) -> None:
+    """Raise ValueError where --device is neither cpu, cuda nor one GPU's name; None is any."""
+    if device is not None and not _DEVICE.fullmatch(device):
+        raise ValueError(
+            f"--device {device} should be cpu, cuda, or cuda:N for the GPU of number N."
+        )
+
+
+def check_here(device: str | None) -> None:
+    """As `check_name`, and raise ValueError where this machine has no such GPU."""
+    check_name(device)
+    if device in (None, "cpu"):
+        return
+    import torch
+
+    named = _DEVICE.fullmatch(device)
+    count = torch.cuda.device_count()
+    if named is not None and int(named["number"] or 0) >= count:
+        gpus = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
+        raise ValueError(f"--device {device} is none that PyTorch has here: it has {gpus}.")
