@@ -4,11 +4,10 @@ Their code reads it by numpy.loadtxt with ',' as delimiter; the files that they 
 row of d/2 numbers for each layer, all rows alike.
 """
 
-import math
 import re
 from pathlib import Path
 
-from longrope_factors import numbers, text_files
+from longrope_factors import bounds, numbers, text_files
 from longrope_factors.errors import FactorFileError
 from longrope_factors.schema import FactorFile, FactorSet
 from longrope_factors.whole_file import replacing
@@ -66,9 +65,9 @@ def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
 
 def _numbers(path: Path, row: int, line: str) -> tuple[float, ...]:
     found = tuple(numbers.real(field) for field in line.split(","))
-    if not all(0 < number < math.inf for number in found):
+    if not all(map(bounds.FACTOR.hold, found)):
         raise FactorFileError(
-            f"{path}: line {row} is {line.strip()[:40]!r}; it should be numbers above 0, separated "
-            "by commas."
+            f"{path}: line {row} is {line.strip()[:40]!r}; it should be numbers {bounds.FACTOR}, "
+            "separated by commas."
         )
     return found

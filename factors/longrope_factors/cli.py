@@ -8,7 +8,7 @@ import typer
 
 from longrope_factors import cli_interchange, hf, loading, methods, schema
 from longrope_factors.cli_corpus import corpus_app
-from longrope_factors.cli_errors import one_sentence
+from longrope_factors.cli_errors import AppOfFiles, one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
 from longrope_factors.cli_extend import extend
 from longrope_factors.cli_finetune import finetune
@@ -16,7 +16,7 @@ from longrope_factors.cli_library import library_app
 from longrope_factors.cli_search import search
 from longrope_factors.schema import FactorFile
 
-app = typer.Typer(
+app = AppOfFiles(
     help="Make factor files, search, fine-tune, measure, convert.",
     no_args_is_help=True,
     add_completion=False,

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from longrope_factors import corpora
-from longrope_factors.cli_errors import one_sentence
+from longrope_factors.cli_errors import AppOfFiles, one_sentence
 
-corpus_app = typer.Typer(help="Long texts to search and evaluate on.", no_args_is_help=True)
+corpus_app = AppOfFiles(help="Long texts to search and evaluate on.", no_args_is_help=True)
 
 
 @corpus_app.callback()

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from longrope_factors import compute, loading, schema
-from longrope_factors.cli_errors import one_sentence
+from longrope_factors.cli_errors import AppOfFiles, one_sentence
 from longrope_factors.compute import Dtype
 from longrope_factors.contenders import Contender, contenders
 from longrope_factors.results import Result
 from longrope_factors.schema import FactorSet
 
-evaluate_app = typer.Typer(
+evaluate_app = AppOfFiles(
     help="Measure factor sets on a model, on texts or on pass keys.", no_args_is_help=True
 )
 

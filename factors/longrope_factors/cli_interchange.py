@@ -2,14 +2,13 @@
 
 import datetime
 import hashlib
-import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from longrope_factors import __version__, authors_csv, hf, interchange, numbers, schema
+from longrope_factors import __version__, authors_csv, bounds, hf, interchange, numbers, schema
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 
@@ -187,6 +186,9 @@ def _attention_factor(text: str, length: int, identity: ModelIdentity) -> float:
         original = identity.original_max_position_embeddings
         return interchange.authors_attention_factor(length, original)
     found = numbers.real(text)
-    if not 0 < found < math.inf:
-        raise ValueError(f"--attention-factor is {text!r}; it should be 'authors' or above 0.")
+    if not bounds.ATTENTION_FACTOR.hold(found):
+        raise ValueError(
+            f"--attention-factor is {text!r}; it should be 'authors' or a number "
+            f"{bounds.ATTENTION_FACTOR}."
+        )
     return found

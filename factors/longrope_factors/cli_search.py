@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import compute, loading, numbers
+from longrope_factors import bounds, compute, loading, numbers
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.compute import Dtype
 from longrope_factors.schema import FactorFile, FactorSet
@@ -151,8 +151,11 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
     if text == "search":
         return "search"
     number = numbers.real(text)
-    if not 0 < number < math.inf:
-        raise ValueError(f"--attention-factor is {text!r}; it should be a number or 'search'.")
+    if not bounds.ATTENTION_FACTOR.hold(number):
+        raise ValueError(
+            f"--attention-factor is {text!r}; it should be 'search' or a number "
+            f"{bounds.ATTENTION_FACTOR}."
+        )
     return number
 
 

@@ -130,6 +130,21 @@ def is_longrope(config: Config) -> bool:
     return any(_type(each) in _LONGROPE for each in (rope, *of_layers))
 
 
+def served_window(config: Config) -> int:
+    """Tokens that vLLM serves the model for where no factors extend it.
+
+    max_position_embeddings, times `factor` where a rope_type states the length before scaling
+    (vLLM's `_get_and_verify_max_len`).
+    """
+    text = _text(config)
+    stated = length(text.get("max_position_embeddings"), "max_position_embeddings")
+    rope = _rope_parameters(text)
+    if _type(rope) not in ("linear", "dynamic"):
+        return stated
+    scaled = int(stated * hf_fields.factor(rope.get("factor"), "rope_parameters.factor"))
+    return length(scaled, "max_position_embeddings times rope_parameters.factor")
+
+
 def two_list(config: Config, name: str | None = None) -> FactorFile:
     """The short and long factors of a longrope config as a factor file of two sets.
 

@@ -55,7 +55,7 @@ def write_model(directory: Path, content: dict[str, Any]) -> Path:
 
 def factor_file(*limits: int, identity: ModelIdentity = IDENTITY) -> FactorFile:
     provenance = Provenance(
-        method="original", source="a test", date="2026-01-01", tool_version="0.1.0"
+        method="longrope", source="a test", date="2026-01-01", tool_version="0.1.0"
     )
     sets = [
         FactorSet(

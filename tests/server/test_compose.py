@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from longrope_factors import hf, schema
 from longrope_factors.errors import FactorFileError
 from longrope_server import embedded
 from longrope_server.errors import UsageError
 from longrope_server.serve import compose
+
+from tests.server import models
 
 DRAIN = ("--shutdown-timeout", "30")
 
@@ -125,6 +129,84 @@ def test_a_factor_file_of_another_model_is_refused(model: Path, factors: Path) -
     theta = "--hf-overrides.rope_parameters.rope_theta=5e5"
     with pytest.raises(FactorFileError, match=r"model\.rope_theta is 10000"):
         compose([str(model), "--factors", str(factors), theta])
+
+
+SCALED = [
+    {"rope_type": "linear", "factor": 4.0},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    {
+        **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        "original_max_position_embeddings": 16,
+    },
+]
+
+
+@pytest.mark.parametrize("rope", SCALED, ids=lambda rope: rope["rope_type"])
+def test_a_scaled_model_takes_its_own_original_set_only(
+    rope: dict[str, Any], tmp_path: Path
+) -> None:
+    window = models.ORIGINAL // 4 if rope["rope_type"] == "linear" else models.ORIGINAL
+    config = models.config(max_position_embeddings=window, rope_parameters=rope)
+    model = str(models.write_model(tmp_path / "scaled", config))
+    base = hf.base(config)
+    lengths = [models.ORIGINAL, 256]
+    made = [base.factor_set("original" if n == lengths[0] else "ntk", n) for n in lengths]
+    schema.save(schema.build(base.identity, made), tmp_path / "its-own.json")
+    words = compose([model, "--factors", str(tmp_path / "its-own.json")]).words
+    assert value_of("--max-model-len", words) == "256"
+    rope_parameters = json.loads(value_of("--hf-overrides", words))["rope_parameters"]
+    assert rope_parameters["short_factor"] == list(base.own.factors)
+
+    plain = hf.base(models.config())
+    assert plain.identity == base.identity
+    sets = [plain.factor_set("original", models.ORIGINAL)]
+    schema.save(schema.build(plain.identity, sets), tmp_path / "plain.json")
+    with pytest.raises(FactorFileError, match=r"an original set: factors\[\d\] is 1, but"):
+        compose([model, "--factors", str(tmp_path / "plain.json")])
+    unextended = compose([model])
+    assert "served unchanged" in unextended.notes[0]
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "proportional", "partial_rotary_factor": 0.5},
+        {"rope_type": "hers_own", "factor": 2.0},
+        {"rope_type": "default", "mrope_section": [1, 1, 2]},
+    ],
+    ids=lambda rope: rope["rope_type"],
+)
+def test_a_rotation_that_is_no_factor_set_is_refused(
+    rope: dict[str, Any], factors: Path, tmp_path: Path
+) -> None:
+    model = str(models.write_model(tmp_path / "other", models.config(rope_parameters=rope)))
+    with pytest.raises(FactorFileError, match="vector of factors"):
+        compose([model, "--factors", str(factors)])
+    assert "served unchanged" in compose([model]).notes[0]
+
+
+def test_a_model_that_leaves_its_theta_to_its_architecture(factors: Path, tmp_path: Path) -> None:
+    config = {key: value for key, value in models.config().items() if key != "rope_parameters"}
+    model = str(models.write_model(tmp_path / "sparse", config))
+    words = compose([model, "--factors", str(factors)]).words
+    overrides = json.loads(value_of("--hf-overrides", words))
+    assert overrides["rope_parameters"]["rope_theta"] == 10000.0
+
+
+def test_what_a_partly_rotated_architecture_leaves_out_is_handed_on(tmp_path: Path) -> None:
+    config = {
+        **{"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox"},
+        **{"hidden_size": 256, "num_attention_heads": 4, "max_position_embeddings": 64},
+    }
+    base = hf.base(config)
+    assert base.identity.rotary_dim == 16  # a quarter of 64
+    file = tmp_path / "x.json"
+    schema.save(schema.build(base.identity, [base.factor_set("pi", 128)]), file)
+    model = str(models.write_model(tmp_path / "neox", config))
+    words = compose([model, "--factors", str(file)]).words
+    overrides = json.loads(value_of("--hf-overrides", words))
+    assert overrides["rope_parameters"]["partial_rotary_factor"] == 0.25
 
 
 def test_what_only_vllm_can_read_is_left_to_it(factors: Path) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from longrope_factors import architectures, hf
+from longrope_factors import hf
 from longrope_factors.errors import FactorFileError
-from longrope_factors.hf_fields import length
 from longrope_factors.schema import FactorFile
 from rich.console import Console
 
@@ -68,7 +67,7 @@ def plan(
     try:
         shape = model_shape.from_config(config)
         weights = Weights(shape, precision_of(config))
-        window = _window(config)
+        window = hf.served_window(config)
     except (UsageError, FactorFileError) as error:
         raise UsageError(f"{model}: {error}") from None
     factor_file = _factor_file(config, model, factors)
@@ -113,14 +112,6 @@ def _config(model: str) -> dict[str, Any]:
     if config is None:
         raise UsageError(f"{model} is neither a directory with a config.json nor a hub name.")
     return config
-
-
-def _window(config: dict[str, Any]) -> int:
-    """Tokens that vLLM serves the model for without a factor file (ModelConfig.max_model_len)."""
-    if hf.rope_type(config) == "linear":
-        return hf.model_identity(config).original_max_position_embeddings
-    stated = architectures.completed(config).get("max_position_embeddings")
-    return length(stated, "max_position_embeddings")
 
 
 def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:

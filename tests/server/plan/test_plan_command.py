@@ -118,6 +118,44 @@ def test_two_million_may_not_fit_where_no_set_reaches_it(
     assert roomy["placed"]["commands"] == []  # `longrope serve` would refuse that length
 
 
+def test_llama2_as_published_leaves_its_theta_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse = {key: value for key, value in configs.LLAMA2_7B.items() if "rope" not in key}
+    models = [
+        str(write_model(tmp_path / name, {**content, "model_type": "llama"}))
+        for name, content in (("whole", configs.LLAMA2_7B), ("sparse", sparse))
+    ]
+    plans = [
+        Run(capsys, each, "--factors", "llama2-7b-ft256k", "--json").document for each in models
+    ]
+    for plan in plans:
+        assert plan.pop("model")
+    assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize(
+    ("rope", "served"),
+    [
+        ({"rope_type": "linear", "factor": 4.0}, 16384),
+        ({"rope_type": "linear", "factor": 2.5}, 10240),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}, 4096),
+        ({"rope_type": "dynamic", "factor": 4.0}, 16384),
+    ],
+)
+def test_a_scaled_model_without_factors_is_planned_for_its_window(
+    rope: dict[str, Any], served: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_model(tmp_path / "m", {**configs.LLAMA2_7B, "rope_scaling": rope}))
+    document = Run(capsys, model, "--json").document
+    assert document["served_tokens"] == served
+    if rope["rope_type"] == "dynamic":
+        run = Run(capsys, model, "--factors", "llama2-7b-ft256k")
+        _is_one_sentence(
+            run, 'longrope: The model\'s config has rope_type "dynamic", whose rotation'
+        )
+
+
 def test_a_config_with_two_lists_has_two_sets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
