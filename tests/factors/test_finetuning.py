@@ -352,7 +352,7 @@ def test_bad_input_is_one_sentence_before_weights_load(
         finetuning.settings(tmp_path, corpus=())
     config = json.loads((settings.model / "config.json").read_text())
     write(settings.model / "config.json", {**config, "rope_parameters": {"rope_type": "default"}})
-    assert "but the model \"model\" has 10000.0" in refused(settings)
+    assert 'but the model "model" has 10000.0' in refused(settings)
     rope = {"rope_type": "default", "rope_theta": 5e5}
     write(settings.model / "config.json", {**config, "rope_parameters": rope})
     assert "model.rope_theta is 100000" in refused(settings)
