@@ -7,9 +7,6 @@ import datetime
 import math
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from longrope_factors import __version__
 from longrope_factors.errors import FactorFileError
 from longrope_factors.schema import FactorSet, Method, ModelIdentity, Provenance
@@ -45,8 +42,11 @@ def ntk(identity: ModelIdentity, ratio: float) -> Rescaling:
     """
     if identity.rotary_dim == 2:
         raise FactorFileError("ntk needs a rotary_dim above 2, because its exponent is 2i/(d-2).")
+    import numpy as np  # whose powers our files were made with; not for those who plan or serve
+
     pair = np.arange(identity.rotary_dim // 2)
-    return Rescaling(_floats(ratio ** (2 * pair / (identity.rotary_dim - 2))), 1.0)
+    factors = ratio ** (2 * pair / (identity.rotary_dim - 2))
+    return Rescaling(tuple(map(float, factors)), 1.0)
 
 
 def yarn(identity: ModelIdentity, ratio: float) -> Rescaling:
@@ -93,9 +93,8 @@ def yarn_factors(
     low, high = max(low, 0.0), min(high, rotary_dim - 1.0)
     if low == high:
         high += 0.001
-    ramp = np.clip((np.arange(rotary_dim // 2) - low) / (high - low), 0.0, 1.0)
-    inverse = (1.0 - ramp) + ramp / ratio
-    return _floats(1.0 / inverse)
+    ramp = [min(max((pair - low) / (high - low), 0.0), 1.0) for pair in range(rotary_dim // 2)]
+    return tuple(1.0 / ((1.0 - each) + each / ratio) for each in ramp)
 
 
 def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:
@@ -146,7 +145,3 @@ def factor_set(method: Method, identity: ModelIdentity, max_length: int) -> Fact
             tool_version=__version__,
         ),
     )
-
-
-def _floats(factors: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(factor) for factor in factors)
