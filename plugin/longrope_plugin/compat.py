@@ -263,6 +263,24 @@ FRONT_END_TOUCHES: dict[str, Touch] = {
 }
 
 
+_ROOM_ON_V2 = "a request that names many tokens ends Model Runner V2's engine"
+_ROOM_CHECKED = "vLLM refuses what its runner has no room for"
+
+# How many tokens of a request Model Runner V2 has room for.
+V2_ROOM: dict[str, Touch] = {
+    "logit_bias": Touch(
+        _WORKER + ".gpu.sample.logit_bias", "MAX_NUM_LOGIT_BIAS_TOKENS", _ROOM_ON_V2, _ROOM_CHECKED
+    ),
+    "allowed_token_ids": Touch(
+        _WORKER + ".gpu.sample.logit_bias", "MAX_NUM_ALLOWED_TOKEN_IDS", _ROOM_ON_V2, _ROOM_CHECKED
+    ),
+    "stop_token_ids": Touch(
+        _WORKER + ".gpu.sample.logit_bias", "MAX_NUM_STOP_TOKEN_IDS", _ROOM_ON_V2, _ROOM_CHECKED
+    ),
+    "bad_words": Touch("vllm.envs", "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS", _ROOM_ON_V2, _ROOM_CHECKED),
+}
+
+
 def check() -> None:
     """Resolves every touch. Raises RuntimeError naming the first that is not there."""
     for touch in (*TOUCHES.values(), *(STALE_TOUCHES.values() if _has_stale_tokens() else ())):
@@ -271,7 +289,7 @@ def check() -> None:
 
 def check_front_end() -> None:
     """The same for what the HTTP front end needs."""
-    for touch in FRONT_END_TOUCHES.values():
+    for touch in (*FRONT_END_TOUCHES.values(), *V2_ROOM.values()):
         _resolve(touch, FRONT_END_KNOWN_TO_WORK)
 
 
@@ -506,6 +524,8 @@ def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
 
     def giving(original: Any) -> Any:
         async def _add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+            if self.vllm_config.use_v2_model_runner and request.sampling_params is not None:
+                _refuse_what_v2_has_no_room_for(request.sampling_params)
             try:
                 await original(self, request, *args, **kwargs)
             except _STUMBLES:  # it cannot be sent; what waits for its outputs goes with it
@@ -531,6 +551,24 @@ def _refusing(original: Any) -> Any:
             raise _validation_error()(stumble_sentence(error)) from error
 
     return refusing
+
+
+def _refuse_what_v2_has_no_room_for(sampling_params: Any) -> None:
+    """Raises vLLM's own error for what its sampler would raise in the engine, and end it."""
+    params = sampling_params
+    named: dict[str, Any] = {
+        "logit_bias": params.logit_bias,
+        "allowed_token_ids": params.allowed_token_ids,
+        "stop_token_ids": params.min_tokens and params.all_stop_token_ids,  # the model's among them
+        "bad_words": [token for word in params.bad_words_token_ids or () for token in word],
+    }
+    for field, tokens in named.items():
+        room = _resolve(V2_ROOM[field])
+        if tokens and len(tokens) > room:
+            beside = " with min_tokens" if field == "stop_token_ids" else ""
+            raise _validation_error()(
+                f"{field}{beside} names {len(tokens)} tokens; this engine has room for {room}."
+            )
 
 
 def _refusing_dead_ends(original: Any) -> Any:
