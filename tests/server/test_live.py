@@ -166,7 +166,7 @@ async def test_messages_that_vllm_stumbles_over_are_the_clients_error(server: st
     async with httpx.AsyncClient(base_url=server, timeout=60) as plain:
         answer = await plain.post("/v1/responses", json=body)
     assert answer.status_code == 400
-    assert "messages cannot be read" in answer.json()["error"]["message"]
+    assert "request cannot be read" in answer.json()["error"]["message"]
 
 
 async def test_an_api_that_the_model_does_not_have_is_not_there(server: str) -> None:

@@ -96,6 +96,12 @@ async def test_once_an_engine_has_it_the_server_is_at_fault(given: Exception) ->
         await answered(raising(given, engine=True))
 
 
+@pytest.mark.parametrize("given", [ZeroDivisionError(), OverflowError(), FloatingPointError()])
+async def test_arithmetic_on_a_requests_numbers_is_its_own_fault(given: Exception) -> None:
+    """As of a `length_penalty` with which beams are compared after the engine has answered."""
+    assert (await answered(raising(given, engine=True))).status == 400
+
+
 async def test_a_request_without_a_body_is_not_at_fault() -> None:
     with pytest.raises(KeyError):
         await answered(raising(KeyError("metric")), body=False)
@@ -107,8 +113,9 @@ async def test_a_stream_that_has_begun_ends_with_an_error(
     given: Exception | str, engine: bool
 ) -> None:
     error = last_error(await answered(raising(error_of(given), begun="stream", engine=engine)))
-    assert error["code"] == ("answer_failed" if engine else "unreadable_request")
-    assert error["type"] == ("server_error" if engine else "invalid_request_error")
+    is_servers = engine and not isinstance(given, ArithmeticError)
+    assert error["code"] == ("answer_failed" if is_servers else "unreadable_request")
+    assert error["type"] == ("server_error" if is_servers else "invalid_request_error")
     assert SECRET not in error["message"]
 
 
