@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from longrope_factors.errors import FactorFileError
+from longrope_factors.hf_fields import length
 from longrope_factors.strict_json import shown
 
 TABLE = "architectures.json"
@@ -69,7 +70,8 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         if config.get(name) is not None:
             found[field] = config[name]
             if name == "rotary_dim":
-                found[field] = config[name] / found["head_dim"]
+                head_dim = length(found.get("head_dim"), "head_dim")
+                found[field] = length(config[name], name) / head_dim
     return found
 
 
@@ -80,8 +82,9 @@ def _says_nothing(field: str, value: Any) -> bool:
 def _row(config: Mapping[str, Any]) -> dict[str, Any]:
     model_type = config.get("model_type")
     if model_type is None:
-        architectures = config.get("architectures") or [None]
-        model_type = _types().get(architectures[0])
+        named = config.get("architectures")
+        architecture = named[0] if isinstance(named, list) and named else None
+        model_type = _types().get(str(architecture))
     rows = _table()
     row = rows.get(str(model_type), {})
     return rows[row["text"]] if "text" in row else row

@@ -31,6 +31,8 @@ Config = Mapping[str, Any]
 
 _LONGROPE = ("longrope", "su")
 _NAMELESS = "model"
+# Phi-3.5-MoE's configuration class refuses a longrope without short_mscale and long_mscale.
+_WITH_MSCALES = ("PhiMoEForCausalLM", "PhimoeForCausalLM")
 
 
 def read_config(model_dir: Path | str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
             "embeddings has no factors, and one with them should say it."
         )
     named = config.get("architectures") or text.get("architectures")
-    if not isinstance(named, list) or not isinstance(named[0], str):
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
         raise FactorFileError("The model's config names no architecture in architectures.")
     rotary_dim = _rotary_dim(text, rope)
     if not 2 <= rotary_dim <= bounds.ROTARY_DIM or rotary_dim % 2:
@@ -117,7 +119,7 @@ def partial_rotary_factor(config: Config) -> float | None:
     text = _text(config)
     rope = _rope_parameters(text)
     share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
-    return None if share is None else number(share, "partial_rotary_factor")
+    return None if share is None else hf_fields.share(share, "partial_rotary_factor")
 
 
 def is_longrope(config: Config) -> bool:
@@ -224,6 +226,9 @@ def hf_overrides(
         "factor": last.max_length / original,
         "attention_factor": last.attention_factor,
     }
+    if model.architecture in _WITH_MSCALES:
+        rope["short_mscale"] = short.attention_factor
+        rope["long_mscale"] = last.attention_factor
     if partial_rotary_factor is not None:
         rope["partial_rotary_factor"] = partial_rotary_factor
     return {
@@ -292,7 +297,7 @@ def _rotary_dim(text: Config, rope: Config) -> int:
         hidden = length(text.get("hidden_size"), "hidden_size")
         head_dim = hidden // length(text.get("num_attention_heads"), "num_attention_heads")
     share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
-    share = 1.0 if share is None else number(share, "partial_rotary_factor")
+    share = 1.0 if share is None else hf_fields.share(share, "partial_rotary_factor")
     return int(length(head_dim, "head_dim") * share)
 
 

@@ -51,6 +51,11 @@ def attention_factor(value: Any, field: str) -> float:
     return _within(value, field, bounds.ATTENTION_FACTOR)
 
 
+def share(value: Any, field: str) -> float:
+    """`value` if it may be a part of a whole."""
+    return _within(value, field, Bounds(0.0, 1.0))
+
+
 def theta(value: Any, field: str) -> float:
     """`value` if it may be the base of the rotation."""
     return _within(value, field, bounds.THETA)

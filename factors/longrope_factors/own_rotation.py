@@ -4,7 +4,7 @@ As transformers' `modeling_rope_utils` computes it (ROPE_INIT_FUNCTIONS), in flo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from longrope_factors.errors import FactorFileError
@@ -143,19 +143,21 @@ def _llama3(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> t
 def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> Rescaling:
     original = _original(rope, text)
     ratio = _yarn_factor(rope, text, original)
-    fast, slow = _or(rope, "beta_fast", 32.0), _or(rope, "beta_slow", 1.0)
+    turns = _or(rope, "beta_fast", 32.0, factor), _or(rope, "beta_slow", 1.0, factor)
     truncate = rope.get("truncate", True)
     if not isinstance(truncate, bool):
         raise FactorFileError(
             f"The model's config has rope_parameters.truncate {shown(truncate)}; it should be true "
             "or false."
         )
-    stretched = yarn_factors(*pairs, original, ratio, (fast, slow), truncate)
+    stretched = yarn_factors(*pairs, original, ratio, turns, truncate)
     if rope.get("attention_factor") is not None:
         return Rescaling(
             stretched, number(rope["attention_factor"], "rope_parameters.attention_factor")
         )
-    mscale, of_all = _or(rope, "mscale", 0.0), _or(rope, "mscale_all_dim", 0.0)
+    mscale, of_all = (
+        _or(rope, name, 0.0, attention_factor) for name in ("mscale", "mscale_all_dim")
+    )
     if mscale and of_all:
         return Rescaling(stretched, _mscale(ratio, mscale) / _mscale(ratio, of_all))
     return Rescaling(stretched, _mscale(ratio, 1.0))
@@ -184,6 +186,11 @@ def _original(rope: Mapping[str, Any], text: Mapping[str, Any]) -> int:
     return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
 
 
-def _or(rope: Mapping[str, Any], field: str, otherwise: float) -> float:
+def _or(
+    rope: Mapping[str, Any],
+    field: str,
+    otherwise: float,
+    checked: Callable[[Any, str], float],
+) -> float:
     value = rope.get(field)
-    return number(value, f"rope_parameters.{field}") if value else otherwise
+    return checked(value, f"rope_parameters.{field}") if value else otherwise

@@ -1,11 +1,14 @@
 """A model whose config scales its rotation already: that rotation is its original set."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from longrope_factors import hf, methods, schema
 from longrope_factors.base import Base
 from longrope_factors.cli import app
@@ -136,6 +139,51 @@ def test_what_is_no_vector_of_factors_is_refused(config: dict[str, Any], words: 
     with pytest.raises(FactorFileError, match=words) as caught:
         hf.base(config)
     assert "\n" not in str(caught.value)
+
+
+junk = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1,
+        5e-324,
+        1e-9,
+        1e308,
+        -2.5,
+        math.nan,
+        math.inf,
+        2**31,
+        10**400,
+        "4",
+        [],
+        {},
+    ]
+)
+FIELDS = [*LLAMA3, "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"]
+
+
+@given(
+    st.sampled_from([LLAMA3, YARN, LINEAR]),
+    st.dictionaries(st.sampled_from([*FIELDS, "partial_rotary_factor"]), junk, max_size=3),
+    st.dictionaries(
+        st.sampled_from(
+            ["max_position_embeddings", "head_dim", "hidden_size", "architectures", "model_type"]
+        ),
+        junk,
+        max_size=2,
+    ),
+)
+def test_any_config_is_a_base_or_a_sentence(
+    rope: dict[str, Any], in_rope: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    try:
+        base = hf.base(scaled({**rope, **in_rope}, 131072) | beside)
+    except FactorFileError:
+        return
+    window = base.identity.original_max_position_embeddings
+    schema.build(base.identity, [base.factor_set("original", window)])
 
 
 def run(*arguments: str | Path) -> Result:
