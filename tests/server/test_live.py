@@ -135,6 +135,31 @@ async def test_several_prompts_and_samples_are_one_answer(client: openai.AsyncOp
     assert answer.usage.model_dump()["factor_set"] == only(8192)
 
 
+async def test_a_beam_search_is_one_answer(server: str) -> None:
+    question = {"role": "user", "content": SHORT}
+    body = {"use_beam_search": True, "n": 2, "max_tokens": 5, "temperature": 0}
+    for path, asked in (
+        ("/v1/completions", {"prompt": "One, two,"}),
+        ("/v1/chat/completions", {"messages": [question]}),
+    ):
+        async with httpx.AsyncClient(base_url=server, timeout=300) as plain:
+            answer = await plain.post(path, json={"model": MODEL, **asked, **body})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers[HEADER] == "8192"
+        assert len(answer.json()["choices"]) == 2
+        assert answer.json()["usage"]["factor_set"] == only(8192)
+
+
+async def test_chats_in_a_batch_are_one_answer(server: str) -> None:
+    chats = [[{"role": "user", "content": text}] for text in (SHORT, "Name a colour.")]
+    body = {"model": MODEL, "messages": chats, "max_tokens": 5}
+    async with httpx.AsyncClient(base_url=server, timeout=300) as plain:
+        answer = await plain.post("/v1/chat/completions/batch", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers[HEADER] == "8192"
+    assert answer.json()["usage"]["factor_set"] == only(8192)
+
+
 async def test_the_served_sets_are_listed(client: openai.AsyncOpenAI) -> None:
     listed = await client.get("/factors", cast_to=dict[str, Any])
     assert listed["selection"] == "length"
