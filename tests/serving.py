@@ -70,7 +70,8 @@ def running(
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
-            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "1", **environment},
+            # GiB: in float32, the longest prompt of the embedded model takes 1.4.
+            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

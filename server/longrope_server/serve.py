@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,22 +47,11 @@ def serve(words: list[str]) -> None:
     command = compose(words)
     environment.allow_endpoint_plugin(os.environ)
     room = environment.reserve_kv_space(os.environ)
-    words, about_dtype = _with_dtype(command.words)
-    for note in (*command.notes, about_dtype, room):
+    for note in (*command.notes, room):
         if note:
             print(f"longrope: {note}", file=sys.stderr, flush=True)
     with environment.front_end(os.environ, command.settings):
-        run_vllm_serve(words)
-
-
-def _with_dtype(words: list[str]) -> tuple[list[str], str | None]:
-    """The words with the faster dtype on a CPU, and a sentence about it."""
-    if not environment.on_cpu():
-        return words, None
-    import torch  # takes seconds, and vLLM needs it anyway
-
-    dtype, note = precision.chosen(words, torch.cpu.get_capabilities())
-    return [words[0], *dtype, *words[1:]], note
+        run_vllm_serve(command.words)
 
 
 def compose(words: list[str]) -> Command:
@@ -73,8 +62,21 @@ def compose(words: list[str]) -> Command:
     arguments = Arguments(words)
     settings, drain = front_end_flags.take(arguments)
     command = _compose(arguments)
+    dtype, about_dtype = _dtype(command.words)
     model, *words = command.words
-    return replace(command, words=[model, *drain, *words], settings=settings)
+    return Command(
+        [model, *drain, *dtype, *words], [*command.notes, *about_dtype], settings=settings
+    )
+
+
+def _dtype(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words that choose the faster dtype on a CPU, and sentences about it."""
+    if not environment.on_cpu():
+        return [], []
+    import torch  # takes seconds, and vLLM needs it anyway
+
+    dtype, note = precision.chosen(words, torch.cpu.get_capabilities())
+    return dtype, [note] if note else []
 
 
 def _compose(arguments: Arguments) -> Command:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from longrope_factors import hf, schema
 from longrope_factors.errors import FactorFileError
-from longrope_server import embedded
+from longrope_server import embedded, environment
 from longrope_server.errors import UsageError
 from longrope_server.serve import compose
 
@@ -241,3 +242,23 @@ def test_the_embedded_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_name_of_the_library_is_a_factor_file(model: Path) -> None:
     with pytest.raises(ValueError, match=r"llama2-7b-ft128k\.json: model\.rotary_dim is 128"):
         compose([str(model), "--factors", "llama2-7b-ft128k"])
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "on_cpu", "dtype"),
+    [
+        ({"avx512_bf16": False, "amx_bf16": False}, True, ["--dtype", "float32"]),
+        ({"avx512_bf16": True, "amx_bf16": False}, True, []),
+        ({"bf16": False}, True, ["--dtype", "float32"]),
+        ({"bf16": False}, False, []),
+    ],
+)
+def test_the_embedded_models_dtype_is_what_the_cpu_is_faster_with(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], on_cpu: bool, dtype: list[str]
+) -> None:
+    monkeypatch.setattr(environment, "on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    command = compose(["--port", "9"])
+    assert command.words[1 : 3 + len(dtype)] == [*DRAIN, *dtype]
+    assert any("no instructions for bfloat16" in note for note in command.notes) == bool(dtype)
+    assert "--dtype" not in compose(["--dtype=bfloat16"]).words

@@ -28,11 +28,13 @@ def main(
 
     Both servers are there from the beginning, and take turns.
     """
+    length = ("--max-model-len", str(tokens + ANSWER))
     with ExitStack() as stack:
         clients = [
             stack.enter_context(
                 httpx.Client(
-                    base_url=stack.enter_context(bare_server("--dtype", dtype)), timeout=None
+                    base_url=stack.enter_context(bare_server("--dtype", dtype, *length)),
+                    timeout=None,
                 )
             )
             for dtype in DTYPES

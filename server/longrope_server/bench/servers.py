@@ -49,7 +49,7 @@ def running(code: str, words: Sequence[str], **environment: str) -> Iterator[str
     with TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *words, "--host=127.0.0.1", f"--port={port}"],
-            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "1", **environment},
+            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
             stdout=log,
             stderr=log,
         )
