@@ -65,10 +65,16 @@ TOUCHES: dict[str, Touch] = {
         "a second engine in one process could get the first one's factor sets",
         "the cache's key covers everything the layer is built from",
     ),
-    "RotaryEmbeddingBase": Touch(
-        "vllm.model_executor.layers.rotary_embedding.base",
-        "RotaryEmbeddingBase",
-        "a model with another rotary embedding beside longrope is not noticed",
+    "set_forward_context": Touch(
+        "vllm.forward_context",
+        "set_forward_context",
+        "a model that reads positions beside its longrope layers is not noticed",
+        _PUBLIC_POSITIONS,
+    ),
+    "set_active_loras": Touch(
+        _WORKER + ".lora_model_runner_mixin",
+        "LoRAModelRunnerMixin._set_active_loras",
+        "no start with LoRA",
         _PUBLIC_POSITIONS,
     ),
     "rotary_kernel": Touch(
@@ -142,6 +148,19 @@ TOUCHES: dict[str, Touch] = {
         "V1 tokens are not mapped to requests",
         _PUBLIC_POSITIONS,
     ),
+    **{
+        name: Touch(
+            _WORKER + ".gpu_model_runner",
+            f"GPUModelRunner.{where}",
+            "a seeded request whose prompt takes several steps ends a CPU's engine",
+            "vLLM keeps a generator's state over a prefill on every device (a test tells)",
+        )
+        for name, where in {
+            "sample": "_sample",
+            "bookkeeping": "_bookkeeping_sync:generators",
+            "discarded": "__init__:discard_request_mask",
+        }.items()
+    },
     "dummy_run": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._dummy_run:positions",
@@ -331,7 +350,6 @@ _CLASSES = (
     "AsyncScheduler",
     "Request",
     "GPUModelRunner",
-    "RotaryEmbeddingBase",
 )
 _CLASSES_WITH_AN_ATTRIBUTE = ("RequestStatus", "StagedWriteTensor")
 
@@ -394,6 +412,30 @@ def replace_rotary_embedding() -> None:
     _resolve(TOUCHES["rope_cache"]).clear()
     module = importlib.import_module(TOUCHES["rotary_module"].module)
     module.Phi3LongRoPEScaledRotaryEmbedding = from_vllm  # type: ignore[attr-defined]
+
+
+def run_model(runner: Any, tokens: torch.Tensor, positions: torch.Tensor) -> None:
+    """One forward pass, neither compiled nor attending, of tokens and positions, int64 [n]."""
+    from vllm.distributed import get_pp_group
+
+    vllm_config, model = runner.vllm_config, runner.get_model()
+    received = None
+    if not get_pp_group().is_first_rank:
+        received = model.make_empty_intermediate_tensors(
+            len(tokens), vllm_config.model_config.dtype, tokens.device
+        )
+    if vllm_config.lora_config is not None:  # its layers ask whose tokens these are
+        _resolve(TOUCHES["set_active_loras"])(runner, (0,), (0,) * len(tokens), set())
+    context = _resolve(TOUCHES["set_forward_context"])(
+        None, vllm_config, num_tokens=len(tokens), skip_compiled=True
+    )
+    with context, torch.inference_mode():
+        model(
+            input_ids=tokens,
+            positions=positions,
+            intermediate_tensors=received,
+            inputs_embeds=None,
+        )
 
 
 @functools.cache

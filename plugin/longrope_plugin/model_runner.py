@@ -1,4 +1,7 @@
-"""Model Runner V1: packs each request's set into the positions that go to the model."""
+"""Model Runner V1: packs each request's set into the positions that go to the model.
+
+It also keeps the state of a seeded request's random numbers over the steps of its prefill.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +53,39 @@ class FactorSetRunner(Base):
         )
         packed[scheduled:] = 0
         return input_ids, embeds, packed, *rest
+
+    def _sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Samples every row; the discarded ones leave their generators as they were."""
+        states = {
+            row: generator.get_state() for row, generator in self._discarded_generators().items()
+        }
+        output = super()._sample(*args, **kwargs)
+        for row, state in states.items():
+            self.input_batch.generators[row].set_state(state)
+        return output
+
+    def _bookkeeping_sync(self, *args: Any, **kwargs: Any) -> Any:
+        """Keeps the generators that `_sample` has put back out of vLLM's sight.
+
+        It would rewind them by an offset. A CPU's generators have none: they raise, and the engine
+        ends.
+        """
+        discarded = self._discarded_generators()
+        for row in discarded:
+            del self.input_batch.generators[row]
+        try:
+            return super()._bookkeeping_sync(*args, **kwargs)
+        finally:
+            self.input_batch.generators.update(discarded)
+
+    def _discarded_generators(self) -> dict[int, torch.Generator]:
+        """By row, those whose token of this step is discarded: their prompts go on in the next."""
+        is_discarded = self.discard_request_mask.np
+        return {
+            row: generator
+            for row, generator in self.input_batch.generators.items()
+            if is_discarded[row]
+        }
 
     def _dummy_run(self, *args: Any, **kwargs: Any) -> Any:
         """A dummy run, at the addresses of the real ones: CUDA graphs are captured here."""

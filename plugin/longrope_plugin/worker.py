@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from longrope_plugin import compat, model_runner
+from longrope_plugin import compat, model_runner, positions_check, transformers_rotary
+from longrope_plugin.selection import Selection
 
 
 class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
@@ -16,16 +17,15 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
             model_runner.add_factor_sets(self.model_runner)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Loads the model; raises ValueError if longrope is not its only rotary embedding."""
+        """Loads the model; raises ValueError if anything in it but our layers reads positions."""
         super().load_model(*args, **kwargs)
         if self.use_v2_model_runner:
             from longrope_plugin import model_state  # needs Triton, as V2 does
 
             model_state.add_factor_sets(self.model_runner.model_state)
-        for name, module in self.model_runner.get_model().named_modules():
-            if isinstance(module, compat.RotaryEmbeddingBase):  # ours is none
-                raise ValueError(
-                    f"Layer {name} of {self.model_config.model} is a "
-                    f"{type(module).__name__}: a model that mixes longrope with another rotary "
-                    "embedding cannot be served with per-request factor sets."
-                )
+        selection = Selection.from_vllm_config(self.vllm_config)
+        assert selection is not None
+        transformers_rotary.replace_rotary_modules(
+            self.model_runner.get_model(), selection.factor_file, self.model_config.dtype
+        )
+        positions_check.check(self.model_runner)

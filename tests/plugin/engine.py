@@ -36,7 +36,17 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
-    with _async_scheduling() if arguments.get("async_scheduling") else contextlib.nullcontext():
+    with contextlib.ExitStack() as patches:
+        # vLLM asks a fresh process what a model's class can do, to keep CUDA out of this one.
+        patches.enter_context(
+            mock.patch("vllm.model_executor.models.registry._run_in_subprocess", lambda ask: ask())
+        )
+        if arguments.get("enforce_eager", True):
+            # Here it would change transformers' own classes, for every later test in this process.
+            backend = "vllm.model_executor.models.transformers.base.Base"
+            patches.enter_context(mock.patch(f"{backend}._decorate_for_torch_compile"))
+        if arguments.get("async_scheduling"):
+            patches.enter_context(_async_scheduling())
         llm = LLM(
             model=str(model.directory),
             **{

@@ -72,11 +72,13 @@ def tiny_model(
     partial_rotary_factor: float = 1.0,
     seed: int = 0,
     two_lists: bool = False,
+    architecture: str | None = None,
     **config_fields: Any,
 ) -> TinyModel:
     """Writes a two-layer model with random weights and a factor file beside its config.
 
-    With `two_lists` the config alone says everything, as Hugging Face's do: no factor file.
+    architecture: what the published config calls it, where that is not transformers' class.
+    two_lists: the config alone says everything, as Hugging Face's do: no factor file.
     """
     head_dim = 32
     config = AutoConfig.for_model(
@@ -98,15 +100,19 @@ def tiny_model(
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    # Wide embeddings that are the output's as well would say their own token again and again.
+    of_embeddings = 0.02 if config.tie_word_embeddings else 1.0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=1.0 if "embed" in name else parameter.shape[1] ** -0.5 * 1.5)
+                std = of_embeddings if "embed" in name else parameter.shape[1] ** -0.5 * 1.5
+                parameter.normal_(std=std)
     model.save_pretrained(directory)
+    architecture = architecture or type(model).__name__
     factor_file = random_factor_file(
         int(head_dim * partial_rotary_factor),
         list(limits),
-        architecture=type(model).__name__,
+        architecture=architecture,
         seed=seed,
     )
     path = directory / "longrope_factors.json"
@@ -117,7 +123,7 @@ def tiny_model(
     if two_lists:
         del saved.longrope_factors
         path.unlink()
-    saved.architectures = [type(model).__name__]
+    saved.architectures = [architecture]
     saved.save_pretrained(directory)
     if two_lists:
         factor_file = hf.from_config(saved.to_dict())
@@ -128,4 +134,21 @@ def give_words(model: TinyModel) -> TinyModel:
     """Puts SmolLM2's tokenizer and chat template beside a model of its vocabulary."""
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (model.directory / name).write_bytes((model_directory() / name).read_bytes())
+    return model
+
+
+def give_bytes(model: TinyModel) -> TinyModel:
+    """Puts a tokenizer of single bytes beside a tiny model, so that its tokens are text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["<bos>", "<eos>", "<pad>", *alphabet]
+    words += [f"<{index}>" for index in range(len(words), VOCABULARY)]
+    tokenizer = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    ).save_pretrained(model.directory)
     return model

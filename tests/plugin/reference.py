@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.plugin.conftest import ON_GPU
 
+Layout = Literal["halves", "interleaved", "single"]
 DEVICE = "cuda" if ON_GPU else "cpu"
 
 
@@ -32,12 +34,14 @@ class Reference:
     """A Hugging Face model that runs a sequence from its first token under a chosen set.
 
     native: leave the rotation to Hugging Face, which chooses by the length of its input.
+    layout: of a position's angles in what the model's rotary module returns.
     """
 
     directory: Path
     factor_file: FactorFile
     dtype: torch.dtype = torch.float32
     native: bool = False
+    layout: Layout = "halves"
     excused: int = 0
     compared: int = 0
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
@@ -45,17 +49,24 @@ class Reference:
     def __post_init__(self) -> None:
         model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype)
         self.model = model.to(DEVICE).eval()
+        # vLLM's transformers backend adorns the very classes, and this instance is older.
+        self.model.base_model.do_not_compile = True
         if not self.native:
-            self.model.model.rotary_emb.forward = self._cos_sin
+            self.model.base_model.rotary_emb.forward = self._cos_sin
         self._set = self.factor_file.sets[0]
 
     def _cos_sin(
         self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         turned = angles(position_ids[0].cpu().numpy(), self._set, self.factor_file.model)
-        both = torch.from_numpy(np.concatenate((turned, turned), axis=1))[None].to(x.device)
+        match self.layout:
+            case "halves":
+                turned = np.concatenate((turned, turned), axis=1)
+            case "interleaved":
+                turned = np.repeat(turned, 2, axis=1)
+        laid_out = torch.from_numpy(turned)[None].to(x.device)
         scale = self._set.attention_factor
-        return (both.cos() * scale).to(x.dtype), (both.sin() * scale).to(x.dtype)
+        return (laid_out.cos() * scale).to(x.dtype), (laid_out.sin() * scale).to(x.dtype)
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int], index: int, last: int) -> torch.Tensor:

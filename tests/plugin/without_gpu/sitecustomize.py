@@ -24,12 +24,17 @@ if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1":
     )
 
     # The interpreter refuses masks made of a scalar and a block, which compilers take: vLLM's
-    # n-gram drafts have one.
+    # n-gram drafts and grammars have some.
     builder = interpreter.InterpreterBuilder
-    load = builder.create_masked_load
+    load, store = builder.create_masked_load, builder.create_masked_store
 
     def create_masked_load(self, pointers, mask, *arguments):
         mask.data = mask.data.astype(bool)
         return load(self, pointers, mask, *arguments)
 
+    def create_masked_store(self, pointers, value, mask, *arguments):
+        mask.data = mask.data.astype(bool)
+        return store(self, pointers, value, mask, *arguments)
+
     builder.create_masked_load = create_masked_load
+    builder.create_masked_store = create_masked_store

@@ -1,0 +1,102 @@
+"""Models that vLLM builds out of transformers: their rotary module gives way to one of ours.
+
+vLLM's transformers backend (`--model-impl transformers`, and every architecture that vLLM has no
+implementation of) keeps Hugging Face's modules. One of them turns positions into cos and sin for
+all layers, and the layers apply them: so that one has to know about factor sets.
+"""
+
+from collections.abc import Callable
+
+import torch
+from longrope_factors.schema import FactorFile
+from torch import nn
+
+from longrope_plugin.turns import TurnTable, turn_table
+
+# How a module of transformers lays out the angles of a position, one for each dimension pair.
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "halves": lambda angles: torch.cat((angles, angles), dim=-1),
+    "interleaved": lambda angles: angles.repeat_interleave(2, dim=-1),
+    "single": lambda angles: angles,
+}
+
+
+class TransformersRotaryEmbedding(nn.Module):
+    """cos and sin of packed positions, as the module that it replaces lays them out.
+
+    layout: a name of `LAYOUTS`. dtype: of what that module returns.
+    """
+
+    def __init__(self, table: TurnTable, layout: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layout = layout
+        self.dtype = dtype
+        self.register_buffer("turns", table.turns, persistent=False)
+        self.register_buffer("start_tokens", table.start_tokens, persistent=False)
+        self.register_buffer("attention_factor", table.attention_factor, persistent=False)
+
+    def forward(
+        self, hidden: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin, [batch, n, width], at packed `position_ids`, int64 [batch, n]."""
+        table = TurnTable(self.turns, self.start_tokens, self.attention_factor)
+        cos_sin = table.cos_sin(position_ids.flatten(), self.dtype)
+        cos, sin = cos_sin.view(*position_ids.shape, -1).chunk(2, dim=-1)
+        laid_out = LAYOUTS[self.layout]
+        return laid_out(cos), laid_out(sin)
+
+
+def replace_rotary_modules(model: nn.Module, factor_file: FactorFile, dtype: torch.dtype) -> None:
+    """Puts our module in the place of every rotary module of transformers' in `model`.
+
+    dtype: of the hidden states. Raises ValueError, a sentence, for one that rotates by anything
+    else than the factors of its config.
+    """
+    theirs = [(name, module) for name, module in model.named_modules() if is_rotary(module)]
+    for name, module in theirs:
+        layout, returned = _layout(name, module, factor_file, dtype)
+        with module.inv_freq.device:
+            ours = TransformersRotaryEmbedding(turn_table(factor_file), layout, returned)
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, ours)
+
+
+def is_rotary(module: nn.Module) -> bool:
+    """Whether a module is one of transformers' that hold inverse frequencies."""
+    return any("inv_freq" in name for name, _ in module.named_buffers(recurse=False))
+
+
+def _layout(
+    name: str, module: nn.Module, factor_file: FactorFile, dtype: torch.dtype
+) -> tuple[str, torch.dtype]:
+    """The layout and dtype of what a module returns, once its angles are seen to be the config's.
+
+    The first list of a config is the first set's; the scale of cos and sin has no part in it.
+    """
+    first = factor_file.model_copy(
+        update={"sets": (factor_file.sets[0].model_copy(update={"start_tokens": 0}),)}
+    )
+    with module.inv_freq.device:
+        positions = torch.arange(4)
+        try:
+            cos, sin = module(torch.zeros(1, 4, 1, dtype=dtype), position_ids=positions[None])
+        except (TypeError, ValueError, AttributeError, LookupError):
+            raise _refusal(name, module, "is not asked for cos and sin of positions") from None
+        expected = turn_table(first).cos_sin(positions, torch.float32)
+        expected = expected / first.sets[0].attention_factor
+    scale = cos.flatten()[0].float()
+    for layout, laid_out in LAYOUTS.items():
+        wanted = torch.cat([laid_out(part) for part in expected.chunk(2, dim=-1)], dim=-1)
+        given = torch.cat((cos[0], sin[0]), dim=-1).float() / scale
+        if wanted.shape == given.shape and torch.allclose(
+            wanted, given, atol=4 * torch.finfo(cos.dtype).eps
+        ):
+            return layout, cos.dtype
+    raise _refusal(name, module, "has other angles than the factors of its config give")
+
+
+def _refusal(name: str, module: nn.Module, reason: str) -> ValueError:
+    return ValueError(
+        f"Layer {name} is a {type(module).__name__} of transformers, which {reason}: this model "
+        "cannot be served with per-request factor sets through vLLM's transformers backend."
+    )
