@@ -1,5 +1,6 @@
 """Runs `vllm serve` in this process."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,8 @@ def run_vllm_serve(words: list[str]) -> None:
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    # vLLM only logs an endpoint plug-in that cannot be imported, and serves without keys or limits.
+    importlib.import_module("longrope_server.endpoint")
     cli_env_setup()
     parser = FlexibleArgumentParser(prog="longrope")
     command = ServeSubcommand()

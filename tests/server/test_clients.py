@@ -27,17 +27,17 @@ from tests.server.clients import document
 from tests.serving import Server
 
 MODEL = "smollm2-135m"
-QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
-WEATHER: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
-ANSWER = "The capital of France is Paris."
+QUESTION: Any = [{"role": "user", "content": "What is the capital of Japan?"}]
+WEATHER: Any = [{"role": "user", "content": "What is the weather in Tokyo?"}]
+ANSWER = "The capital of Japan is Tokyo."
 FIRST_SET = {"started": 8192, "finished": 8192, "promoted": False}
 
 PRINTED = {
     "openai": rf"8192 {re.escape(ANSWER)}",
     "openai-stream": re.escape(f"{ANSWER} {FIRST_SET}"),
     "openai-structured": r"name='\w+' age=\d+\n\d{1,2} [A-Z][a-z]+ \d{4}",
-    "openai-tools": r'get_weather \{"city": "Paris", "unit": "(celsius|fahrenheit)"\}',
-    "langchain": rf"{re.escape(ANSWER)}\nname='\w+' age=\d+\n{{'city': 'Paris'}}",
+    "openai-tools": r'get_weather \{"city": "Tokyo", "unit": "(celsius|fahrenheit)"\}',
+    "langchain": rf"{re.escape(ANSWER)}\nname='\w+' age=\d+\n{{'city': 'Tokyo'}}",
 }
 LM_EVAL = {"lm-eval-data", "topics.yaml", "lm-eval", "lm-eval-remote", "lm-eval-ruler"}
 BENCH = {"bench", "bench-completions", "bench-chat"}
@@ -158,7 +158,7 @@ def test_a_streamed_chat_ends_once_and_then_says_its_usage(client: openai.OpenAI
         )
     )
     choices = [choice for chunk in chunks for choice in chunk.choices]
-    assert "".join(choice.delta.content or "" for choice in choices) == "The capital of France is"
+    assert "".join(choice.delta.content or "" for choice in choices) == "The capital of Japan is"
     assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["length"]
     assert choices[-1].finish_reason == "length"
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
@@ -168,7 +168,7 @@ def test_a_streamed_chat_ends_once_and_then_says_its_usage(client: openai.OpenAI
 
 
 def test_a_streamed_completion_ends_once_and_then_says_its_usage(client: openai.OpenAI) -> None:
-    prompt = "The capital of France is"
+    prompt = "The capital of Japan is"
     whole = client.completions.create(model=MODEL, prompt=prompt, max_tokens=4, temperature=0)
     chunks = list(
         client.completions.create(
@@ -248,9 +248,9 @@ def test_a_regex_and_a_choice_bind_the_answer(client: openai.OpenAI) -> None:
         model=MODEL,
         prompt="Madrid is in",
         max_tokens=8,
-        extra_body={"structured_outputs": {"choice": ["France", "Spain"]}},
+        extra_body={"structured_outputs": {"choice": ["Japan", "Spain"]}},
     )
-    assert answer.choices[0].text in ("France", "Spain")
+    assert answer.choices[0].text in ("Japan", "Spain")
 
 
 def test_the_log_probabilities_of_a_chat_are_those_of_its_tokens(client: openai.OpenAI) -> None:
@@ -350,14 +350,14 @@ async def test_the_sdk_waits_as_long_as_a_refusal_says_and_asks_again() -> None:
 
 def test_langchain_answers_and_says_the_factor_set(model: ChatOpenAI) -> None:
     told = model.model_copy(update={"include_response_headers": True})
-    answer = told.invoke("What is the capital of France?")
+    answer = told.invoke("What is the capital of Japan?")
     assert answer.content == ANSWER
     assert answer.response_metadata["token_usage"]["factor_set"] == FIRST_SET
     assert answer.response_metadata["headers"][HEADER] == "8192"
 
 
 def test_langchain_streams_the_same_text_with_its_usage(model: ChatOpenAI) -> None:
-    chunks = list(model.stream("What is the capital of France?", stream_usage=True))
+    chunks = list(model.stream("What is the capital of Japan?", stream_usage=True))
     assert "".join(str(chunk.content) for chunk in chunks) == ANSWER
     usage = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert [each["output_tokens"] for each in usage] == [8]
@@ -372,11 +372,11 @@ def test_langchain_gets_an_object_of_the_schema(model: ChatOpenAI, method: Any) 
 
 
 def test_langchain_calls_a_tool_and_goes_on_with_its_result(model: ChatOpenAI) -> None:
-    question = HumanMessage("What is the weather in Paris?")
+    question = HumanMessage("What is the weather in Tokyo?")
     call = model.bind_tools([get_weather], tool_choice="get_weather").invoke([question])
     assert isinstance(call, AIMessage)
     assert call.invalid_tool_calls == []
-    assert [each["args"] for each in call.tool_calls] == [{"city": "Paris"}]
+    assert [each["args"] for each in call.tool_calls] == [{"city": "Tokyo"}]
     result = get_weather.invoke(call.tool_calls[0])
     answer = model.bind_tools([get_weather]).invoke([question, call, result])
     assert answer.content

@@ -52,14 +52,14 @@ def _assert_is_the_model(directory: Path) -> None:
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert "quantization_config" not in config
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    question = [{"role": "user", "content": "What is the capital of France?"}]
+    question = [{"role": "user", "content": "What is the capital of Japan?"}]
     prompt = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     model = AutoModelForCausalLM.from_pretrained(directory)
     output = model.generate(**prompt, max_new_tokens=10, do_sample=False)
     said = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert said == "The capital of France is Paris."
+    assert said == "The capital of Japan is Tokyo."
 
 
 def test_the_cache_folder_is_chosen_by_environment(

@@ -13,7 +13,7 @@ from tests.serving import Server
 
 MODEL = "smollm2-135m"
 LONG = "\n\n".join(pydoc_data.topics.topics.values())[:40_000]  # over 8,500 tokens
-SHORT = "What is the capital of France?"
+SHORT = "What is the capital of Japan?"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_short_and_long_questions_at_once_get_their_own_sets(
         chat(client, LONG), chat(client, SHORT), streamed_chat(client, SHORT)
     )
     for said, started, usage in (alone, *short):
-        assert said == "The capital of France is Paris."
+        assert said == "The capital of Japan is Tokyo."
         assert started == 8192
         assert usage["factor_set"] == only(8192)
     for _, started, usage in (long, await streamed_chat(client, LONG)):

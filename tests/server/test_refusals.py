@@ -47,7 +47,7 @@ def refusal(*words: str) -> str:
         ("{", "is not valid JSON"),
         ('{"format": "longrope-factors/2"}', "this version reads"),
         ('{"format": "longrope-factors/1"}', "model is missing"),
-        ("\x00", "is not valid JSON"),
+        ("\x00", "is not UTF-8 text"),
     ],
 )
 def test_a_malformed_factor_file(model: Path, tmp_path: Path, text: str, part: str) -> None:
