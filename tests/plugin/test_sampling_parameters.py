@@ -169,8 +169,9 @@ def assert_close_logprobs(one: Any, other: Any, case: Any) -> None:
 
 def test_alone_and_some_pairs(model: TinyModel) -> None:
     alone = [(name,) for name in PARAMETERS if not is_refused(merged(name))]
-    some_pairs = random.Random(12).sample(pairs(), 10 if ON_V2 and not ON_GPU else 60)
-    assert_steps_do_not_matter(model, alone + some_pairs)
+    some_pairs = random.Random(12).sample(pairs(), 40)
+    # In Triton's interpreter a pair takes seconds.
+    assert_steps_do_not_matter(model, alone if ON_V2 and not ON_GPU else alone + some_pairs)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from tests.serving import Server
 
 MODEL = "smollm2-135m"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of Japan?"}]
-WEATHER: Any = [{"role": "user", "content": "What is the weather in Tokyo?"}]
+WEATHER: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
 ANSWER = "The capital of Japan is Tokyo."
 FIRST_SET = {"started": 8192, "finished": 8192, "promoted": False}
 
@@ -36,8 +36,8 @@ PRINTED = {
     "openai": rf"8192 {re.escape(ANSWER)}",
     "openai-stream": re.escape(f"{ANSWER} {FIRST_SET}"),
     "openai-structured": r"name='\w+' age=\d+\n\d{1,2} [A-Z][a-z]+ \d{4}",
-    "openai-tools": r'get_weather \{"city": "Tokyo", "unit": "(celsius|fahrenheit)"\}',
-    "langchain": rf"{re.escape(ANSWER)}\nname='\w+' age=\d+\n{{'city': 'Tokyo'}}",
+    "openai-tools": r'get_weather \{"city": "Paris", "unit": "(celsius|fahrenheit)"\}',
+    "langchain": rf"{re.escape(ANSWER)}\nname='\w+' age=\d+\n{{'city': 'Paris'}}",
 }
 LM_EVAL = {"lm-eval-data", "topics.yaml", "lm-eval", "lm-eval-remote", "lm-eval-ruler"}
 BENCH = {"bench", "bench-completions", "bench-chat"}
@@ -372,11 +372,11 @@ def test_langchain_gets_an_object_of_the_schema(model: ChatOpenAI, method: Any) 
 
 
 def test_langchain_calls_a_tool_and_goes_on_with_its_result(model: ChatOpenAI) -> None:
-    question = HumanMessage("What is the weather in Tokyo?")
+    question = HumanMessage("What is the weather in Paris?")
     call = model.bind_tools([get_weather], tool_choice="get_weather").invoke([question])
     assert isinstance(call, AIMessage)
     assert call.invalid_tool_calls == []
-    assert [each["args"] for each in call.tool_calls] == [{"city": "Tokyo"}]
+    assert [each["args"] for each in call.tool_calls] == [{"city": "Paris"}]
     result = get_weather.invoke(call.tool_calls[0])
     answer = model.bind_tools([get_weather]).invoke([question, call, result])
     assert answer.content
