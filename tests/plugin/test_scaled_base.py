@@ -12,7 +12,6 @@ from tests.plugin.engine import engine, generate, random_prompts, scheduler, tok
 from tests.plugin.models import TinyModel, tiny_model
 from tests.plugin.reference import Reference
 
-
 WINDOW = 64
 # max_position_embeddings and rope parameters of models that ship for 64 tokens.
 SHIPPED: dict[str, tuple[int, dict[str, Any]]] = {
