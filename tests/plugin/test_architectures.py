@@ -42,6 +42,7 @@ class Architecture:
     """A row: a model's name and configuration, and which implementation serves it.
 
     rotated: the partial_rotary_factor. layout: of a position's angles in Hugging Face's module.
+    slow: much like another row, and left to `-m slow`.
     """
 
     name: str
@@ -50,13 +51,14 @@ class Architecture:
     served: str = OWN
     rotated: float = 1.0
     layout: Layout = "halves"
+    slow: bool = False
 
 
 SERVED = [
     Architecture("Llama", "llama"),
     Architecture("Mistral", "mistral", {"sliding_window": None}),
-    Architecture("Mixtral", "mixtral", {**EXPERTS, "sliding_window": None}),
-    Architecture("Qwen2", "qwen2"),
+    Architecture("Mixtral", "mixtral", {**EXPERTS, "sliding_window": None}, slow=True),
+    Architecture("Qwen2", "qwen2", slow=True),
     Architecture("Qwen3", "qwen3"),
     Architecture("Qwen3-MoE", "qwen3_moe", QWEN_EXPERTS),
     Architecture("Phi-3", "phi3"),
@@ -64,20 +66,26 @@ SERVED = [
     Architecture("MiniCPM3", "minicpm3", LATENT),
     Architecture("SmolLM3", "smollm3", served=TRANSFORMERS),
     Architecture("OLMo", "olmo", served=TRANSFORMERS),
-    Architecture("OLMo 2", "olmo2", served=TRANSFORMERS),
-    Architecture("OLMoE", "olmoe", {"num_experts": 4, "num_experts_per_tok": 2}),
+    Architecture("OLMo 2", "olmo2", served=TRANSFORMERS, slow=True),
+    Architecture("OLMoE", "olmoe", {"num_experts": 4, "num_experts_per_tok": 2}, slow=True),
     Architecture(
         "GPT-NeoX", "gpt_neox", {"num_key_value_heads": 4}, served=TRANSFORMERS, rotated=0.25
     ),
     Architecture("Gemma", "gemma", {"tie_word_embeddings": True}),
     Architecture("Cohere", "cohere", {"tie_word_embeddings": True}, layout="interleaved"),
     Architecture("GLM", "glm", served=TRANSFORMERS, rotated=0.5),
-    Architecture("GLM-4", "glm4", rotated=0.5),
-    Architecture("Granite", "granite"),
+    Architecture("GLM-4", "glm4", rotated=0.5, slow=True),
+    Architecture("Granite", "granite", slow=True),
 ]
 
 
-@pytest.mark.parametrize("architecture", SERVED, ids=lambda architecture: architecture.name)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else [])
+        for row in SERVED
+    ],
+)
 def test_served_exactly(architecture: Architecture, tmp_path: Path) -> None:
     model = tiny_model(
         tmp_path,
