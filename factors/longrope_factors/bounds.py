@@ -31,3 +31,5 @@ THETA = Bounds(1.000001, 1e15)
 # A served position is the lower half of a 64-bit number whose sign bit stays free.
 LONGEST = 2**31 - 1
 ROTARY_DIM = 2**16
+# vLLM's greatest max_lora_rank (config/lora.py).
+RANK = 512

@@ -1,11 +1,15 @@
-"""The factor file, format `longrope-factors/1`: an ordered list of factor sets for one model."""
+"""The factor file, formats `longrope-factors/1` and `/2`: ordered factor sets for one model.
+
+`/2` is `/1` with adapters; it is written only where a set has one.
+"""
 
 import bisect
 import datetime
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,7 +29,7 @@ from longrope_factors.refusal import place_in_words, sentence
 from longrope_factors.strict_json import shown
 from longrope_factors.whole_file import replacing
 
-FORMAT = "longrope-factors/1"
+FORMAT, FORMAT_WITH_ADAPTERS = "longrope-factors/1", "longrope-factors/2"
 
 Method = Literal["original", "pi", "ntk", "yarn", "longrope", "longrope2", "published"]
 Text = Annotated[str, Field(min_length=1)]
@@ -37,6 +41,7 @@ AttentionFactor = Annotated[
     float, Field(ge=bounds.ATTENTION_FACTOR.least, le=bounds.ATTENTION_FACTOR.greatest)
 ]
 Theta = Annotated[float, Field(ge=bounds.THETA.least, le=bounds.THETA.greatest)]
+Rank = Annotated[int, Field(ge=1, le=bounds.RANK)]
 
 
 class _Record(BaseModel):
@@ -90,30 +95,60 @@ class Provenance(_Record):
         return date
 
 
+class Adapter(_Record):
+    """LoRA weights that requests of a factor set run with, in the form of peft's save_pretrained.
+
+    `folder` is relative to the factor file's folder, with `/` between its parts. `sha256` is that
+    of its adapter_model.safetensors, `base_sha256` that of the weights it was trained on, as
+    `loading.weights_sha256` gives it.
+    """
+
+    folder: Text
+    sha256: Sha256
+    rank: Rank
+    base_sha256: Sha256
+
+    @field_validator("folder")
+    @classmethod
+    def _is_beside_the_factor_file(cls, folder: str) -> str:
+        path = PurePosixPath(folder)
+        if path.is_absolute() or ".." in path.parts or not folder.isprintable() or "\\" in folder:
+            raise ValueError(
+                "it should be a path relative to the factor file's folder, with / between its "
+                "parts and without '..'"
+            )
+        return folder
+
+
 class FactorSet(_Record):
     """One vector of rescale factors and the longest sequence that it serves.
 
     Dimension pair i turns by n * theta^(-2i/d) / factors[i] at position n, or by the original
     angle where n < start_tokens (n_hat); cos and sin are multiplied by attention_factor.
-    LongRoPE, arXiv 2402.13753, equation 3.
+    LongRoPE, arXiv 2402.13753, equation 3. A set without an adapter is for the model's own weights.
     """
 
     max_length: Length
     factors: Annotated[tuple[Factor, ...], Strict(False)]
     start_tokens: Annotated[int, Field(ge=0, le=bounds.LONGEST)]
     attention_factor: AttentionFactor
+    adapter: Adapter | None = None
     provenance: Provenance
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ when the rotation does; max_length has no part."""
-        return _fingerprint(self.factors, self.start_tokens, self.attention_factor)
+        """16 hexadecimal digits that differ when the rotation or the adapter's weights do.
+
+        Neither max_length nor where the adapter lies has a part.
+        """
+        adapter = self.adapter and (self.adapter.sha256, self.adapter.rank)
+        return _fingerprint(self.factors, self.start_tokens, self.attention_factor, adapter)
 
 
 class FactorFile(_Record):
     """Factor sets of one model, ascending by max_length."""
 
-    format: Literal["longrope-factors/1"]
+    format: Literal["longrope-factors/1", "longrope-factors/2"]
     model: ModelIdentity
     sets: Annotated[tuple[FactorSet, ...], Strict(False), Field(min_length=1)]
 
@@ -132,6 +167,11 @@ class FactorFile(_Record):
                 raise ValueError(
                     f"{where}: max_length should be greater than the "
                     f"{self.sets[index - 1].max_length} of the set before it"
+                )
+            if factor_set.adapter is not None and self.format == FORMAT:
+                raise ValueError(
+                    f"{where}: adapter needs format {shown(FORMAT_WITH_ADAPTERS)}, "
+                    f"but the file's is {shown(FORMAT)}"
                 )
         return self
 
@@ -164,10 +204,10 @@ def load(path: Path | str) -> FactorFile:
     document = strict_json.read(path)
     if not isinstance(document, dict):
         raise FactorFileError(f"{path}: should be a JSON object, not {shown(document)}.")
-    if "format" in document and document["format"] != FORMAT:
+    if "format" in document and document["format"] not in (FORMAT, FORMAT_WITH_ADAPTERS):
         raise FactorFileError(
             f"{path}: format is {shown(document['format'])}, but this version reads "
-            f"{shown(FORMAT)} only."
+            f"{shown(FORMAT)} and {shown(FORMAT_WITH_ADAPTERS)} only."
         )
     if (non_finite := strict_json.first_non_finite(document)) is not None:
         place, value = non_finite
@@ -178,7 +218,7 @@ def load(path: Path | str) -> FactorFile:
 
 def build(model: ModelIdentity, sets: tuple[FactorSet, ...] | list[FactorSet]) -> FactorFile:
     """A factor file of these sets; raises FactorFileError where they do not fit together."""
-    return _validated({"format": FORMAT, "model": model, "sets": sets}, model.name)
+    return _validated({"format": _format(sets), "model": model, "sets": sets}, model.name)
 
 
 def save(factor_file: FactorFile, path: Path | str) -> None:
@@ -192,8 +232,12 @@ def save(factor_file: FactorFile, path: Path | str) -> None:
 
 
 def dumps(factor_file: FactorFile) -> str:
-    """The text of a factor file: stable, indented, many factors to a line."""
-    return strict_json.formatted(factor_file.model_dump(mode="json", exclude_none=True), 0) + "\n"
+    """The text of a factor file: stable, indented, many factors to a line.
+
+    Its format is the first one that can say the file.
+    """
+    content = factor_file.model_dump(mode="json", exclude_none=True)
+    return strict_json.formatted({**content, "format": _format(factor_file.sets)}, 0) + "\n"
 
 
 def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | str) -> None:
@@ -219,16 +263,28 @@ def json_schema() -> dict[str, Any]:
     """The format as JSON Schema (draft 2020-12); counts and order are beyond what it can say."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": FORMAT,
+        "$id": FORMAT_WITH_ADAPTERS,
         **FactorFile.model_json_schema(),
     }
 
 
 # Cached by content, not on the instance: a copy with other factors must not keep the old one.
 @lru_cache
-def _fingerprint(factors: tuple[float, ...], start_tokens: int, attention_factor: float) -> str:
-    content = [[factor.hex() for factor in factors], start_tokens, attention_factor.hex()]
+def _fingerprint(
+    factors: tuple[float, ...],
+    start_tokens: int,
+    attention_factor: float,
+    adapter: tuple[str, int] | None,
+) -> str:
+    content = [
+        *([factor.hex() for factor in factors], start_tokens, attention_factor.hex()),
+        *(adapter or ()),
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _format(sets: Sequence[FactorSet]) -> str:
+    return FORMAT_WITH_ADAPTERS if any(each.adapter for each in sets) else FORMAT
 
 
 def _validated(document: dict[str, Any], source: str) -> FactorFile:

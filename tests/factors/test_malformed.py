@@ -11,7 +11,7 @@ import pytest
 from longrope_factors import schema, strict_json
 from longrope_factors.schema import FactorFileError
 
-from tests.factors.examples import IDENTITY, document, provenance, write
+from tests.factors.examples import ADAPTER, IDENTITY, document, provenance, write
 
 Spoil = Callable[[dict[str, Any]], Any]
 
@@ -36,9 +36,19 @@ def drop(*place: str | int) -> Spoil:
     return spoil
 
 
+def adapter(*place: str, value: Any) -> Spoil:
+    """A file of format 2 whose second set has an adapter with `value` in it, or as it."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["format"] = "longrope-factors/2"
+        put("sets", 1, "adapter", value=ADAPTER | {place[0]: value} if place else value)(content)
+
+    return spoil
+
+
 SECOND = "sets[1] (max_length 16384): "
 MALFORMED: dict[str, tuple[Spoil, str]] = {
-    "unknown version": (put("format", value="longrope-factors/2"), "format"),
+    "unknown version": (put("format", value="longrope-factors/3"), "format"),
     "format of another type": (put("format", value=1), "format"),
     "no format": (drop("format"), "format"),
     "no model": (drop("model"), "model"),
@@ -118,6 +128,24 @@ MALFORMED: dict[str, tuple[Spoil, str]] = {
         put("sets", 1, "provenance", "perplexity_after", value=0),
         SECOND + "provenance.perplexity_after",
     ),
+    "an adapter in format 1": (put("sets", 1, "adapter", value=ADAPTER), SECOND + "adapter needs"),
+    "adapter a path": (adapter(value="adapter"), SECOND + "adapter is"),
+    "adapter without rank": (adapter(value={"folder": "a"}), SECOND + "adapter.sha256 is missing"),
+    "adapter of an unknown field": (adapter("alpha", value=2), SECOND + "adapter.alpha"),
+    "adapter's hash too short": (adapter("sha256", value="ab"), SECOND + "adapter.sha256"),
+    "adapter's base a name": (
+        adapter("base_sha256", value="llama"),
+        SECOND + "adapter.base_sha256",
+    ),
+    "adapter of rank 0": (adapter("rank", value=0), SECOND + "adapter.rank"),
+    "adapter of rank 513": (adapter("rank", value=513), SECOND + "adapter.rank"),
+    "adapter of rank 8.0": (adapter("rank", value=8.0), SECOND + "adapter.rank"),
+    "adapter nowhere": (adapter("folder", value=""), SECOND + "adapter.folder"),
+    "adapter by an absolute path": (adapter("folder", value="/a"), SECOND + "adapter.folder"),
+    "adapter above the file": (adapter("folder", value="../a"), SECOND + "adapter.folder"),
+    "adapter above by a detour": (adapter("folder", value="a/../../b"), SECOND + "adapter.folder"),
+    "adapter by a Windows path": (adapter("folder", value="..\\a"), SECOND + "adapter.folder"),
+    "adapter's folder with a NUL": (adapter("folder", value="a\0b"), SECOND + "adapter.folder"),
 }
 
 

@@ -8,15 +8,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longrope_factors import schema
-from longrope_factors.schema import FactorFile, FactorFileError, FactorSet, Provenance
+from longrope_factors.schema import (
+    Adapter,
+    FactorFile,
+    FactorFileError,
+    FactorSet,
+    Provenance,
+)
 from pydantic import ValidationError
 
-from tests.factors.examples import IDENTITY, document, provenance, write
+from tests.factors.examples import ADAPTER, IDENTITY, document, provenance, write
 
 PUBLISHED = Path(schema.__file__).with_name("factor_file.schema.json")
 LIBRARY = Path(schema.__file__).parents[1] / "library"
 
 factors = st.floats(min_value=1e-3, max_value=1e6)
+
+
+# Of document()'s sets, printed by the release that knew format 1 only.
+FINGERPRINTS = ["04adf7ec09d0db92", "e679b77ef534091a", "6a6be606e8a260dd"]
+
+
+def document_fingerprint(index: int) -> str:
+    return FactorSet.model_validate(document()["sets"][index]).fingerprint
 
 
 @st.composite
@@ -29,6 +43,7 @@ def factor_files(draw: st.DrawFn) -> FactorFile:
             factors=tuple(draw(st.lists(factors, min_size=pairs, max_size=pairs))),
             start_tokens=draw(st.integers(0, 256)),
             attention_factor=draw(st.floats(min_value=1e-3, max_value=1e3)),
+            adapter=draw(st.none() | st.just(Adapter.model_validate(ADAPTER))),
             provenance=Provenance(
                 method=draw(st.sampled_from(["longrope", "published"])),
                 source=draw(st.text(min_size=1)),
@@ -97,6 +112,45 @@ def test_fingerprint_follows_the_rotation_only() -> None:
         made(attention_factor=1.0000000000000002),
     }
     assert len(others | {plain}) == 4
+
+
+def test_fingerprint_covers_the_adapters_weights_and_not_their_place() -> None:
+    def made(**changes: object) -> str:
+        content = {**document()["sets"][1], "adapter": {**ADAPTER, **changes}}
+        return FactorSet.model_validate(content).fingerprint
+
+    tuned = made()
+    assert tuned == made(folder="elsewhere/adapter", base_sha256="c" * 64)
+    others = {made(sha256="c" * 64), made(rank=4), document_fingerprint(1), document_fingerprint(2)}
+    assert len(others | {tuned}) == 5
+
+
+def test_fingerprints_of_sets_without_an_adapter_are_those_of_the_releases_before() -> None:
+    assert [document_fingerprint(index) for index in range(3)] == FINGERPRINTS
+
+
+def test_the_format_is_the_first_that_can_say_the_file(tmp_path: Path) -> None:
+    plain = FactorFile.model_validate(document())
+    assert schema.dumps(plain).startswith('{\n  "format": "longrope-factors/1"')
+    adapter = Adapter.model_validate(ADAPTER)
+    for tuned in ((0,), (1, 2), (2,)):
+        sets = [
+            each.model_copy(update={"adapter": adapter}) if index in tuned else each
+            for index, each in enumerate(plain.sets)
+        ]
+        made = schema.build(IDENTITY, sets)
+        path = tmp_path / "tuned.json"
+        schema.save(made, path)
+        assert json.loads(path.read_text())["format"] == made.format == "longrope-factors/2"
+        assert schema.load(path) == made
+        assert schema.dumps(made.model_copy(update={"sets": plain.sets})) == schema.dumps(plain)
+
+
+def test_format_2_without_adapters_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", document() | {"format": "longrope-factors/2"})
+    found = schema.load(path)
+    assert found.sets == FactorFile.model_validate(document()).sets
+    assert schema.dumps(found) == schema.dumps(FactorFile.model_validate(document()))
 
 
 def test_records_are_frozen() -> None:
