@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longrope_factors import cli_interchange, hf, loading, methods, schema
+from longrope_factors import adapter, cli_interchange, hf, loading, methods, schema
 from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import AppOfFiles, one_sentence
 from longrope_factors.cli_evaluate import evaluate_app
@@ -61,11 +61,9 @@ def make(
 
 @app.command()
 def validate(file: FileArgument, model: ModelOption = None) -> None:
-    """Check a factor file, and with --model that it was made for that model."""
+    """Check a factor file and its adapters, and with --model that they were made for that model."""
     with one_sentence():
-        factor_file = schema.load(file)
-        if model is not None:
-            loading.base_of(model).check(factor_file, file)
+        factor_file = _checked(file, model)
         typer.echo(_summary(file, factor_file))
 
 
@@ -94,14 +92,11 @@ def show(
 def overrides(file: FileArgument, model: ModelOption = None) -> None:
     """Print what `vllm serve --hf-overrides` takes to serve a model with a factor file.
 
-    With --model, checks that the file fits, and keeps the model's partial_rotary_factor.
+    With --model, checks that file and adapters fit, and keeps the model's partial_rotary_factor.
     """
     with one_sentence():
-        factor_file = schema.load(file)
-        partial = None
-        if model is not None:
-            loading.base_of(model).check(factor_file, file)
-            partial = hf.partial_rotary_factor(hf.read_config(model))
+        factor_file = _checked(file, model)
+        partial = None if model is None else hf.partial_rotary_factor(hf.read_config(model))
         typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial)))
 
 
@@ -127,8 +122,20 @@ def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
     return schema.build(base.identity, sets)
 
 
+def _checked(file: Path, model: Path | None) -> FactorFile:
+    factor_file = schema.load(file)
+    if model is not None:
+        loading.base_of(model).check(factor_file, file)
+    adapter.check(factor_file, file, model)
+    return factor_file
+
+
 def _summary(file: Path, factor_file: FactorFile) -> str:
-    sets = ", ".join(f"{each.max_length} {each.provenance.method}" for each in factor_file.sets)
+    sets = ", ".join(
+        f"{each.max_length} {each.provenance.method}"
+        + (f" with an adapter of rank {each.adapter.rank}" if each.adapter else "")
+        for each in factor_file.sets
+    )
     return f"{file}: {len(factor_file.sets)} sets for {factor_file.model.name}: {sets}."
 
 
@@ -162,6 +169,12 @@ def _print_table(factor_file: FactorFile) -> None:
             each.provenance.method,
         )
     Console().print(table)
+    for each in factor_file.sets:
+        if each.adapter is not None:
+            typer.echo(
+                f"{each.max_length:,}: adapter of rank {each.adapter.rank} in "
+                f"{each.adapter.folder}, sha256 {each.adapter.sha256}"
+            )
 
 
 if __name__ == "__main__":

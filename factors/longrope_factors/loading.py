@@ -1,8 +1,6 @@
 """A model directory, loaded: the model with what identifies it."""
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +69,5 @@ def weights(model_dir: Path) -> list[Path]:
 
 
 def weights_sha256(model_dir: Path) -> str:
-    """One SHA-256 over the model's safetensors files, in the order of their names.
-
-    A process reads files of many gigabytes once: again only if their size or time has changed.
-    """
-    paths = sorted(weights(model_dir))
-    stats = [path.stat() for path in paths]
-    return _sha256(tuple((p, s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)))
-
-
-@lru_cache
-def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, *_ in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    """One SHA-256 over the model's safetensors files, in the order of their names."""
+    return weight_files.sha256(sorted(weights(model_dir)))

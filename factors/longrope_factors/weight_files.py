@@ -1,18 +1,61 @@
-"""Whether the safetensors files of a model directory are all of the model, before they are read.
+"""Safetensors files: headers, hashes, and whether a model directory has all of its model's.
 
 transformers loads model.safetensors, or the shards of model.safetensors.index.json. What a shard
 lacks it fills with random numbers and a warning.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longrope_factors import strict_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"(?P<name>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.safetensors")
+
+
+class Tensor(NamedTuple):
+    """What a header says of a tensor; `dtype` is safetensors' name, such as BF16."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def header(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, by name; ValueError, naming it, where it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: Tensor(each.get_dtype(), tuple(each.get_shape()))
+                for name, each in slices.items()
+            }
+    except SafetensorError as error:
+        raise ValueError(f"{path}: is not a safetensors file that can be read: {error}.") from None
+
+
+def sha256(paths: Sequence[Path]) -> str:
+    """One SHA-256 over files, in that order.
+
+    A process reads files of many gigabytes once: again only if their size or time has changed.
+    """
+    stats = [path.stat() for path in paths]
+    return _sha256(tuple((p, s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)))
+
+
+@lru_cache
+def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def check(model_dir: Path, paths: Sequence[Path]) -> None:
@@ -46,16 +89,9 @@ def _shards(index: Path) -> dict[str, set[str]]:
 
 
 def _check_shard(path: Path, tensors: set[str]) -> None:
-    from safetensors import SafetensorError, safe_open
-
     if not path.exists():
         raise ValueError(f"{path}: is missing; {INDEX} names it as a part of the model.")
-    try:
-        with safe_open(path, framework="numpy") as shard:
-            missing = tensors - set(shard.keys())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: is not a safetensors file that can be read: {error}.") from None
-    if missing:
+    if missing := tensors - header(path).keys():
         raise ValueError(
             f"{path}: lacks the tensor {min(missing)}, which {INDEX} says is in it: it is a part "
             "of another model."

@@ -1,0 +1,49 @@
+"""An adapter beside a tiny model, as peft writes it, and the factor file that names it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from longrope_factors import loading, methods, schema, weight_files
+from longrope_factors.schema import Adapter, FactorFile
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+FACTORS = "factors.json"
+RANK = 4
+
+
+def save(model_dir: Path, folder: Path, **config: Any) -> Adapter:
+    """A random adapter for the model, in a new folder; `config` as peft's LoraConfig has it."""
+    torch.manual_seed(1)
+    given = {"r": RANK, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    tuned = get_peft_model(model, LoraConfig(**{**given, **config}))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    tuned.save_pretrained(folder)
+    return named(folder, model_dir)
+
+
+def named(folder: Path, model_dir: Path, **changes: Any) -> Adapter:
+    """What a factor file beside `folder` says of the adapter in it."""
+    return Adapter(
+        **{
+            "folder": folder.name,
+            "sha256": weight_files.sha256([folder / "adapter_model.safetensors"]),
+            "rank": json.loads((folder / "adapter_config.json").read_text())["r"],
+            "base_sha256": loading.weights_sha256(model_dir),
+            **changes,
+        }
+    )
+
+
+def factor_file(model_dir: Path, adapter: Adapter) -> FactorFile:
+    """The original set without an adapter, and one of twice the length with it."""
+    identity = loading.identity_of(model_dir)
+    original = identity.original_max_position_embeddings
+    short = methods.factor_set("original", identity, original)
+    long = methods.factor_set("ntk", identity, 2 * original)
+    return schema.build(identity, [short, long.model_copy(update={"adapter": adapter})])
