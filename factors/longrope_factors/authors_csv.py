@@ -28,11 +28,12 @@ def write(factor_set: FactorSet, path: Path) -> None:
 
 
 def lost(factor_file: FactorFile, factor_set: FactorSet, name: str) -> str:
-    """What the CSV `name` of this set does not say, as the options that say it again."""
+    """What the CSV `name` of this set does not say; options of `import` that say it again."""
+    adapter = f" and its adapter in {factor_set.adapter.folder}" if factor_set.adapter else ""
     return (
         f"{name} holds factors only: of {factor_file.model.name} at --length "
         f"{factor_set.max_length} --start-tokens {factor_set.start_tokens} --attention-factor "
-        f"{factor_set.attention_factor!r}, without provenance."
+        f"{factor_set.attention_factor!r}, without provenance{adapter}."
     )
 
 

@@ -23,11 +23,18 @@ def finetune(
     warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 20,
     batch: Annotated[int, typer.Option(help="Sequences a step, over all processes.")] = 32,
     lora: Annotated[
-        int | None, typer.Option(metavar="RANK", help="Train adapters; without it, all weights.")
+        int | None,
+        typer.Option(metavar="RANK", help="Train an adapter; without it, all weights."),
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="With --lora, write a whole model with it merged.")
+    ] = False,
+    norms: Annotated[
+        bool, typer.Option("--norms", help="With --lora and --merge, train the norms too.")
+    ] = False,
     embeddings: Annotated[
-        bool, typer.Option(help="With --lora, train the embeddings too (norms always are).")
-    ] = True,
+        bool, typer.Option("--embeddings", help="With --lora and --merge, train embeddings too.")
+    ] = False,
     mixed: Annotated[
         float,
         typer.Option(metavar="F", help="Share of tokens in short documents, old rotation."),
@@ -44,16 +51,14 @@ def finetune(
         str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 20,
-    merge: Annotated[
-        bool, typer.Option("--merge/--adapter", help="A whole model, or the adapter alone.")
-    ] = True,
     context_parallel: Annotated[
         int, typer.Option(metavar="K", help="GPUs that share one sequence (accelerate launch).")
     ] = 1,
 ) -> None:
-    """Fine-tune a model under the factor set that covers N tokens, into a model directory.
+    """Fine-tune a model under the factor set that covers N tokens.
 
-    The same command again goes on from the last checkpoint after any end.
+    Writes an adapter and the factor file that names it, or a model directory. The same command
+    again goes on from the last checkpoint after any end.
     """
     with one_sentence():
         settings = Settings(
@@ -67,6 +72,8 @@ def finetune(
             warmup=warmup,
             batch=batch,
             lora=lora,
+            merge=merge,
+            norms=norms,
             embeddings=embeddings,
             mixed=mixed,
             passkey_share=passkey_share,
@@ -75,7 +82,6 @@ def finetune(
             dtype=dtype,
             device=device,
             checkpoint_every=checkpoint_every,
-            merge=merge,
             context_parallel=context_parallel,
         )
         from longrope_factors.finetuning import progress, training

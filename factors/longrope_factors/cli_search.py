@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from longrope_factors import bounds, compute, loading, numbers
+from longrope_factors import adapter, bounds, compute, loading, numbers
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.compute import Dtype
 from longrope_factors.schema import FactorFile, FactorSet
@@ -103,6 +103,8 @@ def search(
         from longrope_factors.search.settings import Settings
 
         kept = None if keep is None else _checked(keep, model)
+        if kept is not None:
+            adapter.check(kept, output, model)  # their folders are to be beside the new file
         question = Question(
             model_dir=model,
             length=length,

@@ -32,7 +32,8 @@ def contenders(
     beyond it what goes on from that: of a longrope model, from its short list. A file and the
     model's own longrope config have what they select for it. A file is called by its name, or
     its path where two have the same. Raises ValueError where there is nothing to compare, for an
-    unknown method and for a file that does not fit the model.
+    unknown method and for a file that does not fit the model; a contender does for a set with an
+    adapter.
     """
     if not names and not files:
         raise ValueError("Nothing to evaluate: give --method, --factors or both.")
@@ -59,6 +60,13 @@ def _analytic(method: Method, base: Base, length: int) -> FactorSet:
 
 def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:
     try:
-        return factor_file.sets[factor_file.select(length)]
+        found = factor_file.sets[factor_file.select(length)]
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+    if found.adapter is not None:
+        raise ValueError(
+            f"{source}: the set of {found.max_length} tokens has an adapter; evaluation measures a "
+            "model's own weights, so --model should be one with the adapter merged, and its sets "
+            "without one."
+        )
+    return found

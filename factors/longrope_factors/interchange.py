@@ -120,6 +120,11 @@ def lost_by_two_lists(
                 f"{form} has no start tokens: the first {each.start_tokens} of the set of "
                 f"{each.max_length} are rotated like the others."
             )
+        if each in pair and each.adapter is not None:
+            lost.append(
+                f"{form} names no adapter: the set of {each.max_length} is for weights with the "
+                f"one in {each.adapter.folder} merged into them."
+            )
     return [*lost, f"{form} has no place for provenance: where the factors came from is left out."]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import adapter, loading, schema
+from longrope_factors import adapter, hf, loading, schema
 from longrope_factors.cli import app
 from longrope_factors.schema import FactorFileError
 from safetensors.torch import load_file, save_file
@@ -400,3 +400,53 @@ def test_commands_refuse_it(command: str, name: str, place: Path) -> None:
     assert found.stdout == ""
     assert found.stderr.startswith(f"{path}: sets[1] (max_length 64): adapter: ")
     assert reason in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("to", "sentence"),
+    [
+        ("hf", "A Hugging Face config names no adapter: the set of 64 is for weights with the one"),
+        ("gguf", "A GGUF file names no adapter: the set of 64 is for weights with the one in"),
+        ("csv", "without provenance and its adapter in adapter."),
+    ],
+)
+def test_export_says_that_the_adapter_is_lost(to: str, sentence: str, place: Path) -> None:
+    model = ["--model", str(place / "model")] if to == "hf" else []
+    arguments = ["export", str(place / adapters.FACTORS), "--to", to, *model]
+    found = CliRunner().invoke(app, [*arguments, "-o", str(place / "exported")])
+    assert found.exit_code == 0, found.output
+    assert sum(sentence in line for line in found.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("task", ["perplexity", "passkey"])
+@pytest.mark.parametrize("source", ["--factors", "--method"])
+def test_evaluation_refuses_a_set_with_an_adapter(task: str, source: str, place: Path) -> None:
+    """It would measure the model's own weights, and call them the set's."""
+    model, path = place / "model", place / adapters.FACTORS
+    if source == "--method":
+        rope = hf.hf_overrides(schema.load(path), path)
+        content = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**content, **rope}))
+    text = finetuning.text(place / "text.txt", 100)
+    corpus = ["--corpus", str(text)] if task == "perplexity" else []
+    given = str(path) if source == "--factors" else "own"
+    arguments = ["evaluate", task, "--model", str(model), *corpus, source, given]
+    output = place / "results.jsonl"
+    found = CliRunner().invoke(app, [*arguments, "--length", "64", "-o", str(output)])
+    assert found.exit_code == 2
+    assert "the set of 64 tokens has an adapter; evaluation measures" in found.stderr
+    assert not output.exists()
+
+
+def test_a_search_keeps_adapters_only_beside_the_new_file(place: Path) -> None:
+    text = finetuning.text(place / "text.txt", 100)
+    arguments = [
+        *("search", "--model", str(place / "model"), "--length", "64", "--corpus", str(text)),
+        *("--keep", str(place / adapters.FACTORS)),
+    ]
+    output = place / "elsewhere" / "found.json"
+    found = CliRunner().invoke(app, [*arguments, "-o", str(output)])
+    assert found.exit_code == 2
+    assert f"{output}: sets[1] (max_length 64): adapter: {output.parent / 'adapter'}: is no" in (
+        found.stderr
+    )

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 import typer
-from longrope_factors import loading, methods, perplexity, rotation, schema
+from longrope_factors import adapter, loading, methods, perplexity, rotation, schema
 from longrope_factors.cli_finetune import finetune
 from longrope_factors.finetuning import checkpoint, journal, training
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
-from longrope_factors.schema import FactorSet
+from longrope_factors.schema import Adapter, FactorSet
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -47,7 +48,9 @@ def mean_loss(directory: Path, factor_set: FactorSet) -> float:
 
 @pytest.mark.parametrize("lora", [None, 4])
 def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> None:
-    settings = finetuning.settings(tmp_path, lora=lora, steps=12, learning_rate=1e-2, seed=3)
+    settings = finetuning.settings(
+        tmp_path, lora=lora, merge=lora is not None, steps=12, learning_rate=1e-2, seed=3
+    )
     result = training.run(settings)
     assert [each.step for each in result.steps] == list(range(1, 13))
     assert result.steps == journal.read(result.output / "loss.jsonl")
@@ -75,23 +78,73 @@ def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> 
 
 
 def test_an_adapter_is_what_was_merged(tmp_path: Path) -> None:
-    merged = training.run(finetuning.settings(tmp_path, lora=4, learning_rate=1e-2))
-    settings = finetuning.settings(
-        tmp_path, lora=4, learning_rate=1e-2, merge=False, output=tmp_path / "adapter"
-    )
-    adapter = training.run(settings)
-    assert not (adapter.output / "config.json").exists()
-    assert (adapter.output / "factors.json").exists()
+    settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2, output=tmp_path / "small")
+    small = training.run(settings)
+    merged = training.run(replace(settings, merge=True, output=tmp_path / "merged"))
+    assert {each.name for each in small.output.iterdir()} == {
+        *("adapter", "factors.json"),
+        *("finetune.json", "loss.jsonl", "loss.png"),
+    }
     ids = torch.arange(2, 50)[None]
     with torch.no_grad():
         expected = AutoModelForCausalLM.from_pretrained(merged.output).eval()
-        for place in (adapter.output, merged.output / "adapter"):
+        for place in (small.output / "adapter", merged.output / "adapter"):
             base = AutoModelForCausalLM.from_pretrained(settings.model)
             tuned = PeftModel.from_pretrained(base, place).eval()
             # The two differ in rotation; their weights alone are compared.
             base.model.rotary_emb = expected.model.rotary_emb
             torch.testing.assert_close(tuned(ids).logits, expected(ids).logits)
             assert str(tmp_path) not in (place / "adapter_config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rank"), [((32, 128), 4), ((64,), 1), ((48, 96, 128), 8), ((32, 40, 128, 256), 2)]
+)
+def test_the_factor_file_names_the_adapter(
+    tmp_path: Path, lengths: tuple[int, ...], rank: int
+) -> None:
+    settings = finetuning.settings(tmp_path, lora=rank, steps=1)
+    identity = loading.identity_of(settings.model)
+    given = [methods.factor_set("original" if n == 32 else "ntk", identity, n) for n in lengths]
+    schema.save(schema.build(identity, given), settings.factors)
+    training.run(settings)
+    path = settings.output / "factors.json"
+    assert json.loads(path.read_text())["format"] == "longrope-factors/2"
+    found = schema.load(path)
+    adapter.check(found, path, settings.model)
+    *others, tuned = found.sets
+    assert tuned.adapter is not None
+    assert tuned.adapter.rank == rank
+    assert tuned.max_length == min(n for n in lengths if n >= settings.length)
+    assert f"adapter trained under this set: by LoRA of rank {rank}" in tuned.provenance.source
+    # The others are those of the untouched weights, as they were, and the original one is there.
+    assert others[0].max_length == 32
+    assert others[0].factors == (1.0,) * 4
+    kept = [each for each in given if each.max_length < tuned.max_length]
+    assert [each for each in others if each.max_length > 32 or 32 in lengths] == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        ({"merge": True}, set()),
+        ({"merge": True, "norms": True}, {"input_layernorm", "post_attention_layernorm", "norm"}),
+        ({"merge": True, "embeddings": True}, {"embed_tokens"}),
+    ],
+)
+def test_a_merged_run_trains_norms_and_embeddings_where_it_is_told(
+    tmp_path: Path, options: dict[str, bool], whole: set[str]
+) -> None:
+    settings = finetuning.settings(tmp_path, lora=2, steps=1, learning_rate=1e-2, **options)
+    settings = replace(settings, warmup=0)
+    training.run(settings)
+    before = load_file(settings.model / "model.safetensors")
+    after = load_file(settings.output / "model.safetensors")
+    changed = {name for name, each in after.items() if not torch.equal(each, before[name])}
+    names = {name.removesuffix(".weight").rpartition(".")[2] for name in changed}
+    projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert names - projections == whole
+    assert schema.load(settings.output / "factors.json").format == "longrope-factors/1"
 
 
 def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: Path) -> None:
@@ -143,7 +196,15 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
 
 def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     settings = finetuning.settings(
-        tmp_path, lora=4, mixed=0.3, steps=30, checkpoint_every=3, output=tmp_path / "whole"
+        tmp_path,
+        lora=4,
+        merge=True,
+        norms=True,
+        embeddings=True,
+        mixed=0.3,
+        steps=30,
+        checkpoint_every=3,
+        output=tmp_path / "whole",
     )
     training.run(settings)
     killed = replace(settings, output=tmp_path / "killed")
@@ -261,7 +322,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Pat
     training.run(full)
     assert curve(full.output) == curve(settings.output)
 
-    small = finetuning.settings(tmp_path, lora=1, embeddings=False, output=tmp_path / "small")
+    small = finetuning.settings(tmp_path, lora=1, merge=True, output=tmp_path / "small")
     size = (full.output / "model.safetensors").stat().st_size
     assert in_child(run_with_files_below, small, size - 1, tmp_path / "said").exitcode == 0
     said = (tmp_path / "said").read_text()
@@ -335,7 +396,19 @@ def test_bad_input_is_one_sentence_before_weights_load(
     assert "has 63 tokens" in refused(replace(settings, corpus=(short,)))
     assert "No such file" in refused(replace(settings, corpus=(tmp_path / "absent.txt",)))
     assert "are too few" in refused(settings, "--passkey-share", "0.5")
-    assert "--adapter needs --lora" in refused(settings, "--adapter")
+    for option in ("--merge", "--norms", "--embeddings"):
+        assert f"{option} needs --lora RANK" in refused(settings, option)
+    for option in ("--norms", "--embeddings"):
+        assert f"{option} needs --merge" in refused(settings, "--lora", "4", option)
+    assert "--lora 0 should be a rank of 1 or more" in refused(settings, "--lora", "0")
+    assert "--lora 513 is above 512" in refused(settings, "--lora", "513")
+    tuned = Adapter(folder="a", sha256="0" * 64, rank=4, base_sha256="0" * 64)
+    given = schema.load(settings.factors)
+    sets = [each.model_copy(update={"adapter": tuned}) for each in given.sets]
+    schema.save(schema.build(given.model, sets), tmp_path / "tuned.json")
+    assert "the set of 32 tokens has an adapter" in refused(
+        replace(settings, factors=tmp_path / "tuned.json")
+    )
     assert "--batch 0 should be 1 or more" in refused(settings, "--batch", "0")
     assert "--mixed 1.5 should be a share" in refused(settings, "--mixed", "1.5")
     assert "--device tpu should be one of cpu, cuda" in refused(settings, "--device", "tpu")

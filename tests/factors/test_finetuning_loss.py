@@ -41,14 +41,14 @@ def losses(learner: Learner, made: Batch) -> torch.Tensor:
 
 
 def test_packed_documents_lose_and_teach_what_they_do_alone(
-    loaded: LoadedModel, factor_set: FactorSet
+    loaded: LoadedModel, factor_set: FactorSet, tmp_path: Path
 ) -> None:
     parts = documents(50, 2, 31, 100)
     alone = [
         perplexity.perplexity(loaded.model, each.tolist(), factor_set, loaded.identity, 16)
         for each in parts
     ]
-    model = trainable.prepare(loaded.model, None, True)
+    model = trainable.prepare(loaded.model, finetuning.settings(tmp_path))
     attention.use_in(model)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     learner = Learner(model, torch.float32).train()
@@ -94,20 +94,25 @@ def test_the_loss_in_chunks_makes_no_logits_of_all_tokens() -> None:
         torch.testing.assert_close(gradient, theirs)
 
 
+@pytest.mark.parametrize("norms", [True, False])
 @pytest.mark.parametrize("embeddings", [True, False])
 def test_lora_trains_adapters_norms_and_tied_embeddings_in_float32(
-    tmp_path: Path, embeddings: bool
+    tmp_path: Path, norms: bool, embeddings: bool
 ) -> None:
-    model = loading.load(finetuning.tiny_model(tmp_path / "model"), "cpu", "bfloat16").model
-    trainable.prepare(model, 4, embeddings)
+    settings = finetuning.settings(tmp_path, lora=4, merge=True, norms=norms, embeddings=embeddings)
+    model = loading.load(settings.model, "cpu", "bfloat16").model
+    trainable.prepare(model, settings)
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
     assert {each.dtype for each in trained.values()} == {torch.float32}
-    kinds = {"lora_A", "lora_B", "norm"} | ({"embed_tokens"} if embeddings else set())
-    assert {
-        kind for kind in (*kinds, "embed_tokens") if any(kind in name for name in trained)
-    } == kinds
+    for kind, expected in (
+        ("lora_A", True),
+        ("lora_B", True),
+        ("norm", norms),
+        ("embed_tokens", embeddings),
+    ):
+        assert any(kind in name for name in trained) == expected
     assert len([name for name in trained if "lora_A" in name]) == 2 * 7
-    assert len([name for name in trained if "norm" in name]) == 2 * 2 + 1
+    assert len([name for name in trained if "norm" in name]) == norms * (2 * 2 + 1)
     output, inputs = model.get_output_embeddings().weight, model.get_input_embeddings().weight
     assert output.data_ptr() == inputs.data_ptr()
 

@@ -70,7 +70,15 @@ def check_same(one: Path, other: Path) -> None:
 
 
 def test_two_processes_share_a_batch(tmp_path: Path) -> None:
-    settings = finetuning.settings(tmp_path, lora=4, mixed=0.3, output=tmp_path / "one")
+    settings = finetuning.settings(
+        tmp_path,
+        lora=4,
+        merge=True,
+        norms=True,
+        embeddings=True,
+        mixed=0.3,
+        output=tmp_path / "one",
+    )
     training.run(settings)
     two = replace(settings, output=tmp_path / "two", device="cpu")
     in_two_processes(training.run, two)

@@ -62,6 +62,7 @@ class FinetuneSection(_Section):
     warmup: int | None = None
     batch: int | None = None
     lora: int | None = None
+    norms: bool | None = None
     embeddings: bool | None = None
     mixed: float | None = None
     passkey_share: float | None = None

@@ -58,8 +58,14 @@ class Extension:
         )
 
     def finetune_settings(self) -> FinetuneSettings:
-        """The fine-tune under the first search's factors."""
+        """The fine-tune under the first search's factors, whose weights the next search needs.
+
+        With LoRA, norms and embeddings are trained too unless the plan says otherwise.
+        """
         recipe = self._recipe
+        given = recipe.finetune.given
+        if given.get("lora") is not None:
+            given = {"merge": True, "norms": True, "embeddings": True, **given}
         return FinetuneSettings(
             model=recipe.model,
             factors=self.first / FACTORS,
@@ -68,7 +74,7 @@ class Extension:
             output=self.finetuned,
             device=recipe.machine.device,
             dtype=recipe.machine.dtype,
-            **recipe.finetune.given,
+            **given,
         )
 
     def run_search(self, planned: Plan, folder: Path, kept: FactorFile | None) -> FactorFile:

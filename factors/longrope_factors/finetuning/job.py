@@ -10,7 +10,7 @@ from longrope_factors.finetuning import batch, documents
 from longrope_factors.finetuning.documents import Corpus
 from longrope_factors.finetuning.plan import Mixture
 from longrope_factors.finetuning.settings import Settings
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from longrope_factors.schema import Adapter, FactorFile, FactorSet, ModelIdentity
 from longrope_factors.whole_file import replacing
 
 RECORD = "finetune.json"
@@ -52,8 +52,9 @@ def of(settings: Settings) -> Job:
     """Check the settings against the files that they name.
 
     Raises ValueError, one sentence, for a model without rotary embedding or weights, factors of
-    another model or that do not cover the length, a length below the original one, a text that is
-    not UTF-8, a corpus too short, and an output folder that another run or anything else uses.
+    another model, with an adapter or that do not cover the length, a length below the original one,
+    a text that is not UTF-8, a corpus too short, and an output folder that another run or anything
+    else uses.
     """
     base = loading.base_of(settings.model)
     identity, factor_file = base.identity, base.load(settings.factors)
@@ -69,7 +70,14 @@ def of(settings: Settings) -> Job:
             f"fewer than the {settings.length} of --length."
         )
     loading.weights(settings.model)
-    long_set = factor_file.sets[factor_file.select(settings.length)]
+    index = factor_file.select(settings.length)
+    long_set = factor_file.sets[index]
+    for factor_set in factor_file.sets[: index + 1]:
+        if factor_set.adapter is not None:
+            raise ValueError(
+                f"{settings.factors}: the set of {factor_set.max_length} tokens has an adapter; "
+                "training starts from the model's own weights, so it should have none."
+            )
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
@@ -132,14 +140,22 @@ def write_record(job: Job, finished: bool) -> None:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def result_factors(job: Job) -> FactorFile:
-    """The factor file of the fine-tuned weights: the sets below the trained one, and that.
+def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
+    """The factor file of the result: the sets below the trained one, and that.
 
-    After a mixed run the original set, which it trained too, is the first. Perplexities are left
-    out, because they were measured with other weights.
+    The trained set has the `adapter`, and the others, for the model's own weights, are as they
+    were, after the original one. Without an adapter all are for the fine-tuned weights; after a
+    mixed run the original set, which it trained too, is the first. Perplexities that were measured
+    with other weights are left out.
     """
     settings, original = job.settings, job.identity.original_max_position_embeddings
     sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
+    if adapter is not None:
+        if job.long_set.max_length > original and all(each.max_length > original for each in sets):
+            sets.insert(0, job.short_set)
+        tuned = _noted(job.long_set, f"adapter trained under this set: {_how(settings)}")
+        tuned = tuned.model_copy(update={"adapter": adapter})
+        return schema.build(job.factor_file.model, [*sets, tuned])
     if settings.mixed and job.long_set.max_length > original:
         sets = [job.short_set, *(each for each in sets if each.max_length > original)]
     noted = []

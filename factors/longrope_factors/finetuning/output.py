@@ -1,49 +1,60 @@
-"""What a fine-tune leaves: a model directory that servers load, or an adapter."""
+"""What a fine-tune leaves: an adapter and the factor file that names it, or a model directory."""
 
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import hf, interchange, loading, schema
+from longrope_factors import hf, interchange, loading, schema, weight_files
+from longrope_factors.adapter import WEIGHTS
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning import trainable
 from longrope_factors.finetuning.job import Job
+from longrope_factors.schema import Adapter
 
 FACTORS = "factors.json"
 ADAPTER = "adapter"
 
 
 def write(job: Job, trained: dict[str, Any]) -> list[str]:
-    """Write the weights, tokenizer, config and factor file into the output folder.
+    """Write the factor file into the output folder, with the adapter, with a whole model, or both.
 
     `trained` are the trained tensors by their names in the model. A LoRA run leaves its adapter in
-    ADAPTER, with --merge beside the merged model, else in the output folder itself. The base model
-    is loaded again, on the CPU, so that neither sharding nor the device's memory matters. Gives
-    what the config cannot say of the factor file, in sentences.
+    ADAPTER, and unless it is merged the factor file names it. The base model is loaded again, on
+    the CPU, so that neither sharding nor the device's memory matters. Gives what the config of a
+    whole model cannot say of the factor file, in sentences.
     """
     import torch
 
     settings, folder = job.settings, job.settings.output
     model = loading.load(settings.model, "cpu", settings.dtype).model
-    tuned = trainable.prepare(model, settings.lora, settings.embeddings)
+    tuned = trainable.prepare(model, settings)
     unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
     assert not unexpected, unexpected
     if settings.lora is not None:
         # The directory that it was loaded from is no one else's; the name says which model it is.
         tuned.peft_config["default"].base_model_name_or_path = job.identity.name
         # modules_to_save has the embeddings where they were trained; "auto" would ask a hub.
-        place = folder / ADAPTER if settings.merge else folder
-        tuned.save_pretrained(place, save_embedding_layers=False)
-        (place / "README.md").unlink()  # an empty form, with the directory's path in it
-    factor_file = jobs.result_factors(job)
+        tuned.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
+        # An empty form, with the directory's path in it.
+        (folder / ADAPTER / "README.md").unlink()
+    factor_file = jobs.result_factors(job, _adapter(job) if settings.writes_adapter else None)
     schema.save(factor_file, folder / FACTORS)
-    lost: list[str] = []
+    if settings.writes_adapter:
+        return []
     if settings.merge:
-        if settings.lora is not None:
-            model = tuned.merge_and_unload()
-        model.to(getattr(torch, settings.dtype)).save_pretrained(folder)
-        lost = _write_config(job, factor_file, folder / "config.json")
+        model = tuned.merge_and_unload()
+    model.to(getattr(torch, settings.dtype)).save_pretrained(folder)
     job.tokenizer.save_pretrained(folder)
-    return lost
+    return _write_config(job, factor_file, folder / "config.json")
+
+
+def _adapter(job: Job) -> Adapter:
+    assert job.settings.lora is not None
+    return Adapter(
+        folder=ADAPTER,
+        sha256=weight_files.sha256([job.settings.output / ADAPTER / WEIGHTS]),
+        rank=job.settings.lora,
+        base_sha256=job.record["weights_sha256"],
+    )
 
 
 def _write_config(job: Job, factor_file: schema.FactorFile, path: Path) -> list[str]:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from longrope_factors import bounds
+
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("cpu", "cuda")
 
@@ -13,11 +15,12 @@ class Settings:
     """One fine-tune; the defaults are the paper's for LLaMA2 (arXiv 2402.13753, section 4.1).
 
     `length` and everything that counts tokens is in tokens. `batch` counts sequences per optimiser
-    step over all processes. `lora` is the adapters' rank, None for full fine-tuning; `embeddings`
-    says whether LoRA also trains them. `mixed` is the share of the tokens that short documents
-    have, under the original rotation (LongRoPE2, arXiv 2502.20082, section 3.3), `passkey_share`
-    the share of the sequences that are passkey prompts. `separator` parts the documents of a
-    corpus file; None makes each file one document. `merge` False writes the adapter alone.
+    step over all processes. `lora` is the adapter's rank, None for full fine-tuning. The result is
+    then the adapter and a factor file that names it, or with `merge` a whole model; `norms` and
+    `embeddings` are trained beside the adapter, which no server takes unmerged. `mixed` is the
+    share of the tokens that short documents have, under the original rotation (LongRoPE2, arXiv
+    2502.20082, section 3.3), `passkey_share` the share of the sequences that are passkey prompts.
+    `separator` parts the documents of a corpus file; None makes each file one document.
     """
 
     model: Path
@@ -30,7 +33,9 @@ class Settings:
     warmup: int = 20
     batch: int = 32
     lora: int | None = None
-    embeddings: bool = True
+    merge: bool = False
+    norms: bool = False
+    embeddings: bool = False
     mixed: float = 0.0
     passkey_share: float = 0.0
     separator: str | None = None
@@ -38,7 +43,6 @@ class Settings:
     dtype: str = "bfloat16"
     device: str | None = None
     checkpoint_every: int = 20
-    merge: bool = True
     context_parallel: int = 1
 
     def __post_init__(self) -> None:
@@ -59,8 +63,7 @@ class Settings:
             raise ValueError(f"--seed {self.seed} should be below 2**63, as torch's are.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning-rate {self.learning_rate} should be a number above 0.")
-        if self.lora is not None and self.lora < 1:
-            raise ValueError(f"--lora {self.lora} should be a rank of 1 or more.")
+        self._check_lora()
         for name in ("mixed", "passkey_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
@@ -72,10 +75,31 @@ class Settings:
             raise ValueError(f"--device {self.device} should be one of {', '.join(DEVICES)}.")
         if not self.corpus:
             raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
-        if not self.merge and self.lora is None:
-            raise ValueError("--adapter needs --lora RANK: full fine-tuning has no adapter.")
         if self.context_parallel > 1:
             self._check_context_parallel()
+
+    @property
+    def writes_adapter(self) -> bool:
+        """Whether the result is an adapter and not a whole model."""
+        return self.lora is not None and not self.merge
+
+    def _check_lora(self) -> None:
+        if self.lora is not None and self.lora < 1:
+            raise ValueError(f"--lora {self.lora} should be a rank of 1 or more.")
+        for name in ("merge", "norms", "embeddings"):
+            if self.lora is None and getattr(self, name):
+                raise ValueError(f"--{name} needs --lora RANK: without it all weights are trained.")
+        if not self.writes_adapter:
+            return
+        assert self.lora is not None
+        if self.lora > bounds.RANK:
+            raise ValueError(
+                f"--lora {self.lora} is above {bounds.RANK}, the greatest rank that vLLM serves: "
+                "it needs --merge."
+            )
+        for name in ("norms", "embeddings"):
+            if getattr(self, name):
+                raise ValueError(f"--{name} needs --merge: vLLM serves no adapter with them.")
 
     def _check_context_parallel(self) -> None:
         if self.mixed:

@@ -1,20 +1,22 @@
-"""What of a model is trained: everything, or LoRA adapters with norms and embeddings."""
+"""What of a model is trained: everything, or a LoRA adapter, with norms and embeddings or not."""
 
 from typing import Any
 
 import torch
 
+from longrope_factors.finetuning.settings import Settings
+
 _ALPHA = 2  # lora_alpha over rank: LongLoRA's 16 over 8
 
 
-def prepare(model: Any, rank: int | None, embeddings: bool) -> Any:
+def prepare(model: Any, settings: Settings) -> Any:
     """Mark and convert in place what is trained, float32 each; gives the PeftModel, or `model`.
 
-    With a rank, every linear layer but the output head gets an adapter, and norms (and with
-    `embeddings` those too, tied to the head where the model ties them) are trained whole: LongLoRA,
-    arXiv 2309.12307, section 3.3. Adapters start from torch's random numbers.
+    With `settings.lora`, every linear layer but the output head gets LoRA matrices of that rank,
+    which start from torch's random numbers. `norms` and `embeddings` are trained whole (LongLoRA,
+    arXiv 2309.12307, section 3.3), the latter tied to the head where the model ties them.
     """
-    if rank is None:
+    if settings.lora is None:
         return model.float().requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
@@ -22,15 +24,16 @@ def prepare(model: Any, rank: int | None, embeddings: bool) -> Any:
     whole = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if type(module).__name__.endswith("Norm") or (embeddings and module is inputs)
+        if (settings.norms and type(module).__name__.endswith("Norm"))
+        or (settings.embeddings and module is inputs)
     }
     tied = bool(model.config.get_text_config().tie_word_embeddings)
     config = LoraConfig(
-        r=rank,
-        lora_alpha=_ALPHA * rank,
+        r=settings.lora,
+        lora_alpha=_ALPHA * settings.lora,
         target_modules="all-linear",
-        modules_to_save=sorted(whole),
-        ensure_weight_tying=embeddings and tied,
+        modules_to_save=sorted(whole) or None,
+        ensure_weight_tying=settings.embeddings and tied,
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, config)

@@ -44,7 +44,7 @@ class Trainer:
         perplexity.logits_from(self._model, few, 0, job.long_set, job.identity)
         attention.use_in(self._model)
         torch.manual_seed(settings.seed)
-        trainable.prepare(self._model, settings.lora, settings.embeddings)
+        trainable.prepare(self._model, settings)
         self._model.gradient_checkpointing_enable({"use_reentrant": False})
         learner = Learner(self._model, getattr(torch, settings.dtype))
         optimizer = torch.optim.AdamW(
