@@ -15,7 +15,7 @@ from rich.console import Console
 from longrope_server import serve
 from longrope_server.arguments import Arguments
 from longrope_server.errors import UsageError
-from longrope_server.plan import attention, gpus, kv_cache, model_shape, show
+from longrope_server.plan import adapters, attention, gpus, kv_cache, model_shape, show
 from longrope_server.plan.fitting import Fitting
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.planner import Planner
@@ -79,7 +79,12 @@ def plan(
             gpu_memory_utilization,
             trust_remote_code=model_shape.is_read_by_its_own_code(config),
         ),
-        fitting=Fitting(weights, KvCache(shape, element_bytes), gpu_memory_utilization),
+        fitting=Fitting(
+            weights,
+            KvCache(shape, element_bytes),
+            gpu_memory_utilization,
+            adapters.of(shape, factor_file),
+        ),
         served_tokens=factor_file.max_length if factor_file else window,
         cluster=cluster,
         utilisation=utilisation,

@@ -68,13 +68,19 @@ class OnGpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `longrope plan` says; `notes` are sentences."""
+    """Everything that `longrope plan` says; `notes` are sentences.
+
+    `adapter_bytes` is what a single GPU with the whole model holds for adapters.
+    """
 
     model: str
     architecture: str
     parameters: int
     weight_bytes: int
     weights_assumed: str
+    adapter_slots: int
+    adapter_rank: int
+    adapter_bytes: int
     kv_dtype: str
     kv_bytes_per_token: int
     sliding_window: int | None

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from longrope_server.plan import attention, cost
+from longrope_server.plan.adapters import Adapters
 from longrope_server.plan.gpus import GPUS, Cluster, Gpu
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.layouts import Layout, allowed, stages
@@ -14,11 +15,12 @@ USUAL_NODE = 8  # GPUs of a machine where the plan is free to say how many
 
 @dataclass(frozen=True)
 class Fitting:
-    """A model, its cache and the share of each GPU that an engine may take (0 to 1)."""
+    """A model, its cache, the share of each GPU that an engine may take (0 to 1), and adapters."""
 
     weights: Weights
     cache: KvCache
     memory_share: float
+    adapters: Adapters
 
     def layouts(self, cluster: Cluster) -> list[Layout]:
         """All layouts on the cluster, the one to prefer first; one GPU is always among them.
@@ -42,7 +44,8 @@ class Fitting:
         budget = math.ceil(self.memory_share * gpu.memory_bytes)
         used = cost.activation_bytes(self.weights.shape, gpu.chunk, layout.tp)
         used += cost.reserved_bytes(layout)
-        return [budget - used - held for held in self.weights.stage_bytes(layout)]
+        held = zip(self.weights.stage_bytes(layout), self.adapters.stage_bytes(layout), strict=True)
+        return [budget - used - sum(each) for each in held]
 
     def blocks(self, gpu: Gpu, layout: Layout) -> int:
         """Blocks that requests can use: the least of all stages, but one that vLLM keeps.

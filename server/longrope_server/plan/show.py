@@ -64,12 +64,20 @@ def _model(plan: Plan) -> Table:
         "model": f"{plan.model} ({plan.architecture})",
         "parameters": f"{plan.parameters:,}",
         "weights": f"{size(plan.weight_bytes)}; {plan.weights_assumed}",
+        **(_adapters(plan) if plan.adapter_slots else {}),
         "KV cache": f"{size(plan.kv_bytes_per_token)} a token; --kv-dtype {plan.kv_dtype}",
         **(_gpu(plan, plan.gpu) if plan.gpu else {}),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _adapters(plan: Plan) -> dict[str, str]:
+    return {
+        "adapters": f"{size(plan.adapter_bytes)}; room for {plan.adapter_slots} of rank "
+        f"{plan.adapter_rank} on one GPU"
+    }
 
 
 def _gpu(plan: Plan, gpu: OnGpus) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from longrope_server.plan import kv_cache, model_shape, weights
+from longrope_server.plan.adapters import Adapters
 from longrope_server.plan.fitting import Fitting
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.model_shape import ModelShape
@@ -128,4 +129,5 @@ def cache_of(config: dict[str, Any], dtype: str = "auto", **changes: Any) -> KvC
 def fitting_of(
     config: dict[str, Any], dtype: str = "auto", memory_share: float = 0.9, **changes: Any
 ) -> Fitting:
-    return Fitting(weights_of(config, **changes), cache_of(config, dtype, **changes), memory_share)
+    weights, cache = weights_of(config, **changes), cache_of(config, dtype, **changes)
+    return Fitting(weights, cache, memory_share, Adapters(weights.shape, slots=0, rank=1))
