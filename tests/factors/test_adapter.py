@@ -258,6 +258,15 @@ REFUSED_FOR_THE_MODEL: dict[str, tuple[Spoil, str]] = {
     ),
 }
 
+WRITTEN_BY_PEFT: list[dict[str, Any]] = [
+    {},
+    {"use_rslora": True},
+    {"init_lora_weights": "gaussian"},
+    {"target_modules": ["q_proj"]},
+    {"r": 512, "lora_alpha": 0.5},
+    {"r": 1, "target_modules": ["o_proj"], "layers_to_transform": [1]},
+]
+
 
 def refusal(place: Path, model: Path | None = None) -> str:
     """Why the adapter is refused, checked to be one sentence that names the file and the set."""
@@ -287,17 +296,7 @@ def test_an_adapter_of_another_model(name: str, place: Path) -> None:
     assert reason in refusal(place, place / "model")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"use_rslora": True},
-        {"init_lora_weights": "gaussian"},
-        {"target_modules": ["q_proj"]},
-        {"r": 512, "lora_alpha": 0.5},
-        {"r": 1, "target_modules": ["o_proj"], "layers_to_transform": [1]},
-    ],
-)
+@pytest.mark.parametrize("changes", WRITTEN_BY_PEFT, ids=str)
 def test_an_adapter_of_peft_is_taken(changes: dict[str, Any], place: Path) -> None:
     written_by_peft(**changes)(place)
     path = place / adapters.FACTORS
