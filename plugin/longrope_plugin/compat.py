@@ -77,6 +77,30 @@ TOUCHES: dict[str, Touch] = {
         "no start with LoRA",
         _PUBLIC_POSITIONS,
     ),
+    "process_inputs": Touch(
+        "vllm.v1.engine.input_processor",
+        "InputProcessor.process_inputs",
+        "a caller's adapter would give way to a set's in silence",
+        _PUBLIC_SCHEDULER,
+    ),
+    "punica_wrapper": Touch(
+        "vllm.platforms.cpu",
+        "CpuPlatform.get_punica_wrapper",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "PunicaWrapperCPU": Touch(
+        "vllm.lora.punica_wrapper.punica_cpu",
+        "PunicaWrapperCPU.add_lora_linear",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "lora_request": Touch(
+        "vllm.v1.request",
+        "Request.__init__:lora_request",
+        "requests run without their set's adapter",
+        _PUBLIC_SCHEDULER,
+    ),
     "rotary_kernel": Touch(
         "vllm._custom_ops",
         "rotary_embedding",
@@ -351,7 +375,7 @@ _CLASSES = (
     "Request",
     "GPUModelRunner",
 )
-_CLASSES_WITH_AN_ATTRIBUTE = ("RequestStatus", "StagedWriteTensor")
+_CLASSES_WITH_AN_ATTRIBUTE = ("RequestStatus", "StagedWriteTensor", "PunicaWrapperCPU")
 
 
 def __getattr__(name: str) -> Any:
@@ -383,6 +407,48 @@ def hook_configuration() -> None:
     try_verify_and_update_config.longrope = True  # type: ignore[attr-defined]
     owner = importlib.import_module("vllm.config.vllm").VllmConfig
     owner.try_verify_and_update_config = try_verify_and_update_config
+
+
+def refuse_callers_adapters() -> None:
+    """Makes the front end of an engine refuse a caller's adapter where a set has its own."""
+    original = _resolve(TOUCHES["process_inputs"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        request = original(self, *args, **kwargs)
+        if request.lora_request is not None:
+            from longrope_plugin.adapters import refuse_callers_adapter
+            from longrope_plugin.selection import Selection
+
+            selection = Selection.from_vllm_config(self.vllm_config)
+            if selection is not None:
+                prompt = len(
+                    request.prompt_embeds
+                    if request.prompt_token_ids is None
+                    else request.prompt_token_ids
+                )
+                sampling = request.sampling_params
+                max_tokens = sampling.max_tokens if sampling is not None else 0
+                refuse_callers_adapter(selection, prompt, max_tokens, request.resumable)
+        return request
+
+    process_inputs.longrope = True  # type: ignore[attr-defined]
+    owner = importlib.import_module(TOUCHES["process_inputs"].module).InputProcessor
+    owner.process_inputs = process_inputs
+
+
+def use_grouped_adapters() -> None:
+    """Makes a CPU apply adapters run by run, in place of gathering weights for each token."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    _resolve(TOUCHES["punica_wrapper"])
+    type(current_platform).get_punica_wrapper = classmethod(
+        lambda cls: "longrope_plugin.grouped_adapters.GroupedAdapters"
+    )
 
 
 def current_vllm_config() -> Any:

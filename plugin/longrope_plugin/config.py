@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from longrope_factors import hf
 
-from longrope_plugin import compat
+from longrope_plugin import adapters, compat
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def configure(vllm_config: "VllmConfig") -> None:
         _refuse_layouts,
     ):
         refusal(vllm_config, selection)
+    adapters.configure(vllm_config, selection)
+    compat.refuse_callers_adapters()
     vllm_config.parallel_config.worker_cls = WORKER
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
 

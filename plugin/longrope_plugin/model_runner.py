@@ -39,6 +39,8 @@ class FactorSetRunner(Base):
         for new in scheduler_output.scheduled_new_reqs:
             self.factor_sets[new.req_id] = new.factor_set
         self.factor_sets.update(scheduler_output.resumed_factor_sets)
+        for request_id, adapter in scheduler_output.resumed_adapters.items():
+            self.requests[request_id].lora_request = adapter
         return super()._update_states(scheduler_output)
 
     def _preprocess(self, scheduler_output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:

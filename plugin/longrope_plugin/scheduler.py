@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from longrope_plugin import compat
+from longrope_plugin import adapters, compat
 from longrope_plugin.compat import AsyncScheduler, Request, RequestStatus, Scheduler
 from longrope_plugin.pacing import Pacing
 from longrope_plugin.selection import Selection
@@ -27,8 +27,8 @@ else:
 class FactorSetScheduling(Base):
     """What longrope adds to either of vLLM's schedulers.
 
-    A request carries two attributes of ours: `factor_set`, the index of its set, and
-    `caller_salt`, the cache salt that came with it.
+    A request carries three attributes of ours: `factor_set`, the index of its set, and
+    `caller_salt` and `caller_adapter`, the cache salt and the LoRA adapter that came with it.
     """
 
     max_num_scheduled_tokens: int  # vLLM's: the tokens of one step
@@ -38,6 +38,7 @@ class FactorSetScheduling(Base):
         selection = Selection.from_vllm_config(self.vllm_config)
         assert selection is not None
         self.selection: Selection = selection
+        self.adapters = adapters.requests(selection)
         self.preempted: set[Request] = set()
         self.promotions = 0
         self.most_tokens: int = self.max_num_scheduled_tokens
@@ -48,6 +49,7 @@ class FactorSetScheduling(Base):
         """Pins a new request before vLLM queues it."""
         if request.request_id not in self.requests:
             request.caller_salt = request.cache_salt
+            request.caller_adapter = request.lora_request
             self._pin(request, self._starting_set(request))
         super().add_request(request)
 
@@ -60,9 +62,12 @@ class FactorSetScheduling(Base):
         output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
             new.factor_set = self.requests[new.req_id].factor_set
+        resumed = output.scheduled_cached_reqs.resumed_req_ids
         output.resumed_factor_sets = {
-            request_id: self.requests[request_id].factor_set
-            for request_id in output.scheduled_cached_reqs.resumed_req_ids
+            request_id: self.requests[request_id].factor_set for request_id in resumed
+        }
+        output.resumed_adapters = {
+            request_id: self.requests[request_id].lora_request for request_id in resumed
         }
         return output
 
@@ -128,8 +133,9 @@ class FactorSetScheduling(Base):
         return self.selection.start(request.num_prompt_tokens, new_tokens)
 
     def _pin(self, request: Request, index: int) -> None:
-        """Gives a request its set, and block hashes that no other set's blocks can have."""
+        """Gives a request its set, the set's adapter, and block hashes that no other set's have."""
         request.factor_set = index
+        request.lora_request = self.adapters[index] or request.caller_adapter
         fingerprint = self.selection.factor_file.sets[index].fingerprint
         request.cache_salt = json.dumps([fingerprint, request.caller_salt])
         request.block_hashes.clear()

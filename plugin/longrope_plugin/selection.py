@@ -19,12 +19,13 @@ class Selection:
 
     policy `length`: the smallest set that covers the sequence as it is; a sequence that outgrows
     its set is promoted. `reserve`: the smallest that covers prompt and max_tokens, so that
-    promotion never happens.
+    promotion never happens. path: of the factor file, None for a config's own two lists.
     """
 
     factor_file: FactorFile
     policy: Policy
     max_model_len: int
+    path: Path | None = None
 
     @classmethod
     def from_vllm_config(cls, vllm_config: "VllmConfig") -> "Selection | None":
@@ -47,8 +48,10 @@ class Selection:
                 f"longrope_selection is {policy!r}; it must be one of "
                 f"{', '.join(map(repr, get_args(Policy)))}."
             )
-        factor_file = hf.from_config(config, base_dir=Path(model_config.model))
-        return cls(factor_file, policy, model_config.max_model_len)
+        base_dir = Path(model_config.model)
+        factor_file = hf.from_config(config, base_dir)
+        path = None if factors is None else base_dir / factors
+        return cls(factor_file, policy, model_config.max_model_len, path)
 
     def limit(self, index: int) -> int:
         """The longest sequence, in tokens, that set `index` serves."""
@@ -72,6 +75,14 @@ class Selection:
         The last token itself was sampled and never fed back, so it takes no place.
         """
         return max(start, self.covering(total_tokens - 1))
+
+    def adapted(self, prompt_tokens: int, max_tokens: int | None, is_session: bool) -> int | None:
+        """The first set with an adapter that a request may come to; None where it comes to none."""
+        start = self.start_session() if is_session else self.start(prompt_tokens, max_tokens)
+        room = self.max_model_len - prompt_tokens
+        longest = prompt_tokens + (room if max_tokens is None else min(max_tokens, room))
+        reached = range(start, max(start, self.covering(longest - 1)) + 1)
+        return next((i for i in reached if self.factor_file.sets[i].adapter is not None), None)
 
     def covering(self, tokens: int) -> int:
         """The index of the smallest set that covers a sequence of `tokens`."""

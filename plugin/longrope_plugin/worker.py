@@ -12,6 +12,8 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
         compat.replace_rotary_embedding()
+        if self.vllm_config.lora_config is not None:
+            compat.use_grouped_adapters()
         super().init_device()
         if not self.use_v2_model_runner:
             model_runner.add_factor_sets(self.model_runner)

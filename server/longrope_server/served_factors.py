@@ -32,6 +32,7 @@ def described(selection: Selection) -> dict[str, Any]:
                 "start_tokens": each.start_tokens,
                 "attention_factor": each.attention_factor,
                 "fingerprint": each.fingerprint,
+                "adapter": each.adapter and each.adapter.model_dump(mode="json"),
                 "provenance": each.provenance.model_dump(mode="json", exclude_none=True),
             }
             for each in factor_file.sets

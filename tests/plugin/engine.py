@@ -118,7 +118,11 @@ def random_prompts(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
 
 
 def generate(
-    llm: "LLM", prompts: Sequence[Sequence[int]], max_tokens: int | Sequence[int], **params: Any
+    llm: "LLM",
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int | Sequence[int],
+    lora_request: Any = None,
+    **params: Any,
 ) -> "list[RequestOutput]":
     """Greedy decoding of all prompts in one batch, past any end token unless told otherwise."""
     from vllm import SamplingParams, TokensPrompt
@@ -139,6 +143,7 @@ def generate(
             for n in counts
         ],
         use_tqdm=False,
+        lora_request=lora_request,
     )
 
 

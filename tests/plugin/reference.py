@@ -34,7 +34,8 @@ class Reference:
     """A Hugging Face model that runs a sequence from its first token under a chosen set.
 
     native: leave the rotation to Hugging Face, which chooses by the length of its input.
-    layout: of a position's angles in what the model's rotary module returns.
+    layout: of a position's angles in what the model's rotary module returns. models: by set, where
+    its requests run on other weights.
     """
 
     directory: Path
@@ -44,6 +45,7 @@ class Reference:
     layout: Layout = "halves"
     excused: int = 0
     compared: int = 0
+    models: dict[int, torch.nn.Module] = field(default_factory=dict)
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,9 @@ class Reference:
         key = (tuple(tokens), index)
         if key not in self._logits:
             self._set = self.factor_file.sets[index]
-            output = self.model(_batch(tokens), use_cache=False, logits_to_keep=last)
+            model = self.models.get(index, self.model)
+            model.base_model.rotary_emb.forward = self._cos_sin
+            output = model(_batch(tokens), use_cache=False, logits_to_keep=last)
             self._logits[key] = output.logits[0].float().cpu()
         return self._logits[key]
 

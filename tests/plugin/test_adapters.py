@@ -1,0 +1,146 @@
+"""A set brings its own adapter: tokens equal Hugging Face's with the weights of each one's set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugin.adapters import give_adapters, merged
+from tests.plugin.conftest import ON_GPU
+from tests.plugin.engine import counter, engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.models import TinyModel, tiny_model
+from tests.plugin.reference import Reference
+
+pytestmark = pytest.mark.both_runners
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """The first set on the plain weights, each of the others with an adapter of its own."""
+    return give_adapters(tiny_model(tmp_path_factory.mktemp("adapted")), 1, 2)
+
+
+@pytest.fixture(scope="module")
+def reference(model: TinyModel) -> Iterator[Reference]:
+    reference = Reference(model.directory, model.factor_file)
+    reference.models.update({index: merged(model, index) for index in (1, 2)})
+    yield reference
+    print(f"\n{reference.excused} of {reference.compared} tokens were excused as ties")
+
+
+@pytest.fixture(scope="module", params=["async", "sync"])
+def llm(request: pytest.FixtureRequest, model: TinyModel) -> Iterator[Any]:
+    with engine(model, async_scheduling=request.param == "async") as llm:
+        yield llm
+
+
+def test_other_weights_would_say_other_tokens(model: TinyModel, reference: Reference) -> None:
+    """The control: of 120 tokens under a set's rotation, most differ with another's weights."""
+    plain = Reference(model.directory, model.factor_file)
+    (prompt,) = random_prompts([120], seed=9)
+    for index in (1, 2):
+        with_adapter = reference.logits(prompt, index, 120).argmax(-1)
+        without = plain.logits(prompt, index, 120).argmax(-1)
+        assert (with_adapter != without).sum() > 60
+
+
+def test_one_batch_around_every_limit(llm: Any, reference: Reference) -> None:
+    lengths = [5, 40, 63, 64, 65, 100, 127, 128, 129, 200]
+    before = scheduler(llm).promotions
+    outputs = tokens(generate(llm, prompts := random_prompts(lengths), max_tokens=8))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert scheduler(llm).promotions - before == 4
+
+
+def test_promoted_once_and_twice_beside_neighbours(llm: Any, reference: Reference) -> None:
+    before = scheduler(llm).promotions
+    prompts = random_prompts([40, 100, 20, 30, 150, 10], seed=2)
+    outputs = tokens(generate(llm, prompts, max_tokens=[120, 60, 20, 50, 30, 8]))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert scheduler(llm).promotions - before == 2 + 1 + 0 + 1 + 0 + 0
+
+
+def test_prefix_cache_keeps_weights_apart(llm: Any, reference: Reference) -> None:
+    (prompt,) = random_prompts([150], seed=3)
+    before = counter(llm, "vllm:prefix_cache_hits")
+    for length in (60, 120, 150, 60, 120):  # set 0, 1, 2, then 0 and 1 again: 32 and 96 tokens hit
+        (output,) = tokens(generate(llm, [prompt[:length]], max_tokens=4))
+        reference.expect(prompt[:length], output)
+    assert counter(llm, "vllm:prefix_cache_hits") - before == 32 + 96
+
+
+def test_preempted_before_and_after_promotion(model: TinyModel, reference: Reference) -> None:
+    with engine(model, num_gpu_blocks_override=10) as llm:
+        prompts = random_prompts([50, 58, 90, 120, 30], seed=4)
+        outputs = tokens(generate(llm, prompts, max_tokens=[100, 100, 80, 100, 60]))
+        preemptions = counter(llm, "vllm:num_preemptions")
+        promotions = scheduler(llm).promotions
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+    assert preemptions > promotions == 2 + 2 + 1 + 1 + 1
+
+
+def test_plain_weights_to_the_last_bit(tmp_path: Path) -> None:
+    """Chats of the first set, alone: those of an engine that has no adapter at all."""
+    plain = tiny_model(tmp_path / "plain")
+    adapted = give_adapters(tiny_model(tmp_path / "adapted"), 1, 2)
+    prompts = random_prompts([5, 20, 33, 40], seed=5)
+    said = []
+    for model in (plain, adapted):
+        with engine(model) as llm:
+            said.append(generate(llm, prompts, max_tokens=16, logprobs=5))
+    for one, other in zip(*said, strict=True):
+        assert one.outputs[0].token_ids == other.outputs[0].token_ids
+        assert one.outputs[0].logprobs == other.outputs[0].logprobs
+
+
+def test_a_callers_adapter_where_the_set_has_none(llm: Any, model: TinyModel) -> None:
+    """It is served; its weights are those of another set's adapter, under the first set."""
+    from vllm.lora.request import LoRARequest
+
+    folder = model.directory / "adapter-1"
+    reference = Reference(model.directory, model.factor_file)
+    reference.models[0] = merged(model, 1)
+    (prompt,) = random_prompts([30], seed=6)
+    caller = LoRARequest("mine", 1, str(folder))
+    (output,) = tokens(generate(llm, [prompt], max_tokens=12, lora_request=caller))
+    reference.expect(prompt, output)
+
+
+@pytest.mark.parametrize(("prompt_tokens", "max_tokens"), [(65, 1), (60, 6), (30, 200), (64, 2)])
+def test_a_callers_adapter_beside_the_sets_is_refused(
+    llm: Any, model: TinyModel, prompt_tokens: int, max_tokens: int
+) -> None:
+    from vllm.lora.request import LoRARequest
+
+    caller = LoRARequest("mine", 1, str(model.directory / "adapter-1"))
+    (prompt,) = random_prompts([prompt_tokens])
+    with pytest.raises(ValueError, match="names a LoRA adapter, but the factor set of 128 tokens"):
+        generate(llm, [prompt], max_tokens=max_tokens, lora_request=caller)
+    assert not scheduler(llm).requests
+
+
+def test_ngram_drafts(model: TinyModel, reference: Reference) -> None:
+    drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2}
+    pattern = random_prompts([7], seed=7)[0]
+    with engine(model, speculative_config=drafts) as llm:
+        prompts = [(pattern * 30)[:length] for length in (60, 100, 122, 140)]
+        outputs = tokens(generate(llm, prompts, max_tokens=24))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        reference.expect(prompt, output)
+
+
+def test_several_answers_to_one_prompt(llm: Any, reference: Reference) -> None:
+    (prompt,) = random_prompts([60], seed=8)
+    (output,) = generate(llm, [prompt], max_tokens=16, n=3, temperature=0.01, seed=1)
+    for choice in output.outputs:
+        reference.expect(prompt, choice.token_ids)
+
+
+def test_the_engine_is_made_ready(llm: Any) -> None:
+    lora = llm.llm_engine.vllm_config.lora_config
+    assert lora.max_lora_rank == 8  # the least of vLLM's that holds 4
+    assert lora.max_loras == 2 + (not ON_GPU)
