@@ -8,14 +8,11 @@ import pytest
 from longrope_plugin.scheduler import LongRoPEAsyncScheduler, LongRoPEScheduler
 
 from tests.plugin.conftest import ON_GPU, ON_V2
-from tests.plugin.engine import counter, engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.engine import STEPS, counter, engine, generate, random_prompts, scheduler, tokens
 from tests.plugin.models import TinyModel, tiny_model
 from tests.plugin.reference import Reference
 
 pytestmark = pytest.mark.both_runners
-
-# The synchronous scheduler does not depend on the runner, and V2's interpreter is slow.
-STEPS = ["async"] if ON_V2 and not ON_GPU else ["async", "sync"]
 
 
 @pytest.fixture(scope="module")
