@@ -39,11 +39,16 @@ def _path(selection: Selection) -> Path:
 def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     """Makes room in the engine for the adapters of all sets, beside those of callers.
 
-    Raises FactorFileError, a sentence, for an adapter that cannot be served.
+    Raises FactorFileError or ValueError, a sentence, for an adapter that cannot be served.
     """
     adapters = [each.adapter for each in selection.factor_file.sets if each.adapter is not None]
     if not adapters:
         return
+    if vllm_config.speculative_config is not None and vllm_config.use_v2_model_runner:
+        raise ValueError(
+            "Model Runner V2 is not known to tell the adapters of drafts apart: serve factor sets "
+            "with adapters without --speculative-config, or with VLLM_USE_V2_MODEL_RUNNER=0."
+        )
     model = Path(vllm_config.model_config.model)
     adapter.check(selection.factor_file, _path(selection), model if model.is_dir() else None)
     from vllm.config.lora import LoRAConfig, MaxLoRARanks

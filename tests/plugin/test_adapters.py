@@ -123,12 +123,16 @@ def test_a_callers_adapter_beside_the_sets_is_refused(
     assert not scheduler(llm).requests
 
 
-@pytest.mark.skipif(
-    ON_V2 and not ON_GPU, reason="vLLM's LoRA on the logits of a CPU knows no drafts of V2's"
-)
 def test_ngram_drafts(model: TinyModel, reference: Reference) -> None:
     drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2}
     pattern = random_prompts([7], seed=7)[0]
+    if ON_V2:
+        with (
+            pytest.raises(ValueError, match="V2 is not known to tell the adapters of drafts apart"),
+            engine(model, speculative_config=drafts),
+        ):
+            pass
+        return
     with engine(model, speculative_config=drafts) as llm:
         prompts = [(pattern * 30)[:length] for length in (60, 100, 122, 140)]
         outputs = tokens(generate(llm, prompts, max_tokens=24))
