@@ -18,7 +18,7 @@ from tests.loadtest.mock_server import Truth
 from tests.loadtest.mocking import MockServer, driven, matched, profile
 
 SECONDS, SHARE = 0.002, 0.01  # allowed of a figure, the larger of both
-RUNS = 12
+RUNS = 4
 MOCK = {"first": 0.1, "gap": 0.02, "tokens": 10}
 TAKES = 0.1 + 9 * 0.02
 CONSTANT = {"kind": "constant", "rate": 50, "requests": 16}
