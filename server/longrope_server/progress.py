@@ -18,7 +18,9 @@ from longrope_server.prefill import Prefills
 class PrefillProgress:
     """Adds a comment a second to the streams of `app` that have no token yet.
 
-    Inside FactorSetMiddleware, whose Answer knows the requests.
+    Inside FactorSetMiddleware, whose Answer knows the requests. Not for aiohttp: `vllm bench serve`,
+    which is built on it, joins a comment and all that follows into one event (up to vLLM 0.32,
+    StreamedResponseHandler), and counts the request as failed.
     """
 
     def __init__(self, app: ASGIApp, prefills: Prefills) -> None:
@@ -28,7 +30,7 @@ class PrefillProgress:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one connection."""
         answer = current_answer.get()
-        if answer is None:
+        if answer is None or "aiohttp/" in Headers(scope=scope).get("user-agent", ""):
             await self.app(scope, receive, send)
             return
         stream = _Stream(answer, self.prefills, send)

@@ -1,7 +1,8 @@
 """Figures against what the server knows that it did.
 
 The machine is shared: a single value may be late by its scheduling, so that medians are compared,
-and a run in which they are off is repeated. A figure that is defined wrongly is off in every run.
+and a run in which they are off is repeated. A figure that is defined wrongly is off in every run,
+by a whole gap or, where it is a gap itself, by a tenth of one.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +18,9 @@ from longrope_loadtest.scrape import Scraper
 from tests.loadtest.mock_server import Truth
 from tests.loadtest.mocking import MockServer, driven, matched, profile
 
-SECONDS, SHARE = 0.002, 0.01  # allowed of a figure, the larger of both
+# What a figure may be off by. Times count the way of a request and its answer through both
+# processes, which takes 2 ms and more of a slow core; gaps do not.
+TIME, GAP, SHARE = 0.006, 0.001, 0.01
 RUNS = 4
 MOCK = {"first": 0.1, "gap": 0.02, "tokens": 10}
 TAKES = 0.1 + 9 * 0.02
@@ -40,9 +43,9 @@ Pairs = list[tuple[Record, Truth]]
 Errors = dict[str, float]  # what figures are off over what they may be
 
 
-def error(pairs: Iterable[tuple[float | None, float]]) -> float:
+def error(pairs: Iterable[tuple[float | None, float]], allowed: float = TIME) -> float:
     """The median of what figures are off, over what they may be."""
-    return median(abs((seen or 0) - true) / max(SECONDS, SHARE * true) for seen, true in pairs)
+    return median(abs((seen or 0) - true) / max(allowed, SHARE * true) for seen, true in pairs)
 
 
 def assert_near(
@@ -65,7 +68,7 @@ def assert_near(
         if max(found.values()) <= 1:
             return
         assert run.load is not None
-        if run.load.loop_lag_p99 <= SECONDS:
+        if run.load.loop_lag_p99 <= TIME:
             failed = found
     if failed is None:
         pytest.skip("other processes had the machine")
@@ -90,11 +93,11 @@ def streamed(run: Run, pairs: Pairs) -> Errors:
     return {
         **whole(run, pairs),
         "ttft": error((r.ttft(), t.ttft()) for r, t in pairs),
-        "tpot": error(tpots),
-        "itl": error(gaps),
+        "tpot": error(tpots, GAP),
+        "itl": error(gaps, GAP),
         "ttft p50": error([(latency["ttft"]["p50"], median(t.ttft() for _, t in pairs))]),
-        "tpot p50": error([(latency["tpot"]["p50"], median(true for _, true in tpots))]),
-        "itl p50": error([(latency["itl"]["p50"], median(true for _, true in gaps))]),
+        "tpot p50": error([(latency["tpot"]["p50"], median(true for _, true in tpots))], GAP),
+        "itl p50": error([(latency["itl"]["p50"], median(true for _, true in gaps))], GAP),
     }
 
 

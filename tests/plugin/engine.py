@@ -48,6 +48,7 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
             # Here it would change transformers' own classes, for every later test in this process.
             backend = "vllm.model_executor.models.transformers.base.Base"
             patches.enter_context(mock.patch(f"{backend}._decorate_for_torch_compile"))
+        patches.enter_context(_kernels_registered_once())
         if arguments.get("async_scheduling"):
             patches.enter_context(_async_scheduling())
         llm = LLM(
@@ -74,6 +75,27 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
         cleanup_dist_env_and_memory()
         if ON_GPU:
             _forget_graphs()
+
+
+_kernels_registered = False
+
+
+@contextlib.contextmanager
+def _kernels_registered_once() -> Iterator[None]:
+    """Lets only the first engine of this process register vLLM's kernels for a CPU.
+
+    For a later one vLLM searches all modules again, and stumbles over llvmlite's, which a test of
+    n-gram drafts has loaded by then.
+    """
+    from vllm.platforms import current_platform
+
+    global _kernels_registered
+    if ON_GPU or not _kernels_registered:
+        yield
+        _kernels_registered = True
+        return
+    with mock.patch.object(type(current_platform), "register_triton_kernel_overrides"):
+        yield
 
 
 def _forget_graphs() -> None:

@@ -45,7 +45,7 @@ def refusal(*words: str) -> str:
         ("", "is not valid JSON"),
         ("[]", "should be a JSON object"),
         ("{", "is not valid JSON"),
-        ('{"format": "longrope-factors/2"}', "this version reads"),
+        ('{"format": "longrope-factors/3"}', "this version reads"),
         ('{"format": "longrope-factors/1"}', "model is missing"),
         ("\x00", "is not UTF-8 text"),
     ],
