@@ -18,8 +18,8 @@ from longrope_server.prefill import Prefills
 class PrefillProgress:
     """Adds a comment a second to the streams of `app` that have no token yet.
 
-    Inside FactorSetMiddleware, whose Answer knows the requests. Not for aiohttp: `vllm bench serve`,
-    which is built on it, joins a comment and all that follows into one event (up to vLLM 0.32,
+    Inside FactorSetMiddleware, whose Answer knows the requests. Clients on aiohttp get none: one of
+    them, `vllm bench serve`, takes a comment and all that follows for one event (up to vLLM 0.32,
     StreamedResponseHandler), and counts the request as failed.
     """
 
