@@ -11,9 +11,8 @@ import typer
 from longrope_factors import compute, loading, schema
 from longrope_factors.cli_errors import AppOfFiles, one_sentence
 from longrope_factors.compute import Dtype
-from longrope_factors.contenders import Contender, contenders
+from longrope_factors.contenders import Contender, Served, contenders
 from longrope_factors.results import Result
-from longrope_factors.schema import FactorSet
 
 evaluate_app = AppOfFiles(
     help="Measure factor sets on a model, on texts or on pass keys.", no_args_is_help=True
@@ -78,10 +77,10 @@ def perplexity(
         read = texts.read(corpus or [], model, max(length))
         weights_sha256 = loading.weights_sha256(model)
         wanted = [
-            evaluation.measurement(weights_sha256, dtype, text, tokens, view, name, factor_set)
+            evaluation.measurement(weights_sha256, dtype, text, tokens, view, served)
             for text in read
             for tokens, view in views.items()
-            for name, factor_set in compared[view[0]]
+            for served in compared[view[0]]
         ]
         load = partial(loading.load, model, device, dtype)
         found = measuring.run(wanted, output, evaluation.Evaluation, load)
@@ -139,11 +138,9 @@ def passkey(
         for place in places:
             task.prompt(tokenizer, min(length), place, task.GREATEST_KEY)
         wanted = [
-            task.measurement(
-                *(tokenizer, weights_sha256, dtype, tokens, place, trial, seed, name, factor_set)
-            )
+            task.measurement(tokenizer, weights_sha256, dtype, tokens, place, trial, seed, served)
             for tokens in dict.fromkeys(length)
-            for name, factor_set in compared[tokens]
+            for served in compared[tokens]
             for place in places
             for trial in range(trials)
         ]
@@ -183,11 +180,9 @@ def choose(
 
 def _planned(
     model: Path, names: list[str] | None, files: list[Path] | None, lengths: list[int]
-) -> dict[int, list[tuple[str, FactorSet]]]:
+) -> dict[int, list[Served]]:
     compared: list[Contender] = contenders(model, loading.base_of(model), names or [], files or [])
-    return {
-        length: [(each.name, each.factor_set(length)) for each in compared] for length in lengths
-    }
+    return {length: [each.served(length) for each in compared] for length in lengths}
 
 
 def _print_json(found: Sequence[Result]) -> None:

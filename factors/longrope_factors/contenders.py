@@ -4,23 +4,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from longrope_factors import hf, methods
+from longrope_factors import adapter, hf, methods
 from longrope_factors.base import Base
 from longrope_factors.schema import FactorFile, FactorSet, Method
 
 OWN = "own"
 
 
+class Served(NamedTuple):
+    """A contender's name, and the set and the folder of the adapter that serve a sequence."""
+
+    method: str
+    factor_set: FactorSet
+    adapter: Path | None
+
+
 @dataclass(frozen=True)
 class Contender:
     """A name for tables and plots, and the factor set that serves a sequence of a length.
 
-    `factor_set` raises ValueError for a length that it has no set for.
+    `factor_set` raises ValueError for a length that it has no set for. `path` is the factor file
+    that the set stands in; an analytic method has none.
     """
 
     name: str
     factor_set: Callable[[int], FactorSet]
+    path: Path | None = None
+
+    def served(self, length: int) -> Served:
+        """How a sequence of `length` tokens is served; ValueError as `factor_set`."""
+        factor_set = self.factor_set(length)
+        if factor_set.adapter is None:
+            return Served(self.name, factor_set, None)
+        assert self.path is not None, "an analytic method names no adapter"
+        return Served(self.name, factor_set, adapter.folder(factor_set.adapter, self.path))
 
 
 def contenders(
@@ -32,24 +51,27 @@ def contenders(
     beyond it what goes on from that: of a longrope model, from its short list. A file and the
     model's own longrope config have what they select for it. A file is called by its name, or
     its path where two have the same. Raises ValueError where there is nothing to compare, for an
-    unknown method and for a file that does not fit the model; a contender does for a set with an
-    adapter.
+    unknown method, for a file that does not fit the model and for adapters that do not.
     """
     if not names and not files:
         raise ValueError("Nothing to evaluate: give --method, --factors or both.")
     found = []
     for name in names:
         if name == OWN:
-            own = hf.from_config(hf.read_config(model_dir), model_dir)
-            found.append(Contender(OWN, partial(_selected, own, model_dir)))
+            config = hf.read_config(model_dir)
+            own = hf.from_config(config, model_dir)
+            path = model_dir / str(config.get("longrope_factors", ""))
+            adapter.check(own, path, model_dir)
+            found.append(Contender(OWN, partial(_selected, own, model_dir), path))
         else:
             found.append(Contender(name, partial(_analytic, methods.named(name), base)))
     file_names = [path.name for path in files]
     for path in files:
         factor_file = base.load(path)
+        adapter.check(factor_file, path, model_dir)
         unique = file_names.count(path.name) == 1
         name = path.name if unique else str(path)
-        found.append(Contender(name, partial(_selected, factor_file, path)))
+        found.append(Contender(name, partial(_selected, factor_file, path), path))
     return found
 
 
@@ -60,13 +82,6 @@ def _analytic(method: Method, base: Base, length: int) -> FactorSet:
 
 def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:
     try:
-        found = factor_file.sets[factor_file.select(length)]
+        return factor_file.sets[factor_file.select(length)]
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    if found.adapter is not None:
-        raise ValueError(
-            f"{source}: the set of {found.max_length} tokens has an adapter; evaluation measures a "
-            "model's own weights, so --model should be one with the adapter merged, and its sets "
-            "without one."
-        )
-    return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Strict
 
+from longrope_factors.contenders import Served
 from longrope_factors.loading import LoadedModel
 from longrope_factors.measuring import Measurement, common_fields
 from longrope_factors.results import Result
@@ -73,21 +74,21 @@ def measurement(
     text: Text,
     length: int,
     view: tuple[int, int],
-    method: str,
-    factor_set: FactorSet,
+    served: Served,
 ) -> Measurement[Evaluation]:
     """The plan of one evaluation, `view` being its window and stride."""
     window, stride = view
     return Measurement(
         key=(
-            *(weights_sha256, dtype, factor_set.fingerprint, text.sha256),
+            *(weights_sha256, dtype, served.factor_set.fingerprint, text.sha256),
             *(length, window, stride),
         ),
-        method=method,
-        title=f"{text.name} {length} {method}",
+        method=served.method,
+        title=f"{text.name} {length} {served.method}",
         window=window,
         windows=1 + math.ceil((length - window) / stride),
-        make=partial(evaluate, text, length, view, method, factor_set),
+        make=partial(evaluate, text, length, view, served.method, served.factor_set),
+        adapter=served.adapter,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from longrope_factors import __version__, results
+from longrope_factors.adapted import with_adapter
 from longrope_factors.loading import LoadedModel
 from longrope_factors.results import R
 from longrope_factors.schema import FactorSet
@@ -21,8 +22,8 @@ _EVEN = 8192
 class Measurement(Generic[R]):
     """One that a run wants: the `key` of its result, and how to get it.
 
-    The model reads `windows` sequences of `window` tokens; `make` takes the model and what to call
-    after each decoder layer.
+    The model reads `windows` sequences of `window` tokens, with the adapter in the folder `adapter`
+    where there is one; `make` takes the model and what to call after each decoder layer.
     """
 
     key: tuple[Any, ...]
@@ -31,6 +32,7 @@ class Measurement(Generic[R]):
     window: int
     windows: int
     make: Callable[[LoadedModel, Callable[[], None]], R]
+    adapter: Path | None = None
 
     @property
     def cost(self) -> float:
@@ -110,5 +112,6 @@ def _make(
         for number, each in enumerate(missing, 1):
             progress.update(bar, description=f"{number}/{len(missing)} {each.title}")
             step = each.cost / (each.windows * layers)
-            done[each.key] = each.make(loaded, partial(progress.advance, bar, step))
+            with with_adapter(loaded, each.adapter):
+                done[each.key] = each.make(loaded, partial(progress.advance, bar, step))
             results.append(output, done[each.key])

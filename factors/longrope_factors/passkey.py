@@ -11,6 +11,7 @@ from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
+from longrope_factors.contenders import Served
 from longrope_factors.loading import LoadedModel
 from longrope_factors.measuring import Measurement, common_fields
 from longrope_factors.results import Result
@@ -95,17 +96,22 @@ def measurement(
     depth: float,
     trial: int,
     seed: int,
-    method: str,
-    factor_set: FactorSet,
+    served: Served,
 ) -> Measurement[Retrieval]:
     """The plan of one retrieval; its key is drawn from `seed`, length, depth and trial."""
     return Measurement(
-        key=(*(weights_sha256, dtype, factor_set.fingerprint), *(length, depth, trial, seed)),
-        method=method,
-        title=f"passkey {length} at {depth:g} {method}",
+        key=(
+            *(weights_sha256, dtype, served.factor_set.fingerprint),
+            *(length, depth, trial, seed),
+        ),
+        method=served.method,
+        title=f"passkey {length} at {depth:g} {served.method}",
         window=length,
         windows=1,
-        make=partial(retrieve, tokenizer, length, depth, trial, seed, method, factor_set),
+        make=partial(
+            retrieve, tokenizer, length, depth, trial, seed, served.method, served.factor_set
+        ),
+        adapter=served.adapter,
     )
 
 

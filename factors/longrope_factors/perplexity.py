@@ -53,7 +53,7 @@ def sliding(
     ids = torch.tensor(list(token_ids), device=model.device)
     losses: list[torch.Tensor] = []
     with torch.inference_mode(), _rotation(model, factor_set, identity):
-        head = _checked_head(model, ids[:4])
+        head = checked_head(model, ids[:4])
         for start, first, end in windows(len(token_ids), window, stride):
             hidden = _last_hidden(model, ids[start:end], on_layer)
             losses.extend(_losses(head, hidden, ids[start:end], first - start, chunk))
@@ -86,7 +86,7 @@ def logits_from(
     """
     ids = torch.tensor(list(token_ids), device=model.device)
     with torch.inference_mode(), _rotation(model, factor_set, identity):
-        head = _checked_head(model, ids[:4])
+        head = checked_head(model, ids[:4])
         logits: torch.Tensor = head(_last_hidden(model, ids, on_layer)[start:]).float()
     return logits
 
@@ -107,7 +107,7 @@ def _rotation(
 def _last_hidden(
     model: Any, ids: torch.Tensor, on_layer: Callable[[], None] | None
 ) -> torch.Tensor:
-    with _counting_layers(model, on_layer):
+    with counting_layers(model, on_layer):
         hidden: torch.Tensor = model.base_model(ids[None], use_cache=False).last_hidden_state[0]
     return hidden
 
@@ -126,7 +126,8 @@ def _losses(
 
 
 @contextlib.contextmanager
-def _counting_layers(model: Any, on_layer: Callable[[], None] | None) -> Iterator[None]:
+def counting_layers(model: Any, on_layer: Callable[[], None] | None) -> Iterator[None]:
+    """While open, `on_layer` is called after each decoder layer of `model`."""
     hooks = []
     if on_layer is not None:
         hooks = [
@@ -139,14 +140,17 @@ def _counting_layers(model: Any, on_layer: Callable[[], None] | None) -> Iterato
             hook.remove()
 
 
-def _checked_head(model: Any, ids: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    # The output embedding, once four tokens have shown that nothing comes after it.
+def checked_head(model: Any, ids: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The output embedding of `model`, once four tokens have shown that nothing comes after it.
+
+    Gives logits of hidden states, [n, d] to [n, vocab]. Raises ValueError where something does.
+    """
     head: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
     theirs = model(ids[None], use_cache=False).logits[0]
     ours = head(_last_hidden(model, ids, None))
     if not torch.allclose(theirs.float(), ours.float(), rtol=1e-2, atol=1e-2):
         raise ValueError(
             f"{type(model).__name__} changes its logits after the output embedding, "
-            "which perplexity in chunks does not repeat."
+            "which measuring in chunks does not repeat."
         )
     return head

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from longrope_factors import evaluation, loading, measuring, texts
+from longrope_factors.contenders import Served
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.schema import FactorSet
 
@@ -21,7 +22,12 @@ def perplexities(
     weights_sha256 = loading.weights_sha256(model_dir)
     wanted = [
         evaluation.measurement(
-            weights_sha256, machine.dtype, text, length, (length, length), name, factor_set
+            weights_sha256,
+            machine.dtype,
+            text,
+            length,
+            (length, length),
+            Served(name, factor_set, None),
         )
         for text in read
         for name, factor_set in sets.items()

@@ -1,0 +1,1 @@
+"""Retrieval: whether a model finds what stands anywhere in a long document."""
