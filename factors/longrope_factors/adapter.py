@@ -15,6 +15,15 @@ def folder(adapter: Adapter, factors_path: Path) -> Path:
     return (factors_path.parent / adapter.folder).absolute()
 
 
+def targets(adapter: Adapter, factors_path: Path) -> set[str]:
+    """The last parts of the names of the modules that the adapter is for, such as q_proj.
+
+    Raises FactorFileError or ValueError, naming the file, for weights that are no adapter.
+    """
+    weights = folder(adapter, factors_path) / WEIGHTS
+    return {name.rpartition(".")[2] for name in adapter_weights.shapes(weights, adapter.rank)}
+
+
 def check(factor_file: FactorFile, factors_path: Path, model_dir: Path | None = None) -> None:
     """Raise FactorFileError unless every adapter is the one that its set names, and can be served.
 
@@ -42,12 +51,17 @@ def _check(adapter: Adapter, factors_path: Path, model_dir: Path | None) -> None
         if not path.is_file():
             raise FactorFileError(f"{path}: is missing{_instead(place, path)}.")
     _check_inside(factors_path.parent.resolve(), (place, config, weights))
-    rank = adapter_config.rank(config)
-    if rank != adapter.rank:
+    form = adapter_config.read(config)
+    if form.rank != adapter.rank:
         raise FactorFileError(
-            f"{config}: has r {rank}, but the factor file says rank {adapter.rank}."
+            f"{config}: has r {form.rank}, but the factor file says rank {adapter.rank}."
         )
-    found = adapter_weights.shapes(weights, rank)
+    if form.scale != adapter.scale:
+        raise FactorFileError(
+            f"{config}: has lora_alpha / r as {form.scale:g}, but the factor file says scale "
+            f"{adapter.scale:g}."
+        )
+    found = adapter_weights.shapes(weights, form.rank)
     if (sha256 := weight_files.sha256([weights])) != adapter.sha256:
         raise FactorFileError(
             f"{weights}: has the hash {sha256}, but the factor file says {adapter.sha256}."

@@ -1,6 +1,7 @@
 """peft's adapter_config.json: which adapters vLLM serves as they were trained."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,16 @@ _REFUSED = {
 _INITIALISATIONS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
-def rank(path: Path) -> int:
-    """The rank that an adapter_config.json says.
+@dataclass(frozen=True)
+class Form:
+    """The rank of an adapter's matrices, and what their product is multiplied by."""
+
+    rank: int
+    scale: float
+
+
+def read(path: Path) -> Form:
+    """The form that an adapter_config.json says.
 
     Raises FactorFileError, naming the file and the field, for an adapter that vLLM does not serve.
     """
@@ -55,18 +64,17 @@ def rank(path: Path) -> int:
         )
     if "target_modules" not in config:
         raise FactorFileError(f"{path}: has no target_modules, which vLLM asks for.")
-    if not _is_finite(config.get("lora_alpha")):
+    alpha, rank = config.get("lora_alpha"), config.get("r")
+    if not _is_finite(alpha):
         raise FactorFileError(
-            f"{path}: has lora_alpha {shown(config.get('lora_alpha'))}; it should be a finite "
-            "number."
+            f"{path}: has lora_alpha {shown(alpha)}; it should be a finite number."
         )
-    found = config.get("r")
-    if type(found) is not int or not 1 <= found <= bounds.RANK:
+    if type(rank) is not int or not 1 <= rank <= bounds.RANK:
         raise FactorFileError(
-            f"{path}: has r {shown(found)}; it should be a rank from 1 to {bounds.RANK}, the "
+            f"{path}: has r {shown(rank)}; it should be a rank from 1 to {bounds.RANK}, the "
             "greatest that vLLM serves."
         )
-    return found
+    return Form(rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
 def _is_finite(value: Any) -> bool:

@@ -42,6 +42,7 @@ AttentionFactor = Annotated[
 ]
 Theta = Annotated[float, Field(ge=bounds.THETA.least, le=bounds.THETA.greatest)]
 Rank = Annotated[int, Field(ge=1, le=bounds.RANK)]
+Scale = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -100,12 +101,14 @@ class Adapter(_Record):
 
     `folder` is relative to the factor file's folder, with `/` between its parts. `sha256` is that
     of its adapter_model.safetensors, `base_sha256` that of the weights it was trained on, as
-    `loading.weights_sha256` gives it.
+    `loading.weights_sha256` gives it. `scale` is what the product of its matrices is multiplied by,
+    lora_alpha / rank (LoRA, arXiv 2106.09685, section 4.1).
     """
 
     folder: Text
     sha256: Sha256
     rank: Rank
+    scale: Scale
     base_sha256: Sha256
 
     @field_validator("folder")
@@ -137,11 +140,14 @@ class FactorSet(_Record):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ when the rotation or the adapter's weights do.
+        """16 hexadecimal digits that differ when the rotation or the adapter does.
 
         Neither max_length nor where the adapter lies has a part.
         """
-        adapter = self.adapter and (self.adapter.sha256, self.adapter.rank)
+        adapter = self.adapter and (
+            *(self.adapter.sha256, self.adapter.rank),
+            self.adapter.scale.hex(),
+        )
         return _fingerprint(self.factors, self.start_tokens, self.attention_factor, adapter)
 
 
@@ -274,7 +280,7 @@ def _fingerprint(
     factors: tuple[float, ...],
     start_tokens: int,
     attention_factor: float,
-    adapter: tuple[str, int] | None,
+    adapter: tuple[str, int, str] | None,
 ) -> str:
     content = [
         *([factor.hex() for factor in factors], start_tokens, attention_factor.hex()),

@@ -29,11 +29,13 @@ def save(model_dir: Path, folder: Path, **config: Any) -> Adapter:
 
 def named(folder: Path, model_dir: Path, **changes: Any) -> Adapter:
     """What a factor file beside `folder` says of the adapter in it."""
+    config = json.loads((folder / "adapter_config.json").read_text())
     return Adapter(
         **{
             "folder": folder.name,
             "sha256": weight_files.sha256([folder / "adapter_model.safetensors"]),
-            "rank": json.loads((folder / "adapter_config.json").read_text())["r"],
+            "rank": config["r"],
+            "scale": config["lora_alpha"] / config["r"] ** (0.5 if config["use_rslora"] else 1),
             "base_sha256": loading.weights_sha256(model_dir),
             **changes,
         }

@@ -205,6 +205,11 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "replicated layers": (config(layer_replication=[[0, 2]]), "has layer_replication"),
     "ranks by pattern": (config(rank_pattern={"q_proj": 2}), "has rank_pattern"),
     "PiSSA": (config(init_lora_weights="pissa_niter_4"), "changes the base model's weights"),
+    "another lora_alpha": (
+        config(lora_alpha=16),
+        "has lora_alpha / r as 4, but the factor file says scale 2.",
+    ),
+    "rsLoRA's scale": (config(use_rslora=True), "has lora_alpha / r as 4, but"),
     "no tensors": (tensors(dict.clear), "has no tensors"),
     "A alone": (tensors(lambda each: each.pop(B)), f"has no lora_B for {Q}"),
     "B alone": (tensors(lambda each: each.pop(A)), f"has no lora_A for {Q}"),
@@ -383,6 +388,7 @@ def test_validate_and_show(place: Path) -> None:
             "folder": "adapter",
             "sha256": adapters.named(place / "adapter", model).sha256,
             "rank": 4,
+            "scale": 2.0,
             "base_sha256": loading.weights_sha256(model),
         },
     ]
@@ -415,26 +421,6 @@ def test_export_says_that_the_adapter_is_lost(to: str, sentence: str, place: Pat
     found = CliRunner().invoke(app, [*arguments, "-o", str(place / "exported")])
     assert found.exit_code == 0, found.output
     assert sum(sentence in line for line in found.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("task", ["perplexity", "passkey"])
-@pytest.mark.parametrize("source", ["--factors", "--method"])
-def test_evaluation_refuses_a_set_with_an_adapter(task: str, source: str, place: Path) -> None:
-    """It would measure the model's own weights, and call them the set's."""
-    model, path = place / "model", place / adapters.FACTORS
-    if source == "--method":
-        rope = hf.hf_overrides(schema.load(path), path)
-        content = json.loads((model / "config.json").read_text())
-        (model / "config.json").write_text(json.dumps({**content, **rope}))
-    text = finetuning.text(place / "text.txt", 100)
-    corpus = ["--corpus", str(text)] if task == "perplexity" else []
-    given = str(path) if source == "--factors" else "own"
-    arguments = ["evaluate", task, "--model", str(model), *corpus, source, given]
-    output = place / "results.jsonl"
-    found = CliRunner().invoke(app, [*arguments, "--length", "64", "-o", str(output)])
-    assert found.exit_code == 2
-    assert "the set of 64 tokens has an adapter; evaluation measures" in found.stderr
-    assert not output.exists()
 
 
 def test_a_search_keeps_adapters_only_beside_the_new_file(place: Path) -> None:

@@ -138,6 +138,7 @@ MALFORMED: dict[str, tuple[Spoil, str]] = {
         SECOND + "adapter.base_sha256",
     ),
     "adapter of rank 0": (adapter("rank", value=0), SECOND + "adapter.rank"),
+    "adapter of scale two": (adapter("scale", value="2"), SECOND + "adapter.scale"),
     "adapter of rank 513": (adapter("rank", value=513), SECOND + "adapter.rank"),
     "adapter of rank 8.0": (adapter("rank", value=8.0), SECOND + "adapter.rank"),
     "adapter nowhere": (adapter("folder", value=""), SECOND + "adapter.folder"),

@@ -121,8 +121,14 @@ def test_fingerprint_covers_the_adapters_weights_and_not_their_place() -> None:
 
     tuned = made()
     assert tuned == made(folder="elsewhere/adapter", base_sha256="c" * 64)
-    others = {made(sha256="c" * 64), made(rank=4), document_fingerprint(1), document_fingerprint(2)}
-    assert len(others | {tuned}) == 5
+    others = {
+        made(sha256="c" * 64),
+        made(rank=4),
+        made(scale=1.0),
+        document_fingerprint(1),
+        document_fingerprint(2),
+    }
+    assert len(others | {tuned}) == 6
 
 
 def test_fingerprints_of_sets_without_an_adapter_are_those_of_the_releases_before() -> None:

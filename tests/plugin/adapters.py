@@ -60,6 +60,7 @@ def _written(directory: Path, name: str, weights: dict[str, torch.Tensor], seed:
         folder=name,
         sha256=hashlib.sha256(content).hexdigest(),
         rank=RANK,
+        scale=ALPHA / RANK,
         base_sha256=loading.weights_sha256(directory),
     )
 

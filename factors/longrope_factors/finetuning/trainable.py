@@ -6,7 +6,7 @@ import torch
 
 from longrope_factors.finetuning.settings import Settings
 
-_ALPHA = 2  # lora_alpha over rank: LongLoRA's 16 over 8
+SCALE = 2.0  # lora_alpha over rank: LongLoRA's 16 over 8
 
 
 def prepare(model: Any, settings: Settings) -> Any:
@@ -30,7 +30,7 @@ def prepare(model: Any, settings: Settings) -> Any:
     tied = bool(model.config.get_text_config().tie_word_embeddings)
     config = LoraConfig(
         r=settings.lora,
-        lora_alpha=_ALPHA * settings.lora,
+        lora_alpha=int(SCALE * settings.lora),
         target_modules="all-linear",
         modules_to_save=sorted(whole) or None,
         ensure_weight_tying=settings.embeddings and tied,

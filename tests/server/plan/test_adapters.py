@@ -115,7 +115,7 @@ def factor_file(config: dict[str, Any], *ranks: int | None) -> FactorFile:
 
 
 def adapter(rank: int) -> Adapter:
-    return Adapter(folder="adapter", sha256="a" * 64, rank=rank, base_sha256="b" * 64)
+    return Adapter(folder="adapter", sha256="a" * 64, rank=rank, scale=2.0, base_sha256="b" * 64)
 
 
 @pytest.mark.parametrize(
