@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import adapter, hf, loading, schema
+from longrope_factors import adapter, loading, schema
 from longrope_factors.cli import app
 from longrope_factors.schema import FactorFileError
 from safetensors.torch import load_file, save_file
