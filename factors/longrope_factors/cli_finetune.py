@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 def finetune(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
     factors: Annotated[Path, typer.Option(metavar="FILE", help="Factor file; its set for N.")],
-    length: Annotated[int, typer.Option(metavar="N", help="Tokens of a training window.")],
+    length: Annotated[int, typer.Option(metavar="N", help="Tokens to train for.")],
     corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8; repeatable.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Peak; linear warm-up and decay.")] = 2e-5,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Peak; linear warm-up and decay. Default: 2e-5, with --lora 2e-4."),
+    ] = None,
     warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 20,
     batch: Annotated[int, typer.Option(help="Sequences a step, over all processes.")] = 32,
     lora: Annotated[
@@ -35,18 +38,34 @@ def finetune(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="With --lora and --merge, train embeddings too.")
     ] = False,
+    positions: Annotated[
+        str, typer.Option(help="consecutive, or skip: windows of W tokens that lie as if in N.")
+    ] = "consecutive",
+    window: Annotated[
+        int | None,
+        typer.Option(metavar="W", help="Tokens of a sequence with --positions skip."),
+    ] = None,
+    full_share: Annotated[
+        float, typer.Option(metavar="F", help="Share of whole sequences of N with skip.")
+    ] = 0.0,
+    retrieval_share: Annotated[
+        float, typer.Option(metavar="F", help="Share of sequences that are retrieval exercises.")
+    ] = 0.0,
     mixed: Annotated[
         float,
         typer.Option(metavar="F", help="Share of tokens in short documents, old rotation."),
     ] = 0.0,
     passkey_share: Annotated[
-        float, typer.Option(metavar="F", help="Share of sequences that are passkey prompts.")
+        float, typer.Option(hidden=True, help="Share of sequences that are passkey prompts.")
     ] = 0.0,
     separator: Annotated[
         str | None, typer.Option(help="What parts documents in a file; without it, none does.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes the order of the data and the start.")] = 0,
-    dtype: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="bfloat16 or float32; without it, what the device multiplies faster."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
     ] = None,
@@ -75,6 +94,10 @@ def finetune(
             merge=merge,
             norms=norms,
             embeddings=embeddings,
+            positions=positions,
+            window=window,
+            full_share=full_share,
+            retrieval_share=retrieval_share,
             mixed=mixed,
             passkey_share=passkey_share,
             separator=separator,
@@ -92,7 +115,9 @@ def finetune(
 
 def _say(result: "Result") -> None:
     first, last = result.steps[0], result.steps[-1]
+    seconds = sum(step.seconds for step in result.steps)
+    speed = sum(step.tokens for step in result.steps) / seconds
     typer.echo(
         f"{result.output}: {last.step} steps, loss {first.loss:.4f} at the first and "
-        f"{last.loss:.4f} at the last."
+        f"{last.loss:.4f} at the last; {seconds:,.0f} s, {speed:,.0f} tokens/s."
     )

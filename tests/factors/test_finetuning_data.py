@@ -53,7 +53,7 @@ def tokens(planned: list[Planned]) -> int:
 
 
 def test_kinds_come_by_their_shares() -> None:
-    mixture = Mixture(length=64, short_length=32, mixed=0.4, passkey_share=0.25)
+    mixture = Mixture(length=64, short_length=32, window=64, mixed=0.4, passkey_share=0.25)
     planned = first(400, mixture, [1000, 500, 20, 10, 45])
     kinds = {kind: [each for each in planned if each.kind == kind] for kind in ("long", "short")}
     assert len(planned) - sum(map(len, kinds.values())) == 100
@@ -65,12 +65,12 @@ def test_kinds_come_by_their_shares() -> None:
 
 
 def test_every_pass_reads_every_window_and_cuts_elsewhere() -> None:
-    planned = first(20, Mixture(length=64, short_length=32, packed=False), [64 * 10 + 63])
+    planned = first(20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63])
     passes = [{each.spans[0].start for each in half} for half in (planned[:10], planned[10:])]
     assert [len(starts) for starts in passes] == [10, 10]
     assert passes[0] != passes[1]
-    assert planned == first(20, Mixture(length=64, short_length=32, packed=False), [64 * 10 + 63])
-    other_seed = Mixture(length=64, short_length=32, packed=False, seed=1)
+    assert planned == first(20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63])
+    other_seed = Mixture(length=64, short_length=32, window=64, packed=False, seed=1)
     assert planned != first(20, other_seed, [64 * 10 + 63])
 
 
@@ -89,10 +89,10 @@ def test_a_passkey_prompt_asks_for_its_key_and_an_end(tmp_path: Path) -> None:
     for index in range(10):
         made = batch.passkey(tokenizer, 400, 200, (0, 2, index))
         assert 200 - 10 < len(made.token_ids) <= 400
-        assert made.answer.stop == len(made.labels) - 1
-        assert made.labels[made.answer.stop - 1] == tokenizer.eos_token_id
-        answer = made.weights[made.answer.start : made.answer.stop].sum()
-        assert answer / made.weights.sum() == pytest.approx(batch.ANSWER_SHARE)
+        assert made.answers[-3:].tolist() == [1, 1, 0]
+        assert made.labels[-2] == tokenizer.eos_token_id
+        answer = made.weights[made.answers > 0].sum()
+        assert answer / made.weights.sum() == pytest.approx(batch.PASSKEY_ANSWER_SHARE)
         assert made.weights[-1] == 0
 
 

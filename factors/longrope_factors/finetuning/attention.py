@@ -1,9 +1,11 @@
 """Causal attention that stays within each document of a packed sequence.
 
-Each document is one call of SDPA with is_causal, so no mask of n x n is ever built, and a
-sequence of one document costs what it costs without packing.
+Each document, or a run of equally long ones, is one call of SDPA with is_causal, so no mask of
+n x n is ever built, and a sequence of one document costs what it costs without packing. Positions
+are not looked at: where they jump within a document, its tokens see those before the jump.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -40,9 +42,17 @@ def _within_documents(
     document_lengths: tuple[int, ...] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query, key and value [batch, heads, n, d]; gives [batch, n, heads, d]."""
+    """Query, key and value [1, heads, n, d]; gives [1, n, heads, d]."""
     if len(document_lengths) < 2:
         return sdpa_attention_forward(module, query, key, value, None, **kwargs)
-    parts = zip(*(each.split(document_lengths, dim=2) for each in (query, key, value)), strict=True)
-    outputs = [sdpa_attention_forward(module, *part, None, **kwargs)[0] for part in parts]
+    # Neighbours of one length are a batch: many short windows would else be as many small calls.
+    runs = [(length, len(list(group))) for length, group in itertools.groupby(document_lengths)]
+    sizes = [length * count for length, count in runs]
+    outputs = []
+    for (length, count), *parts in zip(
+        runs, *(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True
+    ):
+        stacked = [part[0].unflatten(1, (count, length)).transpose(0, 1) for part in parts]
+        output = sdpa_attention_forward(module, *stacked, None, **kwargs)[0]
+        outputs.append(output.flatten(0, 1)[None])
     return torch.cat(outputs, dim=1), None

@@ -10,6 +10,7 @@ _LABELS = {
     "long": "long text",
     "short": "short documents, original rotation",
     "passkey": "passkey answers",
+    "retrieval": "answers to retrieval exercises",
 }
 
 
@@ -18,7 +19,7 @@ def draw(steps: Sequence[Step], title: str, path: Path) -> None:
     pyplot = figures.pyplot()
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    colors = pyplot.get_cmap("viridis")([0.1, 0.5, 0.85])
+    colors = pyplot.get_cmap("viridis")([0.1, 0.4, 0.65, 0.9])
     for (kind, label), color in zip(_LABELS.items(), colors, strict=True):
         points = [(each.step, loss) for each in steps if (loss := getattr(each, kind)) is not None]
         if points:

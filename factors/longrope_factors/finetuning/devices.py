@@ -1,10 +1,38 @@
 """The processes and devices of a fine-tune, through accelerate."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from accelerate import Accelerator
 
 from longrope_factors.finetuning.settings import Settings
+
+# Instructions that multiply bfloat16, as `torch.cpu.get_capabilities` names them.
+_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def dtype(device: str | None) -> str:
+    """What training computes in where nothing else is said: what the device multiplies faster.
+
+    That is bfloat16, but for a CPU known to be without it: each product then goes by float32.
+    """
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return "bfloat16"
+    told: Mapping[str, Any] = torch.cpu.get_capabilities()
+    lacking = any(name in told for name in _BFLOAT16) and not any(map(told.get, _BFLOAT16))
+    return "float32" if lacking else "bfloat16"
+
+
+def memory(kind: str) -> int:
+    """Bytes of memory that a device has: the GPU's, or the machine's."""
+    import torch
+
+    if kind == "cuda":
+        return int(torch.cuda.get_device_properties().total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def accelerator(settings: Settings) -> Accelerator:

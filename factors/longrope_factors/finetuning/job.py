@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longrope_factors import __version__, loading, schema
-from longrope_factors.finetuning import batch, documents
+from longrope_factors.finetuning import batch, devices, documents, exercises, questions
 from longrope_factors.finetuning.documents import Corpus
 from longrope_factors.finetuning.plan import Mixture
 from longrope_factors.finetuning.settings import Settings
@@ -14,6 +14,8 @@ from longrope_factors.schema import Adapter, FactorFile, FactorSet, ModelIdentit
 from longrope_factors.whole_file import replacing
 
 RECORD = "finetune.json"
+# So many exercises are made to see whether a window has room for them.
+_TRIED = 8
 # What does not change a run's numbers, or is recorded by its content instead of its path.
 _UNRECORDED = ("model", "factors", "corpus", "output", "device", "checkpoint_every")
 
@@ -23,7 +25,8 @@ class Job:
     """Settings with what their files hold.
 
     `long_set` is the set under which long sequences are trained, `short_set` the original one, for
-    short documents. `record` identifies the run: values as JSON knows them.
+    short documents. `dtype` is the settings' or the device's. `record` identifies the run: values
+    as JSON knows them.
     """
 
     settings: Settings
@@ -33,6 +36,7 @@ class Job:
     factor_file: FactorFile
     corpus: Corpus
     tokenizer: Any
+    dtype: str
     record: dict[str, Any]
 
     @property
@@ -41,7 +45,10 @@ class Job:
         return Mixture(
             length=self.settings.length,
             short_length=self.identity.original_max_position_embeddings,
+            window=self.settings.window_tokens,
             mixed=self.settings.mixed,
+            full_share=self.settings.full_share,
+            retrieval_share=self.settings.retrieval_share,
             passkey_share=self.settings.passkey_share,
             packed=self.settings.context_parallel == 1,
             seed=self.settings.seed,
@@ -81,16 +88,22 @@ def of(settings: Settings) -> Job:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    corpus = documents.read(settings.corpus, tokenizer, settings.separator, settings.length)
+    longest = settings.length if settings.full_share else settings.window_tokens
+    corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
     if settings.passkey_share:
         # The shortest prompt that the run may ask for.
         batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
+    dtype = settings.dtype or devices.dtype(settings.device)
     record = {
         **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
         "model": identity.name,
         "weights_sha256": loading.weights_sha256(settings.model),
         "factors": long_set.fingerprint,
         "corpus": [each.model_dump() for each in corpus.texts],
+        "window": settings.window_tokens,
+        "learning_rate": settings.peak_rate,
+        "exercises": list(questions.NAMES) if settings.retrieval_share else [],
+        "dtype": dtype,
     }
     job = Job(
         settings=settings,
@@ -100,10 +113,25 @@ def of(settings: Settings) -> Job:
         factor_file=factor_file,
         corpus=corpus,
         tokenizer=tokenizer,
+        dtype=dtype,
         record=record,
     )
+    if settings.retrieval_share:
+        _check_exercises(job)
     is_finished(job)
     return job
+
+
+def _check_exercises(job: Job) -> None:
+    """Raise ValueError where the run's exercises cannot be made."""
+    if not job.tokenizer.is_fast:
+        raise ValueError(
+            f"{job.settings.model}: --retrieval-share needs a tokenizer that says which characters "
+            "a token is of; this one is not of the tokenizers library (tokenizer.json)."
+        )
+    budget = batch.least_exercise(job.mixture)
+    for index in range(_TRIED):
+        exercises.draw(job.tokenizer, job.corpus.documents, budget, (index,))
 
 
 def is_finished(job: Job) -> bool:
@@ -153,7 +181,7 @@ def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
     if adapter is not None:
         if job.long_set.max_length > original and all(each.max_length > original for each in sets):
             sets.insert(0, job.short_set)
-        tuned = _noted(job.long_set, f"adapter trained under this set: {_how(settings)}")
+        tuned = _noted(job.long_set, f"adapter trained under this set: {_how(job)}")
         tuned = tuned.model_copy(update={"adapter": adapter})
         return schema.build(job.factor_file.model, [*sets, tuned])
     if settings.mixed and job.long_set.max_length > original:
@@ -162,20 +190,33 @@ def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
     for each in [*sets, job.long_set]:
         trained = each is job.long_set or (settings.mixed and each is job.short_set)
         under = "under this set" if trained else "under the longest set"
-        noted.append(_noted(each, f"weights fine-tuned {under}: {_how(settings)}"))
+        noted.append(_noted(each, f"weights fine-tuned {under}: {_how(job)}"))
     return schema.build(job.factor_file.model, noted)
 
 
-def _how(settings: Settings) -> str:
+def _how(job: Job) -> str:
+    settings = job.settings
+    sequences = f"{settings.steps} steps of {settings.batch} sequences of {settings.length} tokens"
+    if settings.positions == "skip":
+        sequences = (
+            f"{settings.steps} steps of {settings.batch} windows of {settings.window_tokens} tokens"
+            f" at positions skipped up to {settings.length}"
+        )
     parts = [
         "in full" if settings.lora is None else f"by LoRA of rank {settings.lora}",
-        f"{settings.steps} steps of {settings.batch} sequences of {settings.length} tokens",
-        f"learning rate {settings.learning_rate:g}",
+        sequences,
+        f"texts {' '.join(text.name for text in job.corpus.texts)}",
+        f"learning rate {settings.peak_rate:g}",
     ]
+    if settings.full_share:
+        parts.append(f"{settings.full_share:g} of the sequences whole")
     if settings.mixed:
         parts.append(f"{settings.mixed:g} of the tokens in short documents")
     if settings.passkey_share:
         parts.append(f"{settings.passkey_share:g} of the sequences passkey prompts")
+    if settings.retrieval_share:
+        kinds = "; ".join(questions.NAMES)
+        parts.append(f"{settings.retrieval_share:g} of the sequences retrieval exercises ({kinds})")
     return ", ".join(parts)
 
 

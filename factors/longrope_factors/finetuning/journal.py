@@ -12,7 +12,8 @@ class Step:
     """One optimiser step, counted from 1; losses are means in nats.
 
     `loss` is what was minimised; the others are of long text, of short documents under the
-    original rotation and of the keys that passkey prompts ask for, None where the step had none.
+    original rotation, of the keys that passkey prompts ask for and of the answers to retrieval
+    exercises, None where the step had none.
     """
 
     step: int
@@ -24,6 +25,7 @@ class Step:
     learning_rate: float
     tokens: int
     seconds: float
+    retrieval: float | None = None
 
 
 def read(path: Path) -> list[Step]:

@@ -17,12 +17,15 @@ def token_losses(
 ) -> torch.Tensor:
     """Negative log-likelihood in nats of `labels` [n] given last hidden states [n, h]: [n].
 
-    Logits exist for `chunk` positions at a time, in the backward pass too, which makes them anew.
+    Logits exist for `chunk` positions at a time, in the backward pass too, which makes them anew
+    where there is more than one chunk.
     """
 
     def of_chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="none")
 
+    if len(labels) <= chunk:
+        return of_chunk(hidden, labels)
     chunks = zip(hidden.split(chunk), labels.split(chunk), strict=True)
     return torch.cat([checkpoint(of_chunk, *each, use_reentrant=False) for each in chunks])
 

@@ -25,7 +25,7 @@ def write(job: Job, trained: dict[str, Any]) -> list[str]:
     import torch
 
     settings, folder = job.settings, job.settings.output
-    model = loading.load(settings.model, "cpu", settings.dtype).model
+    model = loading.load(settings.model, "cpu", job.dtype).model
     tuned = trainable.prepare(model, settings)
     unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
     assert not unexpected, unexpected
@@ -42,7 +42,7 @@ def write(job: Job, trained: dict[str, Any]) -> list[str]:
         return []
     if settings.merge:
         model = tuned.merge_and_unload()
-    model.to(getattr(torch, settings.dtype)).save_pretrained(folder)
+    model.to(getattr(torch, job.dtype)).save_pretrained(folder)
     job.tokenizer.save_pretrained(folder)
     return _write_config(job, factor_file, folder / "config.json")
 
@@ -53,6 +53,7 @@ def _adapter(job: Job) -> Adapter:
         folder=ADAPTER,
         sha256=weight_files.sha256([job.settings.output / ADAPTER / WEIGHTS]),
         rank=job.settings.lora,
+        scale=trainable.SCALE,
         base_sha256=job.record["weights_sha256"],
     )
 
@@ -60,6 +61,6 @@ def _adapter(job: Job) -> Adapter:
 def _write_config(job: Job, factor_file: schema.FactorFile, path: Path) -> list[str]:
     config, lost = interchange.hf_config(hf.read_config(job.settings.model), factor_file)
     config.pop("torch_dtype", None)
-    config |= {"dtype": job.settings.dtype, "longrope_factors": FACTORS}
+    config |= {"dtype": job.dtype, "longrope_factors": FACTORS}
     interchange.write_config(config, path)
     return lost

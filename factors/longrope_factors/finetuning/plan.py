@@ -4,7 +4,6 @@ Nothing of it depends on what training did, so a resumed run finds its place by 
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,76 +12,112 @@ import numpy as np
 
 from longrope_factors.finetuning.packing import Span, cut, pack
 
-Kind = Literal["long", "short", "passkey"]
-_LONG, _SHORT, _PASSKEY = 0, 1, 2  # streams of random numbers
+Kind = Literal["long", "short", "passkey", "retrieval"]
+_LONG, _SHORT, _PASSKEY, _WHOLE, _DRAWN = range(5)  # streams of random numbers
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One sequence to come: spans that are packed into it, or the seed of a passkey prompt."""
+    """One sequence to come: spans that are packed into it, or the seed of a prompt.
+
+    A `whole` one has consecutive positions; with skipped positions, others draw theirs by `seed`.
+    """
 
     kind: Kind
     spans: tuple[Span, ...] = ()
     seed: tuple[int, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True)
 class Mixture:
     """How sequences are drawn; `short_length` is the longest document with the old rotation.
 
-    `mixed` and `passkey_share` are as in Settings; with `packed` False, only whole windows come.
+    Sequences of more than `window` tokens are the `full_share`; with skipped positions `window` is
+    less than `length`. `mixed`, `full_share`, `retrieval_share` and `passkey_share` are as in
+    Settings; with `packed` False, only whole windows come.
     """
 
     length: int
     short_length: int
+    window: int
     mixed: float = 0.0
+    full_share: float = 0.0
+    retrieval_share: float = 0.0
     passkey_share: float = 0.0
     packed: bool = True
     seed: int = 0
+
+    @property
+    def shares(self) -> dict[tuple[Literal["text", "passkey", "retrieval"], bool], float]:
+        """Shares of the sequences by what they are, and by whether their positions are whole."""
+        whole = self.full_share if self.window < self.length else 1.0
+        text = 1.0 - self.passkey_share - self.retrieval_share
+        return {
+            ("text", False): text * (1.0 - whole),
+            ("text", True): text * whole,
+            ("passkey", True): self.passkey_share,
+            ("retrieval", False): self.retrieval_share * (1.0 - whole),
+            ("retrieval", True): self.retrieval_share * whole,
+        }
 
 
 def sequences(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
     """Sequences without end, from documents of `lengths` tokens; at least one fills a window.
 
-    Each kind goes through its documents pass by pass, in a new order each time. A short sequence
-    comes whenever short ones have had less than their share of the tokens, a passkey prompt
-    whenever their share of the sequences is due.
+    Each sort of sequence comes when it is furthest behind its share. Each kind of text goes through
+    its documents pass by pass, in a new order each time; a short sequence comes whenever short ones
+    have had less than their share of the tokens.
     """
-    long, short = _long(lengths, mixture), _short(lengths, mixture)
+    skipped, whole = (_long(lengths, mixture, whole) for whole in (False, True))
+    short = _short(lengths, mixture)
     text_tokens = short_tokens = 0
+    counts = dict.fromkeys(mixture.shares, 0)
     for index in itertools.count():
-        share = mixture.passkey_share
-        if math.floor((index + 1) * share) > math.floor(index * share):
+        sort = max(counts, key=lambda sort: mixture.shares[sort] * (index + 1) - counts[sort])
+        counts[sort] += 1
+        content, is_whole = sort
+        if content == "passkey":
             yield Planned("passkey", seed=(mixture.seed, _PASSKEY, index))
             continue
+        if content == "retrieval":
+            yield Planned("retrieval", seed=(mixture.seed, _DRAWN, index), whole=is_whole)
+            continue
         is_short = short_tokens < mixture.mixed * text_tokens
-        planned = next(short if is_short else long)
+        if is_short:
+            planned = next(short)
+        elif is_whole:
+            planned = Planned("long", next(whole))
+        else:
+            planned = Planned("long", next(skipped), (mixture.seed, _DRAWN, index), whole=False)
         tokens = sum(map(len, planned.spans))
         text_tokens += tokens
         short_tokens += tokens if is_short else 0
         yield planned
 
 
-def _long(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
+def _long(lengths: Sequence[int], mixture: Mixture, whole: bool) -> Iterator[tuple[Span, ...]]:
+    window, stream = (mixture.length, _LONG) if whole else (mixture.window, _WHOLE)
     for epoch in itertools.count():
-        generator = np.random.default_rng((mixture.seed, _LONG, epoch))
-        windows, rest = cut(lengths, mixture.length, generator)
-        groups: list[tuple[Span, ...]] = [(window,) for window in windows]
+        generator = np.random.default_rng((mixture.seed, stream, epoch))
+        windows, rest = cut(lengths, window, generator)
+        groups: list[tuple[Span, ...]] = [(span,) for span in windows]
         if mixture.packed:
             # What keeps the original rotation in a mixed run is no example of the new one.
-            least = mixture.short_length + 1 if mixture.mixed else 0
-            groups += pack([span for span in rest if len(span) >= least], mixture.length)
+            least = mixture.short_length + 1 if mixture.mixed and whole else 0
+            groups += pack([span for span in rest if len(span) >= least], window)
         for place in generator.permutation(len(groups)):
-            yield Planned("long", groups[place])
+            yield groups[place]
 
 
 def _short(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
+    longest = min(mixture.short_length, mixture.window)
     for epoch in itertools.count():
         generator = np.random.default_rng((mixture.seed, _SHORT, epoch))
-        windows, rest = cut(lengths, mixture.short_length, generator)
+        windows, rest = cut(lengths, longest, generator)
         # Shuffled first: packing keeps the order of equally long spans, and would pack the
         # windows of one document together.
         order = generator.permutation(len(windows))
-        groups = pack([*(windows[place] for place in order), *rest], mixture.length)
+        groups = pack([*(windows[place] for place in order), *rest], mixture.window)
         for place in generator.permutation(len(groups)):
             yield Planned("short", groups[place])

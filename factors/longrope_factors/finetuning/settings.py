@@ -8,6 +8,8 @@ from longrope_factors import bounds
 
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("cpu", "cuda")
+POSITIONS = ("consecutive", "skip")
+_LEAST_WINDOW = 32
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,17 @@ class Settings:
     then the adapter and a factor file that names it, or with `merge` a whole model; `norms` and
     `embeddings` are trained beside the adapter, which no server takes unmerged. `mixed` is the
     share of the tokens that short documents have, under the original rotation (LongRoPE2, arXiv
-    2502.20082, section 3.3), `passkey_share` the share of the sequences that are passkey prompts.
-    `separator` parts the documents of a corpus file; None makes each file one document.
+    2502.20082, section 3.3). `separator` parts the documents of a corpus file; None makes each file
+    one document.
+
+    With `positions` "skip" a sequence has at most `window` tokens, which lie as if in a text of up
+    to `length` (PoSE, arXiv 2309.10400), but for the `full_share` of the sequences: these are whole
+    windows of `length`, as all are with "consecutive" positions. `retrieval_share` is the share of
+    the sequences that are retrieval exercises, `passkey_share` that of passkey prompts.
+
+    None stands for a default that depends on other settings or on the hardware: the `window` is
+    then the `length`, `learning_rate` as `peak_rate` says, and `dtype` what the device multiplies
+    faster.
     """
 
     model: Path
@@ -29,18 +40,22 @@ class Settings:
     corpus: tuple[Path, ...]
     output: Path
     steps: int = 400
-    learning_rate: float = 2e-5
+    learning_rate: float | None = None
     warmup: int = 20
     batch: int = 32
     lora: int | None = None
     merge: bool = False
     norms: bool = False
     embeddings: bool = False
+    positions: str = "consecutive"
+    window: int | None = None
+    full_share: float = 0.0
+    retrieval_share: float = 0.0
     mixed: float = 0.0
     passkey_share: float = 0.0
     separator: str | None = None
     seed: int = 0
-    dtype: str = "bfloat16"
+    dtype: str | None = None
     device: str | None = None
     checkpoint_every: int = 20
     context_parallel: int = 1
@@ -61,15 +76,16 @@ class Settings:
                 )
         if self.seed >= 2**63:
             raise ValueError(f"--seed {self.seed} should be below 2**63, as torch's are.")
-        if not 0 < self.learning_rate < math.inf:
+        if not 0 < self.peak_rate < math.inf:
             raise ValueError(f"--learning-rate {self.learning_rate} should be a number above 0.")
         self._check_lora()
-        for name in ("mixed", "passkey_share"):
+        for name in ("mixed", "passkey_share", "retrieval_share", "full_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
                     f"{_option(name)} {getattr(self, name)} should be a share from 0 to below 1."
                 )
-        if self.dtype not in DTYPES:
+        self._check_positions()
+        if self.dtype not in (None, *DTYPES):
             raise ValueError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
         if self.device not in (None, *DEVICES):
             raise ValueError(f"--device {self.device} should be one of {', '.join(DEVICES)}.")
@@ -82,6 +98,55 @@ class Settings:
     def writes_adapter(self) -> bool:
         """Whether the result is an adapter and not a whole model."""
         return self.lora is not None and not self.merge
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate; an adapter's is by default LoRA's usual 2e-4."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-5 if self.lora is None else 2e-4
+
+    @property
+    def window_tokens(self) -> int:
+        """The most tokens of a sequence, unless it is one of the full share."""
+        return self.length if self.window is None else self.window
+
+    def _check_positions(self) -> None:
+        if self.positions not in POSITIONS:
+            raise ValueError(
+                f"--positions {self.positions} should be one of {', '.join(POSITIONS)}."
+            )
+        if self.passkey_share + self.retrieval_share >= 1:
+            raise ValueError(
+                f"--retrieval-share {self.retrieval_share} and --passkey-share "
+                f"{self.passkey_share} leave no sequence for --corpus: they should be below 1."
+            )
+        if self.positions == "consecutive":
+            if self.window_tokens != self.length:
+                raise ValueError(
+                    f"--window {self.window} is for --positions skip: with consecutive positions a "
+                    f"window has the {self.length} tokens of --length."
+                )
+            if self.full_share:
+                raise ValueError(
+                    "--full-share is for --positions skip: consecutive sequences are whole anyway."
+                )
+            return
+        if not _LEAST_WINDOW <= self.window_tokens < self.length:
+            raise ValueError(
+                "--positions skip needs --window, the tokens of a sequence: from "
+                f"{_LEAST_WINDOW} to below the {self.length} of --length."
+            )
+        if self.passkey_share:
+            raise ValueError(
+                "--passkey-share is for consecutive positions: with --positions skip use "
+                "--retrieval-share."
+            )
+        if self.context_parallel > 1:
+            raise ValueError(
+                "--context-parallel shares out long sequences, and --positions skip has none: "
+                "leave one of them out."
+            )
 
     def _check_lora(self) -> None:
         if self.lora is not None and self.lora < 1:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.distributed.checkpoint.state_dict import (
@@ -17,17 +18,21 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from longrope_factors import loading, perplexity, rotation
-from longrope_factors.finetuning import attention, batch, plan, trainable
+from longrope_factors.finetuning import attention, batch, devices, plan, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.loss import Learner
+from longrope_factors.finetuning.plan import Kind
 from longrope_factors.finetuning.schedule import learning_rate
 from longrope_factors.finetuning.watcher import Watcher
 
 # YaRN's, which LongRoPE compares with and does not change: arXiv 2309.00071, section 4.1.
 _BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
 _CLIP = 1.0
+_KINDS: tuple[Kind, ...] = ("long", "short", "passkey", "retrieval")
+# Enough to keep a GPU busy.
+_TOKENS_OF_A_PASS = 16384
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 
 
@@ -37,7 +42,7 @@ class Trainer:
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
         settings = job.settings
         self._job, self._accelerator = job, accelerator
-        loaded = loading.load(settings.model, str(accelerator.device), settings.dtype)
+        loaded = loading.load(settings.model, str(accelerator.device), job.dtype)
         self._model = loaded.model
         # Refuses a model whose rotation cannot be set, or that makes its logits otherwise than we.
         few = max(job.corpus.documents, key=len)[:4].tolist()
@@ -45,11 +50,10 @@ class Trainer:
         attention.use_in(self._model)
         torch.manual_seed(settings.seed)
         trainable.prepare(self._model, settings)
-        self._model.gradient_checkpointing_enable({"use_reentrant": False})
-        learner = Learner(self._model, getattr(torch, settings.dtype))
+        learner = Learner(self._model, getattr(torch, job.dtype))
         optimizer = torch.optim.AdamW(
             [each for each in learner.parameters() if each.requires_grad],
-            lr=settings.learning_rate,
+            lr=settings.peak_rate,
             betas=_BETAS,
             weight_decay=_WEIGHT_DECAY,
         )
@@ -88,42 +92,35 @@ class Trainer:
         planned = plan.sequences([len(each) for each in documents], self._job.mixture)
         planned = itertools.islice(planned, done * settings.batch, None)
         for index in range(done, settings.steps):
+            started = time.monotonic()
             of_step = list(itertools.islice(planned, settings.batch))
             mine = [
-                batch.of(
-                    each,
-                    documents,
-                    self._job.tokenizer,
-                    settings.length,
-                    self._job.mixture.short_length,
-                )
+                batch.of(each, documents, self._job.tokenizer, self._job.mixture)
                 for each in of_step[self._group :: self._groups]
             ]
-            yield self._step(index, mine, watcher)
+            yield self._step(index, mine, watcher, started)
 
-    def _step(self, index: int, batches: Sequence[Batch], watcher: Watcher) -> Step:
+    def _step(self, index: int, batches: Sequence[Batch], watcher: Watcher, started: float) -> Step:
         settings, accelerator = self._job.settings, self._accelerator
-        started = time.monotonic()
-        rate = learning_rate(index, settings.steps, settings.warmup, settings.learning_rate)
+        rate = learning_rate(index, settings.steps, settings.warmup, settings.peak_rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         counts = [(float(each.weights.sum()), len(each.token_ids)) for each in batches]
         local = torch.tensor(counts, dtype=torch.float64, device=accelerator.device).sum(0)
         # Processes that share a sequence count it each.
         weight, tokens = (accelerator.reduce(local) / settings.context_parallel).tolist()
-        sums = torch.zeros(4, 2, device=accelerator.device)
-        for place, each in enumerate(batches):
-            last = place == len(batches) - 1
+        sums = torch.zeros(len(_KINDS) + 1, 2, device=accelerator.device)
+        passes = self._passes(batches)
+        for place, of_pass in enumerate(passes):
+            last = place == len(passes) - 1
             synced = contextlib.nullcontext() if last else accelerator.no_sync(self._learner)
             with synced:
                 # Gradients are averaged over the processes, and should be summed.
-                sums += self._backward(each, accelerator.num_processes / weight)
-            watcher.sequences(self._groups)
+                sums += self._backward(of_pass, accelerator.num_processes / weight)
+            watcher.sequences(self._groups * len(of_pass))
         norm = accelerator.clip_grad_norm_(self._learner.parameters(), _CLIP)
         sums = accelerator.reduce(sums)
-        loss, long, short, passkey = [
-            total / count if count else None for total, count in sums.tolist()
-        ]
+        loss, *by_kind = [total / count if count else None for total, count in sums.tolist()]
         if loss is None or not torch.isfinite(norm):
             raise ValueError(
                 f"The gradient of step {index + 1} is not finite (loss {loss}): a lower "
@@ -134,45 +131,79 @@ class Trainer:
         return Step(
             step=index + 1,
             loss=loss,
-            long=long,
-            short=short,
-            passkey=passkey,
+            **dict(zip(_KINDS, by_kind, strict=True)),
             gradient_norm=float(norm),
             learning_rate=rate,
             tokens=int(tokens),
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def _backward(self, each: Batch, scale: float) -> torch.Tensor:
-        """Add a sequence's gradient; gives [4, 2]: sum and count of the losses, and by kind."""
+    def _passes(self, batches: Sequence[Batch]) -> list[list[Batch]]:
+        """Sequences of one rotation together, as many as a forward pass takes."""
+        # A CPU gains nothing from it, and processes that share a sequence take one at a time.
+        is_gpu = self._accelerator.device.type == "cuda"
+        most = _TOKENS_OF_A_PASS if is_gpu and self._job.settings.context_parallel == 1 else 0
+        passes: list[list[Batch]] = []
+        tokens = 0
+        # Those of one kind are as long, mostly, and attention is faster where they are neighbours.
+        for each in sorted(batches, key=lambda batch: _KINDS.index(batch.kind)):
+            tokens += len(each.token_ids)
+            if not passes or tokens > most or passes[-1][0].is_short != each.is_short:
+                passes.append([])
+                tokens = len(each.token_ids)
+            passes[-1].append(each)
+        return passes
+
+    def _backward(self, batches: Sequence[Batch], scale: float) -> torch.Tensor:
+        """Add the gradient of sequences of one rotation, from one pass.
+
+        Gives [1 + kinds, 2]: sum and count of the losses, of all and by kind.
+        """
         job, device = self._job, self._accelerator.device
-        factor_set = job.short_set if each.kind == "short" else job.long_set
-        answer = torch.zeros(len(each.labels), dtype=torch.float32)
-        answer[each.answer.start : each.answer.stop] = 1.0
+        factor_set = job.short_set if batches[0].is_short else job.long_set
+        weights = np.concatenate([each.weights for each in batches])
+        counted = [
+            np.concatenate([each.counted * (each.kind == kind) for each in batches])
+            for kind in _KINDS
+        ]
         tensors = [
             torch.as_tensor(array, dtype=dtype, device=device)[None]
             for array, dtype in (
-                (each.token_ids, torch.long),
-                (each.positions, torch.long),
-                (each.labels, torch.long),
-                (each.weights, torch.float32),
-                (answer, torch.float32),
+                (np.concatenate([each.token_ids for each in batches]), torch.long),
+                (np.concatenate([each.positions for each in batches]), torch.long),
+                (np.concatenate([each.labels for each in batches]), torch.long),
+                *((array, torch.float32) for array in (weights, *counted)),
             )
         ]
+        lengths = tuple(length for each in batches for length in each.document_lengths)
+        self._recompute_layers(len(weights))
         with (
             self._sharing(tensors),
             rotation.rotated_by(self._model, factor_set, job.identity),
         ):
-            ids, positions, labels, weights, answer = tensors
-            losses = self._learner(ids, positions, labels, each.document_lengths)
-            weighted = (losses * weights[0]).sum()
+            ids, positions, labels, *rows = tensors
+            losses = self._learner(ids, positions, labels, lengths)
+            weighted = (losses * rows[0][0]).sum()
             self._accelerator.backward(weighted * scale)
-        of_kind = answer[0] if each.kind == "passkey" else weights[0]
-        sums = torch.zeros(4, 2, device=device)
-        sums[0, 0], sums[0, 1] = weighted.detach(), weights.sum()
-        row = ("long", "short", "passkey").index(each.kind) + 1
-        sums[row, 0], sums[row, 1] = (losses.detach() * of_kind).sum(), of_kind.sum()
-        return sums
+        counts = torch.cat(rows)
+        return torch.stack([counts @ losses.detach(), counts.sum(1)], dim=1)
+
+    def _recompute_layers(self, tokens: int) -> None:
+        """Have the layers of a pass of so many tokens computed again in the backward pass, or not.
+
+        Kept activations are some 16 numbers for each of the hidden and 6 for each of the MLP's
+        (counted for a Llama with LoRA); they may take a quarter of the device's memory.
+        """
+        config, device = self._model.config.get_text_config(), self._accelerator.device
+        hidden = config.hidden_size
+        inner = getattr(config, "intermediate_size", 4 * hidden)
+        numbers = tokens * config.num_hidden_layers * (16 * hidden + 6 * inner)
+        size = getattr(torch, self._job.dtype).itemsize
+        shared = self._job.settings.context_parallel > 1
+        if shared or numbers * size > devices.memory(device.type) / 4:
+            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self._model.gradient_checkpointing_disable()
 
     def _sharing(self, tensors: list[torch.Tensor]) -> contextlib.AbstractContextManager[None]:
         """Cut the tensors [1, n] in place into this process's share of the sequence."""

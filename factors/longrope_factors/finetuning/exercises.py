@@ -1,0 +1,293 @@
+"""Retrieval exercises: a passage of a real book, facts placed in it, a question and its answer.
+
+What `questions` draws is laid out as a chat or as plain text, and cut to a number of tokens.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from longrope_factors.finetuning import questions, wordings
+from longrope_factors.finetuning.documents import Tokens
+from longrope_factors.finetuning.questions import Draw, Task
+
+_DOCUMENT = "\N{LEFT WHITE SQUARE BRACKET}document\N{RIGHT WHITE SQUARE BRACKET}"
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+")
+# A list is parted at so many places at most: there its positions may jump.
+_RUNS = 8
+# A longer list would need more names than there are.
+_LONGEST_LIST = 2000
+_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of n tokens; arrays of shape [n].
+
+    `depths` rise from 0 to 1: where in a long text the tokens would lie if what is between those of
+    different depth had been left out. They are 0 before the document and 1 at the question.
+    `filler` marks the tokens of the book. The answer, with a token that ends it, begins at
+    `answer_start` and ends the exercise.
+    """
+
+    kind: str
+    token_ids: Tokens
+    depths: npt.NDArray[np.float64]
+    filler: npt.NDArray[np.bool_]
+    answer_start: int
+
+    def positions(self, extent: int) -> Tokens:
+        """Ascending positions [n] that spread the exercise over a text of `extent` tokens."""
+        count = len(self.token_ids)
+        shifts = np.floor(self.depths * max(extent - count, 0))
+        return (np.arange(count) + shifts).astype(np.int32)
+
+
+class _Block(NamedTuple):
+    """Characters that lie together, at one depth."""
+
+    text: str
+    depth: float
+    filler: bool = False
+
+
+class _Layout(NamedTuple):
+    """What stands around a document: the text before it and after it, the answer and its end."""
+
+    head: str
+    tail: str
+    answer: str
+    end: list[int]
+    is_chat: bool
+
+
+def draw(tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: Sequence[int]) -> Exercise:
+    """An exercise of at most `budget` tokens, with as much of a book as there is room for.
+
+    The book's passage comes from one of `documents`. Raises ValueError where no exercise has so few
+    tokens.
+    """
+    for attempt in range(_ATTEMPTS):
+        # Few tokens have no room for every kind, or for the longest wordings.
+        found = _Sketch(tokenizer, documents, budget, (*seed, attempt)).filled()
+        if found is not None:
+            return found
+    raise ValueError(
+        f"A retrieval exercise does not fit into {budget} tokens: --window should be greater, or "
+        "--retrieval-share left out."
+    )
+
+
+class _Sketch:
+    """An exercise before its size is known: all but the size is drawn by the seed."""
+
+    def __init__(
+        self, tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: tuple[int, ...]
+    ) -> None:
+        generator = np.random.default_rng((*seed, 0))
+        self._tokenizer, self._budget, self._seed = tokenizer, budget, seed
+        self._kind = questions.NAMES[int(generator.integers(len(questions.NAMES)))]
+        self._depth = generator.random()
+        self._list_share = float(generator.choice((0.25, 0.5, 1.0)))
+        lengths = np.asarray([len(document) for document in documents], np.float64)
+        self._book = documents[int(generator.choice(len(documents), p=lengths / lengths.sum()))]
+        self._start = int(generator.random() * max(len(self._book) - budget, 0))
+
+    def filled(self) -> Exercise | None:
+        """The exercise with as many facts and as much of the book as fit; None where none does."""
+        count, room = 0, self._budget
+        if self._kind != questions.QUOTE:
+            count, shortest = self._fewest()
+            room -= shortest
+        while room >= 0:
+            exercise = self._made(count, room)
+            if exercise is None:
+                return None
+            over = len(exercise.token_ids) - self._budget
+            if over <= 0:
+                return exercise
+            if room == 0:
+                return None
+            room = max(room - over, 0)
+        return None
+
+    def _fewest(self) -> tuple[int, int]:
+        """How many facts there are, and the tokens that these need without any of the book."""
+        kind = questions.KINDS[self._kind]
+        if kind.most is not None:
+            count = int(np.random.default_rng((*self._seed, 1)).integers(kind.least, kind.most + 1))
+        else:
+            few, more = (self._tokens(number) for number in (kind.least, kind.least + 8))
+            room = self._list_share * self._budget - few
+            count = kind.least + int(max(room, 0) / max((more - few) / 8, 1))
+            count = min(count, _LONGEST_LIST)
+        tokens = self._tokens(count)
+        while tokens > self._budget and count > kind.least:
+            count = max(kind.least, count * 9 // 10)
+            tokens = self._tokens(count)
+        return count, tokens
+
+    def _tokens(self, count: int) -> int:
+        exercise = self._made(count, 0)
+        assert exercise is not None
+        return len(exercise.token_ids)
+
+    def _made(self, count: int, room: int) -> Exercise | None:
+        """The exercise with `count` facts and `room` tokens of the book."""
+        passage = self._tokenizer.decode(self._book[self._start : self._start + room])
+        passage = passage.strip("\N{REPLACEMENT CHARACTER} \n")
+        generator = np.random.default_rng((*self._seed, 2))
+        if self._kind == questions.QUOTE:
+            found = questions.quotation(generator, passage, self._depth)
+            if found is None:
+                return None
+            start, end, task = found
+            fillers, runs = [passage[:start], passage[end:]], [passage[start:end]]
+            blocks = _blocks(fillers, runs, [self._depth], "", "", filler=True)
+        else:
+            task = questions.KINDS[self._kind].make(generator, count)
+            blocks = _placed(generator, passage, task)
+        layout = _layout(generator, self._tokenizer, task)
+        return _encoded(self._tokenizer, self._kind, layout, blocks)
+
+
+def _placed(generator: Draw, passage: str, task: Task) -> list[_Block]:
+    """The facts in the passage: a list in one place, others anywhere, at depths drawn evenly."""
+    if task.joiner is None:
+        depths = np.sort(generator.random(len(task.facts))).tolist()
+        cuts = [0, *(_cut(passage, depth) for depth in depths), len(passage)]
+        fillers = [passage[start:end].strip() for start, end in pairwise(cuts)]
+        between = str(generator.choice((" ", "\n\n")))
+        return _blocks(fillers, task.facts, depths, between, between)
+    count = int(generator.integers(1, min(_RUNS, len(task.facts)) + 1))
+    starts = [0, *np.sort(generator.permutation(len(task.facts) - 1)[: count - 1] + 1).tolist()]
+    ends = [*starts[1:], len(task.facts)]
+    runs = [
+        task.joiner.join(task.facts[start:end]) for start, end in zip(starts, ends, strict=True)
+    ]
+    depths = np.sort(generator.random(count)).tolist()
+    cut = _cut(passage, depths[0])
+    fillers = [passage[:cut].strip(), *[""] * (count - 1), passage[cut:].strip()]
+    return _blocks(fillers, runs, depths, task.joiner, "\n\n")
+
+
+def _blocks(
+    fillers: Sequence[str],
+    runs: Sequence[str],
+    depths: Sequence[float],
+    between_runs: str,
+    around: str,
+    filler: bool = False,
+) -> list[_Block]:
+    """Fillers and runs in turn. The text jumps in the middle of a filler, not beside a run.
+
+    `filler` says whether the runs are the book's too.
+    """
+    blocks: list[_Block] = []
+    previous, after_run = 0.0, False
+    for place, text in enumerate(fillers):
+        depth = depths[place] if place < len(depths) else 1.0
+        if text:
+            middle = text.rfind(" ", 0, len(text) // 2 + 1)
+            blocks.append(
+                _Block((around if after_run else "") + text[: max(middle, 0)], previous, True)
+            )
+            blocks.append(_Block(text[max(middle, 0) :], depth, True))
+        if place < len(runs):
+            joint = around if text else between_runs if after_run else ""
+            blocks.append(_Block(joint + runs[place], depth, filler))
+        previous, after_run = depth, True
+    return blocks
+
+
+def _cut(passage: str, depth: float) -> int:
+    """Where a passage is cut near `depth`: after a sentence, else at a space."""
+    wanted = round(depth * len(passage))
+    found = _SENTENCE_END.search(passage, wanted, wanted + 300)
+    if found is not None:
+        return found.end()
+    return max(passage.rfind(" ", 0, wanted), 0)
+
+
+def _layout(generator: Draw, tokenizer: Any, task: Task) -> _Layout:
+    chat = tokenizer.chat_template is not None and generator.random() < 0.5
+    question, answer = task.question, task.value
+    hint, is_cloze = generator.random(), not chat and generator.random() < 0.3
+    stop = "" if answer[-1] in ".!?" else "."
+    if is_cloze:
+        answer += stop
+    elif hint < 0.3:
+        question += " " + _one(generator, wordings.SENTENCE)
+        answer = f"{task.lead} {answer}{stop}"
+    elif hint < 0.7:
+        question += " " + _one(generator, wordings.BARE)
+    if chat:
+        text = _one(generator, wordings.CHAT).format(document=_DOCUMENT, question=question)
+        messages = [{"role": "user", "content": text}]
+        text = _rendered(tokenizer, messages, add_generation_prompt=True)
+        end = _end_of_turn(tokenizer)
+    else:
+        if is_cloze:
+            form, gap = _one(generator, wordings.CLOZE), " "
+        else:
+            form, gap = wordings.PLAIN[int(generator.integers(len(wordings.PLAIN)))]
+        text = form.format(document=_DOCUMENT, question=question, lead=task.lead)
+        answer = gap + answer
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    head, tail = text.split(_DOCUMENT)
+    return _Layout(head, tail, answer, end, chat)
+
+
+def _one(generator: Draw, among: Sequence[str]) -> str:
+    return among[int(generator.integers(len(among)))]
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    # Llama 3.2's template writes today's date where it is not told one: no run would be repeatable.
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, date_string="26 Jul 2024", **options
+    )
+    assert isinstance(text, str)
+    return text
+
+
+def _end_of_turn(tokenizer: Any) -> list[int]:
+    """What a chat template puts after an answer, up to the first token that is not text."""
+    answer = "An answer"
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    _, _, rest = _rendered(tokenizer, messages).rpartition(answer)
+    end: list[int] = []
+    for token in tokenizer(rest, add_special_tokens=False)["input_ids"]:
+        end.append(token)
+        if token in tokenizer.all_special_ids:
+            return end
+    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Block]) -> Exercise:
+    """The tokens of the whole text, tokenized at once as a real prompt is, and what they are."""
+    blocks = [_Block(layout.head, 0.0), *document, _Block(layout.tail, 1.0)]
+    prompt = "".join(block.text for block in blocks)
+    encoded = tokenizer(
+        prompt + layout.answer,
+        add_special_tokens=not layout.is_chat,
+        return_offsets_mapping=True,
+    )
+    ends = np.maximum.accumulate([end for _, end in encoded["offset_mapping"]])
+    answer_start = int(np.searchsorted(ends, len(prompt), side="right"))
+    blocks[-1] = _Block(layout.tail + layout.answer, 1.0)
+    borders = np.cumsum([len(block.text) for block in blocks])
+    of_block = np.searchsorted(borders, ends)
+    added = len(layout.end)
+    return Exercise(
+        kind=kind,
+        token_ids=np.asarray([*encoded["input_ids"], *layout.end], np.int32),
+        depths=np.append([blocks[place].depth for place in of_block], np.ones(added)),
+        filler=np.append([blocks[place].filler for place in of_block], np.zeros(added, bool)),
+        answer_start=answer_start,
+    )
