@@ -1,4 +1,4 @@
-"""`longrope factors evaluate`: measure factor sets on a model, on texts or on pass keys."""
+"""`longrope factors evaluate`: measure factor sets on a model, on texts or by questions."""
 
 import json
 from collections.abc import Sequence
@@ -10,34 +10,26 @@ import typer
 
 from longrope_factors import compute, loading, schema
 from longrope_factors.cli_errors import AppOfFiles, one_sentence
-from longrope_factors.compute import Dtype
-from longrope_factors.contenders import Contender, Served, contenders
+from longrope_factors.cli_options import (
+    DeviceOption,
+    DtypeOption,
+    FactorsOption,
+    JsonOption,
+    LengthOption,
+    MethodOption,
+    ModelOption,
+    OutputOption,
+    PlotOption,
+)
+from longrope_factors.cli_retrieval import retrieval
+from longrope_factors.contenders import planned
 from longrope_factors.results import Result
 
 evaluate_app = AppOfFiles(
-    help="Measure factor sets on a model, on texts or on pass keys.", no_args_is_help=True
+    help="Measure factor sets on a model, on texts or by questions.", no_args_is_help=True
 )
 
-ModelOption = Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")]
-LengthOption = Annotated[
-    list[int], typer.Option(min=2, max=2**31 - 1, help="Tokens to read; may be repeated.")
-]
-OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Results, JSON lines.")]
-MethodOption = Annotated[
-    list[str] | None,
-    typer.Option(help="original, pi, ntk, yarn, or own for a longrope model's own sets; repeat."),
-]
-FactorsOption = Annotated[
-    list[Path] | None,
-    typer.Option(metavar="FILE", help="Factor file: its set for the length; may be repeated."),
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda or cuda:N; without it, a GPU where there is one."),
-]
-DtypeOption = Annotated[Dtype, typer.Option(help="What the model computes in.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
-PlotOption = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the results.")]
+evaluate_app.command()(retrieval)
 
 
 @evaluate_app.command()
@@ -72,7 +64,7 @@ def perplexity(
         from longrope_factors import evaluation, measuring, texts
 
         views = {each: evaluation.view(each, window, stride) for each in length}
-        compared = _planned(model, method, factors, [view[0] for view in views.values()])
+        compared = planned(model, method, factors, [view[0] for view in views.values()])
         loading.weights(model)
         read = texts.read(corpus or [], model, max(length))
         weights_sha256 = loading.weights_sha256(model)
@@ -131,7 +123,7 @@ def passkey(
 
         if depth and depths:
             raise ValueError("Give --depth or --depths, not both.")
-        compared = _planned(model, method, factors, length)
+        compared = planned(model, method, factors, length)
         weights_sha256 = loading.weights_sha256(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
         places = depth or task.even_depths(depths or 10)
@@ -176,13 +168,6 @@ def choose(
         schema.save(factor_file, output)
         for each in factor_file.sets:
             typer.echo(f"{each.max_length}: {each.provenance.source}.")
-
-
-def _planned(
-    model: Path, names: list[str] | None, files: list[Path] | None, lengths: list[int]
-) -> dict[int, list[Served]]:
-    compared: list[Contender] = contenders(model, loading.base_of(model), names or [], files or [])
-    return {length: [each.served(length) for each in compared] for length in lengths}
 
 
 def _print_json(found: Sequence[Result]) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from longrope_factors import adapter, hf, methods
+from longrope_factors import adapter, hf, loading, methods
 from longrope_factors.base import Base
 from longrope_factors.schema import FactorFile, FactorSet, Method
 
@@ -73,6 +73,14 @@ def contenders(
         name = path.name if unique else str(path)
         found.append(Contender(name, partial(_selected, factor_file, path), path))
     return found
+
+
+def planned(
+    model_dir: Path, names: Sequence[str] | None, files: Sequence[Path] | None, lengths: list[int]
+) -> dict[int, list[Served]]:
+    """How every contender serves each of `lengths`; ValueError as `contenders` and they raise."""
+    compared = contenders(model_dir, loading.base_of(model_dir), names or [], files or [])
+    return {length: [each.served(length) for each in compared] for length in lengths}
 
 
 def _analytic(method: Method, base: Base, length: int) -> FactorSet:

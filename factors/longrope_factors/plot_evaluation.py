@@ -1,6 +1,6 @@
 """Pictures of evaluations: perplexity by length, loss along the text, passkeys by depth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from longrope_factors import figures
 from longrope_factors.evaluation import Evaluation
 from longrope_factors.passkey import Retrieval
+from longrope_factors.retrieval.results import Asking
 
 # Okabe and Ito's colours for the colour-blind, without their yellow, which is too faint for lines.
 _COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
@@ -56,38 +57,72 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
 
 def draw_passkey(retrievals: Sequence[Retrieval], path: Path) -> None:
     """Write a PNG with a heat map for each method: the share of keys found, by length and depth."""
-    names = _in_order(each.method for each in retrievals)
-    lengths = sorted({each.length for each in retrievals})
-    depths = sorted({each.depth for each in retrievals})
+    maps = {
+        (name, "keys"): [
+            (each.length, each.depth, each.found) for each in retrievals if each.method == name
+        ]
+        for name in _in_order(each.method for each in retrievals)
+    }
+    _draw_maps(maps, path)
+
+
+def draw_retrieval(askings: Sequence[Asking], path: Path) -> None:
+    """Write a PNG of heat maps, a row for each method and in it one for each task.
+
+    A map has the share of facts found, by the document's length and the depth in it.
+    """
+    maps: dict[tuple[str, str], list[Found]] = {}
+    for asking in askings:
+        maps.setdefault((asking.task, asking.method), []).extend(
+            (asking.length, depth, found)
+            for answer in asking.answers
+            for depth, found in zip(answer.depths, answer.found, strict=True)
+        )
+    _draw_maps(maps, path)
+
+
+Found = tuple[int, float, bool]
+
+
+def _draw_maps(maps: Mapping[tuple[str, str], Sequence[Found]], path: Path) -> None:
+    """A cell is the share found at a length and a depth; the keys name the map's column and row."""
+    columns, rows = (_in_order(key[place] for key in maps) for place in (0, 1))
+    lengths = sorted({length for facts in maps.values() for length, _, _ in facts})
+    most = max(len({depth for _, depth, _ in facts}) for facts in maps.values())
     pyplot = figures.pyplot()
-    size = (2 + 0.8 * len(lengths) * len(names), 1.6 + 0.4 * len(depths))
-    figure, row = pyplot.subplots(
-        1, len(names), figsize=size, layout="constrained", squeeze=False, sharey=True
+    width = 2 + max(0.8 * len(lengths) + 0.6, 1.6) * len(columns)
+    figure, grid = pyplot.subplots(
+        *(len(rows), len(columns)),
+        figsize=(width, (1.6 + 0.4 * most) * len(rows)),
+        layout="constrained",
+        squeeze=False,
     )
-    for name, axes in zip(names, row[0], strict=True):
-        share = np.full((len(depths), len(lengths)), np.nan)
-        for at, depth in enumerate(depths):
-            for column, length in enumerate(lengths):
-                found = [
-                    each.found
-                    for each in retrievals
-                    if (each.method, each.length, each.depth) == (name, length, depth)
-                ]
-                share[at, column] = np.mean(found)
-                axes.text(
-                    *(column, at, f"{share[at, column]:.0%}"),
-                    color="black" if share[at, column] > 0.5 else "white",
-                    ha="center",
-                    va="center",
-                    fontsize="small",
-                )
-        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45)
-        axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
-        axes.set(title=name, xlabel="length (tokens)")
-    row[0][0].set_ylabel("depth of the key")
-    figure.colorbar(image, ax=row[0].tolist(), label="keys found")
+    for row, axes_of_row in zip(rows, grid, strict=True):
+        for column, axes in zip(columns, axes_of_row, strict=True):
+            image = _draw_map(axes, maps[column, row], lengths)
+            axes.set(title=column, xlabel="length (tokens)")
+        axes_of_row[0].set_ylabel(f"{row}\ndepth" if len(rows) > 1 else "depth")
+    figure.colorbar(image, ax=grid.ravel().tolist(), label="found")
     figures.write(figure, path)
+
+
+def _draw_map(axes: Any, facts: Sequence[Found], lengths: Sequence[int]) -> Any:
+    depths = sorted({depth for _, depth, _ in facts})
+    share = np.full((len(depths), len(lengths)), np.nan)
+    for at, depth in enumerate(depths):
+        for column, length in enumerate(lengths):
+            found = [each for *place, each in facts if place == [length, depth]]
+            share[at, column] = np.mean(found)
+            axes.text(
+                *(column, at, f"{share[at, column]:.0%}"),
+                color="black" if share[at, column] > 0.5 else "white",
+                ha="center",
+                va="center",
+                fontsize="small",
+            )
+    axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45)
+    axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+    return axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
 
 
 def _look(number: int, name: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from longrope_factors.evaluation import Evaluation
 from longrope_factors.passkey import Retrieval
+from longrope_factors.retrieval import scores
+from longrope_factors.retrieval.results import Asking
 
 
 def print_perplexity(evaluations: Sequence[Evaluation]) -> None:
@@ -74,3 +76,37 @@ def print_passkey(retrievals: Sequence[Retrieval]) -> None:
             cells.append(f"{found}/{len(tried)} ({loss:.2f})")
         table.add_row(f"{length:,}", *cells)
     Console().print(table)
+
+
+def print_retrieval(askings: Sequence[Asking], short: int) -> None:
+    """For each method tasks by lengths, and the effective length relative to `short`."""
+    for method in dict.fromkeys(asking.method for asking in askings):
+        here = [asking for asking in askings if asking.method == method]
+        table = Table(
+            "task", "tokens", "found", "95 % interval", "exact", "loss", "s", title=method
+        )
+        table.caption = "loss: of the answers, nats a token"
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for task in dict.fromkeys(asking.task for asking in here):
+            for length in sorted({asking.length for asking in here}):
+                its = [each for each in here if (each.task, each.length) == (task, length)]
+                table.add_row(task, f"{length:,}", *_cells(its))
+            table.add_section()
+        averages = scores.averages(here)
+        for length, share in averages.items():
+            table.add_row("mean", f"{length:,}", f"{share:.0%}")
+        console = Console()
+        console.print(table)
+        console.print(f"{method}: {scores.in_words(averages, short)}", highlight=False)
+
+
+def _cells(askings: Sequence[Asking]) -> list[str]:
+    score = scores.score(askings)
+    return [
+        f"{score.found:.0%}",
+        f"{score.low:.0%} to {score.high:.0%}",
+        f"{score.exact:.0%}",
+        f"{score.loss:.2f}",
+        f"{sum(asking.seconds for asking in askings):.0f}",
+    ]
