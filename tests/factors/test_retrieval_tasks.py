@@ -166,7 +166,7 @@ def test_one_fact_a_document() -> None:
     assert list(material.documents(many, 3)) == [0, 1, 2]
     numbers = material.documents(single, 2)
     found = [material.fitted(single, 2000, number).document.asked[0] for number in numbers]
-    assert [asked.depths for asked in found] == [(d,) for d in (0.0, 0.3333, 0.6667, 1.0)] * 2
+    assert [asked.depths for asked in found] == [(d,) for d in (0.125, 0.375, 0.625, 0.875)] * 2
     assert len({asked.answers for asked in found}) == 8
 
 

@@ -1,5 +1,6 @@
 """One document of a task: made from a seed, read by a model, and its answers judged."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from longrope_factors.contenders import Served
 from longrope_factors.loading import LoadedModel
 from longrope_factors.measuring import Measurement, common_fields
-from longrope_factors.passkey import even_depths
 from longrope_factors.retrieval.documents import Asked, Document, Task
 from longrope_factors.retrieval.filler import NOISE, Filler
 from longrope_factors.retrieval.fitting import Fitted, fit
@@ -46,11 +46,11 @@ class Material:
 
         Raises ValueError, naming the task, where the length is too short for its facts.
         """
-        depths = even_depths(self.facts)
+        count = math.ceil(self.facts / task.group) * task.group
+        # The middles of equal stretches: a mean over them is that over a text, as of random places.
+        depths = [round((place + 0.5) / count, 4) for place in range(count)]
         if task.alone:
-            depths = [depths[number % self.facts]]
-        else:
-            depths = even_depths(-(-self.facts // task.group) * task.group)
+            depths = [depths[number % count]]
         seed = f"{self.seed}/{task.name}/{length}/{number}"
 
         def make(units: int) -> Document:
