@@ -31,8 +31,8 @@ from longrope_factors.finetuning.watcher import Watcher
 _BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
 _CLIP = 1.0
 _KINDS: tuple[Kind, ...] = ("long", "short", "passkey", "retrieval")
-# Enough to keep a GPU busy.
-_TOKENS_OF_A_PASS = 16384
+# As many as keep the device busy.
+_TOKENS_OF_A_PASS = {"cuda": 16384, "cpu": 512}
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 
 
@@ -140,9 +140,9 @@ class Trainer:
 
     def _passes(self, batches: Sequence[Batch]) -> list[list[Batch]]:
         """Sequences of one rotation together, as many as a forward pass takes."""
-        # A CPU gains nothing from it, and processes that share a sequence take one at a time.
-        is_gpu = self._accelerator.device.type == "cuda"
-        most = _TOKENS_OF_A_PASS if is_gpu and self._job.settings.context_parallel == 1 else 0
+        most = _TOKENS_OF_A_PASS.get(self._accelerator.device.type, 0)
+        if self._job.settings.context_parallel > 1:
+            most = 0  # processes share out one sequence at a time
         passes: list[list[Batch]] = []
         tokens = 0
         # Those of one kind are as long, mostly, and attention is faster where they are neighbours.

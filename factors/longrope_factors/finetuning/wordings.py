@@ -364,38 +364,44 @@ QUOTE_LEADS = ("It goes on:", "After that the text says", "The words that follow
 # (one example, question, lead)
 LABELS = (
     ("{item} -> {label}", "{item} -> ?", "{item} ->"),
-    ("{item}: {label}", "Which label does {item} get?", "The label of {item} is"),
+    ("{item} is a {label}", "What is {item}, by the examples?", "{item} is a"),
     ("{item} goes to group {label}.", "To which group does {item} go?", "{item} goes to group"),
     ("Input: {item}, output: {label}", "What is the output for {item}?", "The output is"),
     ("{label} <= {item}", "What stands left of {item}?", "Left of {item} stands"),
 )
 CATEGORIES = (
-    _words("apple plum cherry banana grape lemon peach mango apricot melon orange fig"),
-    _words("horse tiger rabbit camel badger wolf sheep monkey otter donkey lion goat"),
-    _words("hammer saw chisel pliers drill wrench axe file screwdriver plane spade rake"),
-    _words("violin flute trumpet cello drum harp oboe guitar clarinet organ banjo lute"),
-    _words("shirt coat scarf glove trousers sock jacket skirt hat apron sweater vest"),
-    _words("oak maple birch willow cedar beech poplar elm spruce ash larch alder"),
-    _words("train bicycle tram lorry canoe bus sledge ferry carriage tractor van ship"),
-    _words("table chair wardrobe sofa cupboard bench stool bookcase desk bed cradle dresser"),
-    _words("iron copper tin zinc nickel lead mercury cobalt silver titanium chromium gold"),
-    _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday yesterday tomorrow today"),
+    _words("oak birch cedar beech elm ash larch alder aspen yew chestnut sycamore"),
+    _words("Danish Finnish Latin Welsh Turkish Arabic Hebrew Korean Czech Dutch Swahili"),
+    _words("herring cod perch pike tuna carp haddock mackerel eel anchovy halibut sturgeon"),
+    _words("wasp bee ant termite moth ladybird grasshopper dragonfly mosquito earwig aphid"),
+    _words("waltz tango polka minuet foxtrot samba rumba mazurka bolero quadrille jig reel"),
+    _words("ruby emerald topaz sapphire opal diamond amethyst agate pearl jade beryl onyx"),
+    _words("wool silk denim cotton velvet linen satin felt tweed corduroy flannel muslin"),
+    _words("basil thyme mint parsley sage dill rosemary oregano tarragon chervil marjoram fennel"),
+    _words("euro yen dollar rupee franc peso rouble zloty dinar krone shekel lira"),
+    _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday tomorrow today"),
+    _words("cheddar brie gouda camembert feta edam parmesan gorgonzola ricotta emmental stilton"),
+    _words("spoon fork saucepan ladle whisk colander teapot grater spatula skillet sieve funnel"),
 )
 LABEL_WORDS = _words(
     "dax wug blick toma fep zorb kiv lorp nate pilk quon rask sib tulv vash wex yand zim"
 )
 
 ADJECTIVES = _words(
-    "amber brass crooked dusty enamelled faded gilded heavy ivory jagged knitted lacquered mossy "
-    "narrow oaken painted quilted rusty speckled tarnished upright varnished wicker yellowed "
-    "battered carved dented embroidered folded glazed hollow inlaid leather marbled nickel oval "
-    "patched ribbed scarlet tin velvet waxed striped pewter slender squat"
+    "brass crooked enamelled faded gilded jagged knitted lacquered mossy oaken painted quilted "
+    "speckled tarnished upright varnished wicker yellowed battered carved dented embroidered "
+    "folded glazed inlaid leather marbled oval patched ribbed tin waxed striped pewter slender "
+    "squat chipped frayed polished squeaky tattered threadbare tilted wobbly cracked cushioned "
+    "freckled gnarled grimy hinged lopsided mended pleated scratched soiled spotted stained "
+    "stitched sunken tasselled"
 )
 NOUNS = _words(
-    "kettle lantern trunk sextant barometer cello typewriter birdcage teapot saddle bellows globe "
-    "accordion inkwell telescope mantel basket ladle spindle weathervane anvil candlestick churn "
-    "drum easel flask gramophone hourglass jug ledger mirror oar pendulum quill rudder sundial "
-    "thimble urn vase whistle xylophone yoke zither abacus bobbin cradle decanter"
+    "trunk sextant barometer cello typewriter birdcage teapot bellows globe accordion inkwell "
+    "telescope mantel ladle weathervane anvil candlestick churn flask gramophone hourglass jug oar "
+    "pendulum quill sundial urn xylophone yoke zither abacus bobbin cradle decanter tripod "
+    "metronome bagpipe chessboard footstool wheelbarrow suitcase corkscrew doorbell "
+    "perambulator samovar snuffbox coffeepot dartboard firescreen hammock hatbox letterbox "
+    "microscope paperweight penknife tambourine toboggan umbrella washboard windmill"
 )
 FIRST_NAMES = _words(
     "Marta Ivo Selma Anselm Petra Lorenz Dagny Emil Frida Gustav Hedda Isak Jorun Kaspar Livia "
