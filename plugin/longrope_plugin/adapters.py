@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, get_args
 
 from longrope_factors import adapter
 
+from longrope_plugin import compat
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -44,23 +45,28 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     adapters = [each.adapter for each in selection.factor_file.sets if each.adapter is not None]
     if not adapters:
         return
-    if vllm_config.speculative_config is not None and vllm_config.use_v2_model_runner:
-        raise ValueError(
-            "Model Runner V2 is not known to tell the adapters of drafts apart: serve factor sets "
-            "with adapters without --speculative-config, or with VLLM_USE_V2_MODEL_RUNNER=0."
-        )
     model = Path(vllm_config.model_config.model)
     adapter.check(selection.factor_file, _path(selection), model if model.is_dir() else None)
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 
     rank = min(each for each in get_args(MaxLoRARanks) if each >= max(a.rank for a in adapters))
+    targets = {name for each in adapters for name in adapter.targets(each, _path(selection))}
     # Up to vLLM 0.32 base tokens on a CPU get the last slot's weights if no slot is free (#48421).
     slots = len(adapters) + current_platform.is_cpu()
     theirs = vllm_config.lora_config
     if theirs is None:
-        vllm_config.lora_config = LoRAConfig(max_lora_rank=rank, max_loras=slots)
+        vllm_config.lora_config = LoRAConfig(
+            max_lora_rank=rank, max_loras=slots, target_modules=sorted(targets)
+        )
+        compat.compile_with(vllm_config.lora_config)
         return
+    if vllm_config.speculative_config is not None and vllm_config.use_v2_model_runner:
+        raise ValueError(
+            "With --enable-lora Model Runner V2 is not known to tell the adapters of drafts apart: "
+            "serve factor sets with adapters without --speculative-config or without "
+            "--enable-lora, or with VLLM_USE_V2_MODEL_RUNNER=0."
+        )
     if theirs.target_modules is not None:
         raise ValueError(
             f"--lora-target-modules is {' '.join(theirs.target_modules)}, but the factor sets have "

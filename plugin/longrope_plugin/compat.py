@@ -89,6 +89,12 @@ TOUCHES: dict[str, Touch] = {
         "adapters are slow on a CPU",
         "vLLM applies adapters on a CPU by runs of tokens",
     ),
+    "check_and_update_config": Touch(
+        "vllm.platforms.cpu",
+        "CpuPlatform.check_and_update_config",
+        "a model with adapters is not compiled on a CPU",
+        "vLLM compiles models with adapters on a CPU",
+    ),
     "PunicaWrapperCPU": Touch(
         "vllm.lora.punica_wrapper.punica_cpu",
         "PunicaWrapperCPU.add_lora_linear",
@@ -422,8 +428,9 @@ def refuse_callers_adapters() -> None:
             from longrope_plugin.adapters import refuse_callers_adapter
             from longrope_plugin.selection import Selection
 
-            selection = Selection.from_vllm_config(self.vllm_config)
-            if selection is not None:
+            if not hasattr(self, "longrope_selection"):  # reads the factor file
+                self.longrope_selection = Selection.from_vllm_config(self.vllm_config)
+            if (selection := self.longrope_selection) is not None:
                 prompt = len(
                     request.prompt_embeds
                     if request.prompt_token_ids is None
@@ -449,6 +456,32 @@ def use_grouped_adapters() -> None:
     type(current_platform).get_punica_wrapper = classmethod(
         lambda cls: "longrope_plugin.grouped_adapters.GroupedAdapters"
     )
+
+
+def compile_with(lora_config: Any) -> None:
+    """Lets a CPU compile a model whose adapters are all those of `lora_config`, applied as ours.
+
+    vLLM's own way of applying adapters there cannot be compiled, so that it compiles nothing.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    lora_config.longrope = True
+    original = _resolve(TOUCHES["check_and_update_config"])
+    if hasattr(original, "longrope"):
+        return
+
+    @functools.wraps(original)
+    def check_and_update_config(cls: Any, vllm_config: Any) -> None:
+        theirs = vllm_config.lora_config
+        if hasattr(theirs, "longrope"):
+            vllm_config.lora_config = None
+        original(vllm_config)
+        vllm_config.lora_config = theirs
+
+    check_and_update_config.longrope = True  # type: ignore[attr-defined]
+    type(current_platform).check_and_update_config = classmethod(check_and_update_config)
 
 
 def current_vllm_config() -> Any:

@@ -1,7 +1,9 @@
-"""LoRA on a CPU: one product for all tokens with one adapter.
+"""LoRA on a CPU: one product for all tokens with one adapter, in compiled code too.
 
-vLLM's own gathers the adapter's weights anew for each token, and gives tokens without an adapter
-the last slot's where every slot is taken (vllm #48421). Here those tokens are not touched.
+vLLM's own gathers the adapter's weights anew for each token, gives tokens without an adapter the
+last slot's where every slot is taken (vllm #48421), and cannot be compiled. Here those tokens are
+not touched, and compiled code sees a layer's adapters as one operator, which knows only when it
+runs whose tokens they are.
 """
 
 from typing import Any
@@ -10,21 +12,19 @@ import torch
 
 from longrope_plugin.compat import PunicaWrapperCPU
 
+# A step's tokens by the slot of their adapter: a slice where they lie side by side, else their
+# indices, int64. Tokens without an adapter are in no group.
+Groups = tuple[tuple[int, slice | torch.Tensor], ...]
+
 
 class GroupedAdapters(PunicaWrapperCPU):
-    """vLLM's keeper of which token has which adapter, with a product for each adapter.
-
-    groups: of a step's tokens, by the slot of their adapter: a slice where they lie side by side,
-    else their indices, int64. Tokens that have none are in no group.
-    """
-
-    groups: tuple[tuple[int, slice | torch.Tensor], ...] = ()
+    """vLLM's keeper of which token has which adapter, with a product for each adapter."""
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        """Notes which tokens of the next step have which adapter."""
+        """Notes which tokens of the next forward pass have which adapter."""
         super().update_metadata(*args, **kwargs)
         slots = self.token_lora_indices
-        self.groups = tuple(
+        _next_pass.groups = tuple(
             (slot, _side_by_side((slots == slot).nonzero().flatten()))
             for slot in slots.unique().tolist()
             if slot >= 0
@@ -45,20 +45,54 @@ class GroupedAdapters(PunicaWrapperCPU):
         y: [n, sum of output_slices]. x: [n, in]. For each slice A is [slots, 1, rank, in] and
         B [slots, 1, out, rank].
         """
-        y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
-        for slot, tokens in self.groups:
-            rows, start = x[tokens], 0
-            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                columns = y[:, start : start + width]
-                up, low = b[slot, 0, :width].T, rows @ a[slot, 0].T
-                if isinstance(tokens, slice):
-                    columns[tokens].addmm_(low, up, alpha=scale)
-                else:
-                    columns.index_add_(0, tokens, low @ up, alpha=scale)
-                start += width
+        torch.ops.longrope.add_adapters(
+            y.view(-1, y.shape[-1]),
+            x.view(-1, x.shape[-1]),
+            list(lora_a_stacked),
+            list(lora_b_stacked),
+            scale,
+            list(output_slices),
+        )
+
+
+class _NextPass:
+    """The forward pass that this process runs next; there is only one at a time."""
+
+    groups: Groups = ()
+
+
+_next_pass = _NextPass()
+
+
+def _add_adapters(
+    y: torch.Tensor,
+    x: torch.Tensor,
+    a: list[torch.Tensor],
+    b: list[torch.Tensor],
+    scale: float,
+    widths: list[int],
+) -> None:
+    for slot, tokens in _next_pass.groups:
+        rows, start = x[tokens], 0
+        lows = (rows @ torch.cat([each[slot, 0] for each in a]).T).chunk(len(a), 1)
+        for low, up, width in zip(lows, b, widths, strict=True):
+            columns, transposed = y[:, start : start + width], up[slot, 0, :width].T
+            if isinstance(tokens, slice):
+                columns[tokens].addmm_(low, transposed, alpha=scale)
+            else:
+                columns.index_add_(0, tokens, low @ transposed, alpha=scale)
+            start += width
 
 
 def _side_by_side(indices: torch.Tensor) -> slice | torch.Tensor:
     """A slice for ascending indices without a gap, else the indices."""
     first, last = int(indices[0]), int(indices[-1])
     return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+
+
+_library = torch.library.Library("longrope", "FRAGMENT")
+_library.define(
+    "add_adapters" + torch.library.infer_schema(_add_adapters, mutates_args=("y",)),
+)
+_library.impl("add_adapters", _add_adapters, "CPU")
+torch.library.register_fake("longrope::add_adapters", lambda *_: None, lib=_library)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ def main(
 ) -> None:
     """Prints the rotary layer's time and memory and the engine's throughput, as ratios."""
     from longrope_plugin import register
-    from longrope_plugin.bench import rotary, throughput
+    from longrope_plugin.bench import adapters, rotary, throughput
 
     register()
     console = Console()
@@ -38,6 +39,10 @@ def main(
             figure = throughput.measure(model, factors, rounds, eager)
             figures[f"throughput_{name}"] = figure
             console.print(throughput.line(name, figure))
+            with tempfile.TemporaryDirectory() as folder:
+                costs = adapters.measure(model, Path(folder), rounds, eager)
+            figures[f"adapters_{name}"] = costs
+            console.print(adapters.lines(name, costs))
     if output is not None:
         output.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,31 +22,43 @@ def measure(model: Path, factors: Path, rounds: int, eager: bool) -> dict[str, A
     """
     factor_file = load(factors)
     engines = {
-        "longrope": _engine(
+        "longrope": engine(
             model,
             eager,
             max_model_len=factor_file.max_length,
             hf_overrides=hf.hf_overrides(factor_file, factors),
         ),
-        "plain": _engine(model, eager, max_model_len=8192),
+        "plain": engine(model, eager, max_model_len=8192),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in engines}
+    return compared(engines, round_of_chats, rounds)
+
+
+def compared(
+    engines: dict[str, "LLM"], round_of: Callable[["LLM", int], float], rounds: int
+) -> dict[str, Any]:
+    """Figures of two engines in alternating rounds, and their ratios; `round_of` takes a seed.
+
+    A first round of each is not counted.
+    """
+    ours, theirs = engines
+    figures: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(rounds + 1):
         order = list(engines.items())
         for name, llm in order if number % 2 else reversed(order):
-            speed = _round(llm, seed=number)
+            figure = round_of(llm, number)
             if number:
-                speeds[name].append(speed)
-    ratios = [a / b for a, b in zip(speeds["longrope"], speeds["plain"], strict=True)]
+                figures[name].append(figure)
+    ratios = [a / b for a, b in zip(figures[ours], figures[theirs], strict=True)]
     return {
-        "tokens_per_second": speeds,
+        "figures": figures,
         "ratios": ratios,
         "ratio": statistics.median(ratios),
-        "ratio_fastest": max(speeds["longrope"]) / max(speeds["plain"]),
+        "ratio_fastest": max(figures[ours]) / max(figures[theirs]),
     }
 
 
-def _engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
+def engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
+    """vLLM on this model, without a prefix cache, for as many requests as a round has."""
     from vllm import LLM
 
     return LLM(
@@ -58,7 +71,8 @@ def _engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
     )
 
 
-def _round(llm: "LLM", seed: int) -> float:
+def round_of_chats(llm: "LLM", seed: int) -> float:
+    """Tokens a second of REQUESTS short requests at once, prompts and answers counted."""
     from vllm import SamplingParams, TokensPrompt
 
     prompts = [
