@@ -21,6 +21,7 @@ from longrope_factors.cli_options import (
     OutputOption,
     PlotOption,
 )
+from longrope_factors.cli_report import report
 from longrope_factors.cli_retrieval import retrieval
 from longrope_factors.contenders import planned
 from longrope_factors.results import Result
@@ -30,6 +31,7 @@ evaluate_app = AppOfFiles(
 )
 
 evaluate_app.command()(retrieval)
+evaluate_app.command()(report)
 
 
 @evaluate_app.command()

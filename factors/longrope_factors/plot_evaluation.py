@@ -99,6 +99,9 @@ def _draw_maps(maps: Mapping[tuple[str, str], Sequence[Found]], path: Path) -> N
     )
     for row, axes_of_row in zip(rows, grid, strict=True):
         for column, axes in zip(columns, axes_of_row, strict=True):
+            if (column, row) not in maps:
+                axes.set_axis_off()
+                continue
             image = _draw_map(axes, maps[column, row], lengths)
             axes.set(title=column, xlabel="length (tokens)")
         axes_of_row[0].set_ylabel(f"{row}\ndepth" if len(rows) > 1 else "depth")
@@ -112,6 +115,8 @@ def _draw_map(axes: Any, facts: Sequence[Found], lengths: Sequence[int]) -> Any:
     for at, depth in enumerate(depths):
         for column, length in enumerate(lengths):
             found = [each for *place, each in facts if place == [length, depth]]
+            if not found:
+                continue
             share[at, column] = np.mean(found)
             axes.text(
                 *(column, at, f"{share[at, column]:.0%}"),

@@ -1,0 +1,1 @@
+"""The report of a model's evaluations: one HTML page that needs nothing else."""
