@@ -129,6 +129,14 @@ def test_a_dry_run_prints_costs_and_writes_nothing(folder: Path) -> None:
     assert not (folder / "extended").exists()
 
 
+def test_windows_of_skipped_positions_cost_what_they_read(folder: Path) -> None:
+    skipping = 'positions = "skip"\nwindow = 40\nfull_share = 0.5\nlearning_rate = 1e-3'
+    (folder / "plan.toml").write_text(PLAN.replace("learning_rate = 1e-3", skipping))
+    rows = json.loads(run(folder, "--dry-run", "--json")[1])
+    trained = [(row["length"], row["readings"]) for row in rows if row["what"] == "train"]
+    assert trained == [(40, 3), (LENGTH, 3)]
+
+
 def test_operations_of_a_forward_pass() -> None:
     # Two for each of SmolLM2-135M's 134.5 million weights that multiply, and token.
     config = {

@@ -396,13 +396,32 @@ def test_bad_input_is_one_sentence_before_weights_load(
     assert "has 63 tokens" in refused(replace(settings, corpus=(short,)))
     assert "No such file" in refused(replace(settings, corpus=(tmp_path / "absent.txt",)))
     assert "are too few" in refused(settings, "--passkey-share", "0.5")
+    skip = ("--positions", "skip")
+    assert "--positions skip needs --window, the tokens of a sequence: from 32" in refused(
+        settings, *skip
+    )
+    assert "to below the 64 of --length" in refused(settings, *skip, "--window", "64")
+    assert "--window 32 is for --positions skip" in refused(settings, "--window", "32")
+    assert "--full-share is for --positions skip" in refused(settings, "--full-share", "0.5")
+    assert "--positions far should be one of consecutive, skip" in refused(
+        settings, "--positions", "far"
+    )
+    for option, words in (
+        (("--passkey-share", "0.5"), "--passkey-share is for consecutive positions"),
+        (("--context-parallel", "2"), "--context-parallel shares out long sequences"),
+        (("--retrieval-share", "1"), "--retrieval-share 1.0 should be a share from 0 to below 1"),
+    ):
+        assert words in refused(settings, *skip, "--window", "32", *option)
+    assert "leave no sequence for --corpus" in refused(
+        settings, "--retrieval-share", "0.5", "--passkey-share", "0.5"
+    )
     for option in ("--merge", "--norms", "--embeddings"):
         assert f"{option} needs --lora RANK" in refused(settings, option)
     for option in ("--norms", "--embeddings"):
         assert f"{option} needs --merge" in refused(settings, "--lora", "4", option)
     assert "--lora 0 should be a rank of 1 or more" in refused(settings, "--lora", "0")
     assert "--lora 513 is above 512" in refused(settings, "--lora", "513")
-    tuned = Adapter(folder="a", sha256="0" * 64, rank=4, base_sha256="0" * 64)
+    tuned = Adapter(folder="a", sha256="0" * 64, rank=4, scale=2.0, base_sha256="0" * 64)
     given = schema.load(settings.factors)
     sets = [each.model_copy(update={"adapter": tuned}) for each in given.sets]
     schema.save(schema.build(given.model, sets), tmp_path / "tuned.json")

@@ -49,9 +49,12 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         "batch", FinetuneSettings.batch
     )
     tuned = recipe.finetune_length
+    window = tuning.get("window", tuned)
+    whole = round(sequences * tuning.get("full_share", 0.0))
     costs = [
         *search("1-search", tuned, SearchSection(), 3),
-        cost("2-finetune", "train", tuned, sequences, _TRAINING),
+        cost("2-finetune", "train", window, sequences - whole, _TRAINING),
+        *([cost("2-finetune", "train", tuned, whole, _TRAINING)] if whole else []),
         cost("2-finetune", "check", tuned, 2 * held_out),
     ]
     if recipe.target_length is not None:

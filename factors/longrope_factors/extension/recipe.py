@@ -64,6 +64,10 @@ class FinetuneSection(_Section):
     lora: int | None = None
     norms: bool | None = None
     embeddings: bool | None = None
+    positions: Literal["consecutive", "skip"] | None = None
+    window: int | None = None
+    full_share: float | None = None
+    retrieval_share: float | None = None
     mixed: float | None = None
     passkey_share: float | None = None
     separator: str | None = None

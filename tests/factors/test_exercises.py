@@ -1,0 +1,203 @@
+"""Retrieval exercises: what they ask, how they are laid out, and what of them is trained."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from longrope_factors import passkey, schema
+from longrope_factors.finetuning import batch, exercises, questions, training, wordings
+from longrope_factors.finetuning.exercises import Exercise
+from longrope_factors.finetuning.plan import Mixture, Planned
+from longrope_factors.retrieval import words
+from transformers import PreTrainedTokenizerFast
+
+from tests.factors import finetuning, tiny
+
+TEMPLATE = (
+    "{% for m in messages %}<user>{{ m.content }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+).replace("<user>", "{{ '<user>' if m.role == 'user' else '<assistant>' }}")
+BOOK = " ".join(
+    f"Chapter {number}. In the year {1800 + number} nothing of note took place in that town, and "
+    f"so the people of it, {number * 7} in all, went on with what they had begun long ago."
+    for number in range(200)
+)
+
+
+def tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+    """Bytes, and words that are no text around the turns of a chat."""
+    made = tiny.byte_level()
+    made.add_special_tokens(
+        {
+            "eos_token": "<eos>",
+            "additional_special_tokens": ["<user>", "<end>", "<assistant>"],
+        }
+    )
+    made.chat_template = template
+    return made
+
+
+CHAT, PLAIN = tokenizer(), tokenizer(None)
+DOCUMENTS = [np.asarray(CHAT(BOOK)["input_ids"], np.int32)]
+
+
+def drawn(count: int, budget: int = 900, of: PreTrainedTokenizerFast = CHAT) -> list[Exercise]:
+    return [exercises.draw(of, DOCUMENTS, budget, (seed,)) for seed in range(count)]
+
+
+def answer(made: Exercise) -> str:
+    return str(CHAT.decode(made.token_ids[made.answer_start :]))
+
+
+def text(ids: Sequence[int]) -> str:
+    return str(CHAT.decode(list(ids)))
+
+
+def test_an_exercise_fills_its_tokens_and_is_repeatable() -> None:
+    made = drawn(150)
+    again = drawn(150)
+    for one, same in zip(made, again, strict=True):
+        assert one.token_ids.tolist() == same.token_ids.tolist()
+        assert one.depths.tolist() == same.depths.tolist()
+        assert len(one.token_ids) <= 900
+        assert len(one.depths) == len(one.filler) == len(one.token_ids)
+    full = [one for one in made if one.filler.any()]
+    assert np.mean([len(one.token_ids) for one in full]) > 850
+    assert set(Counter(one.kind for one in made)) == set(questions.NAMES)
+    assert len({one.token_ids.tobytes() for one in made}) == 150
+
+
+def test_an_exercise_is_what_the_model_would_be_asked() -> None:
+    made = drawn(200)
+    chats = [one for one in made if CHAT.convert_tokens_to_ids("<user>") in one.token_ids]
+    assert len(chats) == pytest.approx(100, abs=25)
+    for one in chats:
+        prompt = text(one.token_ids[: one.answer_start])
+        assert prompt.startswith("<user>")
+        assert prompt.endswith("<end>\n<assistant>")
+        assert answer(one).endswith("<end>")
+    for one in made:
+        whole = text(one.token_ids)
+        end = "<end>" if whole.startswith("<user>") else "<eos>"
+        assert whole.endswith(end)
+        # Tokenized at once, as a prompt is that is read and then gone on with.
+        ids = CHAT(whole.removesuffix(end))["input_ids"]
+        assert one.token_ids[: len(ids)].tolist() == ids
+    plain = drawn(40, of=PLAIN)
+    assert all(text(one.token_ids).endswith("<eos>") for one in plain)
+    assert not any("<user>" in text(one.token_ids) for one in plain)
+
+
+def test_the_answer_stands_in_the_document() -> None:
+    for one in drawn(200):
+        prompt = text(one.token_ids[: one.answer_start])
+        said = answer(one).removesuffix("<end>").removesuffix("<eos>").strip().removesuffix(".")
+        if one.kind == questions.QUOTE:
+            assert said[-20:] in prompt
+            continue
+        (value,) = re.findall(r"[^ ]+$", said)
+        assert value in prompt, (prompt, said)
+
+
+def test_depths_rise_and_those_of_answers_are_even() -> None:
+    placed = []
+    for one in drawn(400):
+        assert (np.diff(one.depths) >= 0).all()
+        assert (one.depths[one.answer_start - 1 :] == 1).all()
+        positions = one.positions(100_000)
+        assert (np.diff(positions) > 0).all()
+        assert positions[-1] == 99_999
+        assert one.positions(0).tolist() == list(range(len(one.token_ids)))
+        if one.kind == "fact":
+            (depth,) = set(one.depths[~one.filler].tolist()) - {0.0, 1.0}
+            placed.append(depth)
+    assert np.mean(placed) == pytest.approx(0.5, abs=0.12)
+    assert np.std(placed) == pytest.approx(12**-0.5, abs=0.1)
+
+
+def test_the_book_and_half_the_weight_of_answers_are_trained() -> None:
+    made = drawn(6)
+    together = batch.of_exercises(made, [one.positions(5000) for one in made])
+    start = 0
+    for one in made:
+        count = len(one.token_ids)
+        weights = together.weights[start : start + count]
+        answers = together.answers[start : start + count]
+        assert weights[-1] == 0
+        assert answers.sum() == count - one.answer_start
+        assert weights[answers > 0].sum() == pytest.approx(count, rel=1e-5)
+        assert weights[answers > 0].sum() >= batch.ANSWER_SHARE * weights.sum()
+        # A token of the book is foretold; a token that was made up is not.
+        foretold = (weights > 0) & (answers == 0)
+        assert one.filler[1:][foretold[:-1]].all()
+        assert together.labels[start + count - 2] == one.token_ids[-1]
+        start += count
+    assert together.document_lengths == tuple(len(one.token_ids) for one in made)
+
+
+def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> None:
+    mixture = Mixture(length=4000, short_length=1000, window=1800, retrieval_share=0.5)
+    made = [
+        batch.retrieval(
+            CHAT, DOCUMENTS, mixture, Planned("retrieval", seed=(0, seed), whole=seed < 6)
+        )
+        for seed in range(20)
+    ]
+    for whole in made[:6]:
+        assert len(whole.document_lengths) == 1
+        assert whole.positions.tolist() == list(range(len(whole.token_ids)))
+        assert len(whole.token_ids) <= 4000
+    assert max(len(whole.token_ids) for whole in made[:6]) > 1800
+    assert {len(one.document_lengths) for one in made[6:]} == {1, 2, 3}
+    assert all(len(one.token_ids) <= 1800 for one in made[6:])
+    assert max(one.positions.max() for one in made[6:]) == 3999
+    with pytest.raises(
+        ValueError, match=r"does not fit into 60 tokens: --window should be greater"
+    ):
+        exercises.draw(CHAT, DOCUMENTS, 60, (0,))
+
+
+def test_no_word_is_an_evaluations() -> None:
+    said = " ".join(text(one.token_ids) for one in drawn(200)).lower()
+    source = Path(wordings.__file__).read_text().lower()
+    for theirs in (
+        *("pass key", "passkey", "here we go", "there and back again", "grass is green"),
+        *("magic number", "register content", "register_content", "line retrieval"),
+        *("json object", "needle", "haystack", "quiz", "memorize", " var "),
+        passkey._QUESTION.lower(),
+    ):
+        assert theirs not in said
+        assert theirs not in source
+    their_words = {*words._WORDS["adjectives"], *words._WORDS["nouns"]}
+    assert not their_words & {*wordings.ADJECTIVES, *wordings.NOUNS}
+    their_kinds = {thing for kind in words.KINDS for thing in kind}
+    assert not their_kinds & {thing for kind in wordings.CATEGORIES for thing in kind}
+
+
+def test_a_window_without_room_is_refused_before_weights_load(tmp_path: Path) -> None:
+    settings = finetuning.settings(
+        tmp_path, positions="skip", window=60, retrieval_share=0.5, length=120
+    )
+    CHAT.save_pretrained(settings.model)
+    (settings.model / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="does not fit into 60 tokens: --window should be"):
+        training.run(settings)
+    assert not settings.output.exists()
+
+
+def test_a_run_says_what_it_was_taught(tmp_path: Path) -> None:
+    settings = finetuning.settings(
+        tmp_path, positions="skip", window=48, retrieval_share=0.5, length=120, steps=2
+    )
+    # A window for the tiny tokenizer's words, few of which it knows: all else is one token.
+    result = training.run(replace(settings, window=100))
+    assert all(each.retrieval and each.long for each in result.steps)
+    source = schema.load(result.output / "factors.json").sets[-1].provenance.source
+    assert "0.5 of the sequences retrieval exercises (fact; one of several facts" in source
+    record = (result.output / "finetune.json").read_text()
+    for said in ('"window": 100', '"positions": "skip"', '"retrieval_share": 0.5', '"quotation"'):
+        assert said in record
