@@ -65,11 +65,15 @@ def test_kinds_come_by_their_shares() -> None:
 
 
 def test_every_pass_reads_every_window_and_cuts_elsewhere() -> None:
-    planned = first(20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63])
+    planned = first(
+        20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63]
+    )
     passes = [{each.spans[0].start for each in half} for half in (planned[:10], planned[10:])]
     assert [len(starts) for starts in passes] == [10, 10]
     assert passes[0] != passes[1]
-    assert planned == first(20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63])
+    assert planned == first(
+        20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63]
+    )
     other_seed = Mixture(length=64, short_length=32, window=64, packed=False, seed=1)
     assert planned != first(20, other_seed, [64 * 10 + 63])
 
