@@ -10,7 +10,8 @@ from longrope_factors.loading import LoadedModel
 from longrope_factors.retrieval.reading import Reading, reading
 from longrope_factors.schema import FactorSet
 
-_TOGETHER = 1024  # tokens of questions in one forward pass, whose mask is so many rows
+# Tokens of questions in one forward pass, and entries of its mask: tokens by context.
+_TOGETHER, _MASK = 1024, 2**28
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def answers(
     runs as it is: an adapter should be in place. `on_layer` is called as often as the model has
     layers, while the context is read. Raises ValueError as `reading.reading` does.
     """
-    batches = list(_batches(questions))
+    batches = list(_batches(questions, min(_TOGETHER, _MASK // len(context_ids))))
     room = max(sum(map(_tokens, batch)) for batch in batches)
     with reading(loaded, factor_set, context_ids, room, on_layer) as read:
         return [said for batch in batches for said in _answered(read, batch)]
@@ -66,10 +67,10 @@ def _tokens(question: Question) -> int:
     return len(question.token_ids) + max(len(question.answer_ids), question.most)
 
 
-def _batches(questions: Sequence[Question]) -> Iterator[list[Question]]:
+def _batches(questions: Sequence[Question], together: int) -> Iterator[list[Question]]:
     batch: list[Question] = []
     for question in questions:
-        if batch and sum(map(_tokens, [*batch, question])) > _TOGETHER:
+        if batch and sum(map(_tokens, [*batch, question])) > together:
             yield batch
             batch = []
         batch.append(question)
