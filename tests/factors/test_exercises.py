@@ -64,8 +64,8 @@ def test_an_exercise_fills_its_tokens_and_is_repeatable() -> None:
         assert one.token_ids.tolist() == same.token_ids.tolist()
         assert one.depths.tolist() == same.depths.tolist()
         assert len(one.token_ids) <= 900
-        assert len(one.depths) == len(one.filler) == len(one.token_ids)
-    full = [one for one in made if one.filler.any()]
+        assert len(one.depths) == len(one.plain) == len(one.token_ids)
+    full = [one for one in made if one.plain.any()]
     assert np.mean([len(one.token_ids) for one in full]) > 850
     assert set(Counter(one.kind for one in made)) == set(questions.NAMES)
     assert len({one.token_ids.tobytes() for one in made}) == 150
@@ -78,7 +78,7 @@ def test_an_exercise_is_what_the_model_would_be_asked() -> None:
     for one in chats:
         prompt = text(one.token_ids[: one.answer_start])
         assert prompt.startswith("<user>")
-        assert prompt.endswith("<end>\n<assistant>")
+        assert "<end>\n<assistant>" in prompt
         assert answer(one).endswith("<end>")
     for one in made:
         whole = text(one.token_ids)
@@ -113,7 +113,7 @@ def test_depths_rise_and_those_of_answers_are_even() -> None:
         assert positions[-1] == 99_999
         assert one.positions(0).tolist() == list(range(len(one.token_ids)))
         if one.kind == "fact":
-            (depth,) = set(one.depths[~one.filler].tolist()) - {0.0, 1.0}
+            (depth,) = set(one.depths[~one.plain].tolist()) - {0.0, 1.0}
             placed.append(depth)
     assert np.mean(placed) == pytest.approx(0.5, abs=0.12)
     assert np.std(placed) == pytest.approx(12**-0.5, abs=0.1)
@@ -131,9 +131,9 @@ def test_the_book_and_half_the_weight_of_answers_are_trained() -> None:
         assert answers.sum() == count - one.answer_start
         assert weights[answers > 0].sum() == pytest.approx(count, rel=1e-5)
         assert weights[answers > 0].sum() >= batch.ANSWER_SHARE * weights.sum()
-        # A token of the book is foretold; a token that was made up is not.
+        # A token of the book can be foretold; a token that was made up cannot.
         foretold = (weights > 0) & (answers == 0)
-        assert one.filler[1:][foretold[:-1]].all()
+        assert one.plain[1:][foretold[:-1]].all()
         assert together.labels[start + count - 2] == one.token_ids[-1]
         start += count
     assert together.document_lengths == tuple(len(one.token_ids) for one in made)
@@ -145,14 +145,14 @@ def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> Non
         batch.retrieval(
             CHAT, DOCUMENTS, mixture, Planned("retrieval", seed=(0, seed), whole=seed < 6)
         )
-        for seed in range(20)
+        for seed in range(90)
     ]
     for whole in made[:6]:
         assert len(whole.document_lengths) == 1
         assert whole.positions.tolist() == list(range(len(whole.token_ids)))
         assert len(whole.token_ids) <= 4000
     assert max(len(whole.token_ids) for whole in made[:6]) > 1800
-    assert {len(one.document_lengths) for one in made[6:]} == {1, 2, 3}
+    assert {len(one.document_lengths) for one in made[6:]} == set(range(1, 12))
     assert all(len(one.token_ids) <= 1800 for one in made[6:])
     assert max(one.positions.max() for one in made[6:]) == 3999
     with pytest.raises(

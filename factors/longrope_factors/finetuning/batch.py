@@ -17,9 +17,9 @@ from longrope_factors.finetuning.plan import Kind, Mixture, Planned
 PASSKEY_ANSWER_SHARE = 0.1
 # Of an exercise's, at least this much lies on the answer: it is the lesson, and windows are short.
 ANSWER_SHARE = 0.5
-# A window is parted into so many exercises or fewer, of no fewer tokens than this: short ones give
-# more answers to learn from, long ones more to choose from.
-_EXERCISES, _LEAST_TOKENS = (1, 2, 3), 160
+# A window is parted into exercises of this many tokens or more: short ones give more answers to
+# learn from, long ones more to choose from.
+_LEAST_TOKENS = 160
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def passkey(tokenizer: Any, length: int, least: int, seed: Sequence[int]) -> Bat
 def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch:
     """Exercises one after another, at `positions`.
 
-    Trained are the book's tokens and, with ANSWER_SHARE of the weight or more, the answers;
+    Trained are what is plain text and, with ANSWER_SHARE of the weight or more, the answers;
     questions and facts are made up, and nothing foretells them.
     """
     batch = of_documents("retrieval", [each.token_ids for each in made], positions)
@@ -105,7 +105,7 @@ def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch
     for exercise in made:
         count = len(exercise.token_ids)
         # Token i predicts token i + 1.
-        weights[start : start + count - 1] = exercise.filler[1:]
+        weights[start : start + count - 1] = exercise.plain[1:]
         answer = slice(start + exercise.answer_start - 1, start + count - 1)
         weight = count * ANSWER_SHARE / (1 - ANSWER_SHARE)
         weights[answer] = weight / (count - exercise.answer_start)
@@ -124,7 +124,7 @@ def retrieval(
         tokens = skipping.extent(length, original, generator)
         exercise = exercises.draw(tokenizer, documents, tokens, (*planned.seed, 0))
         return of_exercises([exercise], [exercise.positions(0)])
-    count = min(int(generator.choice(_EXERCISES)), _most_exercises(mixture))
+    count = int(generator.integers(1, _most_exercises(mixture) + 1))
     made, positions = [], []
     for place in range(count):
         budget = mixture.window // count
@@ -142,7 +142,7 @@ def least_exercise(mixture: Mixture) -> int:
 
 
 def _most_exercises(mixture: Mixture) -> int:
-    return min(max(_EXERCISES), max(mixture.window // _LEAST_TOKENS, 1))
+    return max(mixture.window // _LEAST_TOKENS, 1)
 
 
 def of(planned: Planned, documents: Sequence[Tokens], tokenizer: Any, mixture: Mixture) -> Batch:

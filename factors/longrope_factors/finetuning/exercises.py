@@ -31,14 +31,15 @@ class Exercise:
 
     `depths` rise from 0 to 1: where in a long text the tokens would lie if what is between those of
     different depth had been left out. They are 0 before the document and 1 at the question.
-    `filler` marks the tokens of the book. The answer, with a token that ends it, begins at
-    `answer_start` and ends the exercise.
+    `plain` marks what is trained as plain text is: the tokens of the book, and how the sentence
+    begins that the answer ends. The answer, with a token that ends it, begins at `answer_start` and
+    ends the exercise.
     """
 
     kind: str
     token_ids: Tokens
     depths: npt.NDArray[np.float64]
-    filler: npt.NDArray[np.bool_]
+    plain: npt.NDArray[np.bool_]
     answer_start: int
 
     def positions(self, extent: int) -> Tokens:
@@ -49,18 +50,22 @@ class Exercise:
 
 
 class _Block(NamedTuple):
-    """Characters that lie together, at one depth."""
+    """Characters that lie together, at one depth; `plain` as in Exercise."""
 
     text: str
     depth: float
-    filler: bool = False
+    plain: bool = False
 
 
 class _Layout(NamedTuple):
-    """What stands around a document: the text before it and after it, the answer and its end."""
+    """What stands around a document: the text before and after it, the answer and its end.
+
+    `lead` is how the answer's sentence begins, empty where it is none.
+    """
 
     head: str
     tail: str
+    lead: str
     answer: str
     end: list[int]
     is_chat: bool
@@ -148,7 +153,7 @@ class _Sketch:
                 return None
             start, end, task = found
             fillers, runs = [passage[:start], passage[end:]], [passage[start:end]]
-            blocks = _blocks(fillers, runs, [self._depth], "", "", filler=True)
+            blocks = _blocks(fillers, runs, [self._depth], "", "", plain=True)
         else:
             task = questions.KINDS[self._kind].make(generator, count)
             blocks = _placed(generator, passage, task)
@@ -182,11 +187,11 @@ def _blocks(
     depths: Sequence[float],
     between_runs: str,
     around: str,
-    filler: bool = False,
+    plain: bool = False,
 ) -> list[_Block]:
     """Fillers and runs in turn. The text jumps in the middle of a filler, not beside a run.
 
-    `filler` says whether the runs are the book's too.
+    `plain` says whether the runs are the book's too.
     """
     blocks: list[_Block] = []
     previous, after_run = 0.0, False
@@ -200,7 +205,7 @@ def _blocks(
             blocks.append(_Block(text[max(middle, 0) :], depth, True))
         if place < len(runs):
             joint = around if text else between_runs if after_run else ""
-            blocks.append(_Block(joint + runs[place], depth, filler))
+            blocks.append(_Block(joint + runs[place], depth, plain))
         previous, after_run = depth, True
     return blocks
 
@@ -216,14 +221,14 @@ def _cut(passage: str, depth: float) -> int:
 
 def _layout(generator: Draw, tokenizer: Any, task: Task) -> _Layout:
     chat = tokenizer.chat_template is not None and generator.random() < 0.5
-    question, answer = task.question, task.value
+    question, lead, answer = task.question, "", task.value
     hint, is_cloze = generator.random(), not chat and generator.random() < 0.3
-    stop = "" if answer[-1] in ".!?" else "."
+    sentence_end = "." if answer[-1].isalnum() else ""
     if is_cloze:
-        answer += stop
+        answer += sentence_end
     elif hint < 0.3:
         question += " " + _one(generator, wordings.SENTENCE)
-        answer = f"{task.lead} {answer}{stop}"
+        lead, answer = task.lead, f" {answer}{sentence_end}"
     elif hint < 0.7:
         question += " " + _one(generator, wordings.BARE)
     if chat:
@@ -237,10 +242,13 @@ def _layout(generator: Draw, tokenizer: Any, task: Task) -> _Layout:
         else:
             form, gap = wordings.PLAIN[int(generator.integers(len(wordings.PLAIN)))]
         text = form.format(document=_DOCUMENT, question=question, lead=task.lead)
-        answer = gap + answer
+        if lead:
+            lead = gap + lead
+        else:
+            answer = gap + answer
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     head, tail = text.split(_DOCUMENT)
-    return _Layout(head, tail, answer, end, chat)
+    return _Layout(head, tail, lead, answer, end, chat)
 
 
 def _one(generator: Draw, among: Sequence[str]) -> str:
@@ -271,7 +279,8 @@ def _end_of_turn(tokenizer: Any) -> list[int]:
 
 def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Block]) -> Exercise:
     """The tokens of the whole text, tokenized at once as a real prompt is, and what they are."""
-    blocks = [_Block(layout.head, 0.0), *document, _Block(layout.tail, 1.0)]
+    around = _Block(layout.head, 0.0), _Block(layout.tail, 1.0), _Block(layout.lead, 1.0, True)
+    blocks = [around[0], *document, *around[1:]]
     prompt = "".join(block.text for block in blocks)
     encoded = tokenizer(
         prompt + layout.answer,
@@ -280,7 +289,7 @@ def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Blo
     )
     ends = np.maximum.accumulate([end for _, end in encoded["offset_mapping"]])
     answer_start = int(np.searchsorted(ends, len(prompt), side="right"))
-    blocks[-1] = _Block(layout.tail + layout.answer, 1.0)
+    blocks.append(_Block(layout.answer, 1.0))
     borders = np.cumsum([len(block.text) for block in blocks])
     of_block = np.searchsorted(borders, ends)
     added = len(layout.end)
@@ -288,6 +297,6 @@ def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Blo
         kind=kind,
         token_ids=np.asarray([*encoded["input_ids"], *layout.end], np.int32),
         depths=np.append([blocks[place].depth for place in of_block], np.ones(added)),
-        filler=np.append([blocks[place].filler for place in of_block], np.zeros(added, bool)),
+        plain=np.append([blocks[place].plain for place in of_block], np.zeros(added, bool)),
         answer_start=answer_start,
     )
