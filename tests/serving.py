@@ -37,7 +37,7 @@ class Server:
         return total
 
     def complete(
-        self, model: Path, prompt: str | list[int] | list[list[int]], max_tokens: int
+        self, model: Path | str, prompt: str | list[int] | list[list[int]], max_tokens: int
     ) -> httpx.Response:
         """Greedy completion of one prompt or several, past any end token, with token ids."""
         body = {

@@ -438,7 +438,10 @@ def refuse_callers_adapters() -> None:
                 )
                 sampling = request.sampling_params
                 max_tokens = sampling.max_tokens if sampling is not None else 0
-                refuse_callers_adapter(selection, prompt, max_tokens, request.resumable)
+                try:
+                    refuse_callers_adapter(selection, prompt, max_tokens, request.resumable)
+                except ValueError as error:  # which some of vLLM's routes answer with 500
+                    raise _validation_error()(str(error)) from None
         return request
 
     process_inputs.longrope = True  # type: ignore[attr-defined]

@@ -120,11 +120,14 @@ def test_a_callers_adapter_where_the_set_has_none(llm: Any, model: TinyModel) ->
 def test_a_callers_adapter_beside_the_sets_is_refused(
     llm: Any, model: TinyModel, prompt_tokens: int, max_tokens: int
 ) -> None:
+    from vllm.exceptions import VLLMValidationError
     from vllm.lora.request import LoRARequest
 
     caller = LoRARequest("mine", 1, str(model.directory / "adapter-1"))
     (prompt,) = random_prompts([prompt_tokens])
-    with pytest.raises(ValueError, match="names a LoRA adapter, but the factor set of 128 tokens"):
+    with pytest.raises(
+        VLLMValidationError, match="names a LoRA adapter, but the factor set of 128 tokens"
+    ):
         generate(llm, [prompt], max_tokens=max_tokens, lora_request=caller)
     assert not scheduler(llm).requests
 
