@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from longrope_factors import figures
 from longrope_factors.finetuning.journal import Step
 
@@ -11,19 +13,32 @@ _LABELS = {
     "short": "short documents, original rotation",
     "passkey": "passkey answers",
     "retrieval": "answers to retrieval exercises",
+    "held_out": "answers to held-out questions",
 }
 
 
 def draw(steps: Sequence[Step], title: str, path: Path) -> None:
-    """Write a PNG of the losses in nats a token, of each kind of sequence that there was."""
+    """Write a PNG of the losses in nats a token, of each kind of sequence that there was.
+
+    With checks, the share of held-out questions that were answered stands on the right.
+    """
     pyplot = figures.pyplot()
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    colors = pyplot.get_cmap("viridis")([0.1, 0.4, 0.65, 0.9])
+    colors = pyplot.get_cmap("viridis")(np.linspace(0.05, 0.95, len(_LABELS)))
     for (kind, label), color in zip(_LABELS.items(), colors, strict=True):
         points = [(each.step, loss) for each in steps if (loss := getattr(each, kind)) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.2)
+            marker = "o" if kind == "held_out" else ""
+            axes.plot(
+                *zip(*points, strict=True), color=color, label=label, linewidth=1.2, marker=marker
+            )
+    found = [(step.step, step.found) for step in steps if step.found is not None]
+    if found:
+        right = axes.twinx()
+        right.plot(*zip(*found, strict=True), "ks--", linewidth=0.8, markersize=4)
+        right.set_ylabel("held-out questions answered exactly (squares)")
+        right.set_ylim(-0.02, 1.02)
     axes.set_title(title)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats a token)")

@@ -19,11 +19,18 @@ def dtype(device: str | None) -> str:
     """
     import torch
 
-    if device != "cpu" and torch.cuda.is_available():
+    if is_gpu(device):
         return "bfloat16"
     told: Mapping[str, Any] = torch.cpu.get_capabilities()
     lacking = any(name in told for name in _BFLOAT16) and not any(map(told.get, _BFLOAT16))
     return "float32" if lacking else "bfloat16"
+
+
+def is_gpu(device: str | None) -> bool:
+    """Whether training on `device`, None where nothing is said, is on a GPU."""
+    import torch
+
+    return device != "cpu" and torch.cuda.is_available()
 
 
 def memory(kind: str) -> int:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from longrope_factors import __version__, loading, schema
-from longrope_factors.finetuning import batch, devices, documents, exercises, questions
+from longrope_factors.finetuning import batch, devices, documents, exercises, held_out, questions
 from longrope_factors.finetuning.documents import Corpus
+from longrope_factors.finetuning.held_out import HeldOut
+from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.plan import Mixture
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.schema import Adapter, FactorFile, FactorSet, ModelIdentity
@@ -37,6 +39,7 @@ class Job:
     corpus: Corpus
     tokenizer: Any
     dtype: str
+    held_out: HeldOut | None
     record: dict[str, Any]
 
     @property
@@ -94,6 +97,7 @@ def of(settings: Settings) -> Job:
         # The shortest prompt that the run may ask for.
         batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
     dtype = settings.dtype or devices.dtype(settings.device)
+    held = _held_out(settings, corpus, tokenizer, original)
     record = {
         **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
         "model": identity.name,
@@ -104,6 +108,9 @@ def of(settings: Settings) -> Job:
         "learning_rate": settings.peak_rate,
         "exercises": list(questions.NAMES) if settings.retrieval_share else [],
         "dtype": dtype,
+        "held_out": held and held.text.model_dump(),
+        "check_every": settings.check_interval,
+        "check_length": held and held.length,
     }
     job = Job(
         settings=settings,
@@ -114,12 +121,30 @@ def of(settings: Settings) -> Job:
         corpus=corpus,
         tokenizer=tokenizer,
         dtype=dtype,
+        held_out=held,
         record=record,
     )
     if settings.retrieval_share:
         _check_exercises(job)
     is_finished(job)
     return job
+
+
+def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int) -> HeldOut | None:
+    if settings.held_out is None:
+        return None
+    length = settings.check_length
+    if length is None:
+        # A CPU reads 16k tokens of the smallest model in minutes, and less tells what is learnt.
+        slow = not devices.is_gpu(settings.device)
+        length = min(settings.length, original * 3 // 2) if slow else settings.length
+    found = held_out.prepare(settings.held_out, tokenizer, length, settings.seed)
+    if found.text.sha256 in {text.sha256 for text in corpus.texts}:
+        raise ValueError(
+            f"{settings.held_out}: is a text of --corpus; --held-out should be one that is not "
+            "trained on."
+        )
+    return found
 
 
 def _check_exercises(job: Job) -> None:
@@ -161,16 +186,22 @@ def is_finished(job: Job) -> bool:
     return bool(finished)
 
 
-def write_record(job: Job, finished: bool) -> None:
-    """Claim the output folder for this run, or say that its result is there."""
-    record = {"settings": job.record, "finished": finished}
+def write_record(job: Job, finished: bool, kept: Step | None = None) -> None:
+    """Claim the output folder for this run, or say that its result is there.
+
+    `kept` is the step whose weights are the result, where a check chose it.
+    """
+    record: dict[str, Any] = {"settings": job.record, "finished": finished}
+    if kept is not None:
+        record["kept"] = {"step": kept.step, "found": kept.found, "held_out": kept.held_out}
     with replacing(job.settings.output / RECORD) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
+def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> FactorFile:
     """The factor file of the result: the sets below the trained one, and that.
 
+    `kept` is the step whose weights these are, where a check chose it.
     The trained set has the `adapter`, and the others, for the model's own weights, are as they
     were, after the original one. Without an adapter all are for the fine-tuned weights; after a
     mixed run the original set, which it trained too, is the first. Perplexities that were measured
@@ -178,10 +209,11 @@ def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
     """
     settings, original = job.settings, job.identity.original_max_position_embeddings
     sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
+    how = _how(job, kept)
     if adapter is not None:
         if job.long_set.max_length > original and all(each.max_length > original for each in sets):
             sets.insert(0, job.short_set)
-        tuned = _noted(job.long_set, f"adapter trained under this set: {_how(job)}")
+        tuned = _noted(job.long_set, f"adapter trained under this set: {how}")
         tuned = tuned.model_copy(update={"adapter": adapter})
         return schema.build(job.factor_file.model, [*sets, tuned])
     if settings.mixed and job.long_set.max_length > original:
@@ -190,11 +222,11 @@ def result_factors(job: Job, adapter: Adapter | None) -> FactorFile:
     for each in [*sets, job.long_set]:
         trained = each is job.long_set or (settings.mixed and each is job.short_set)
         under = "under this set" if trained else "under the longest set"
-        noted.append(_noted(each, f"weights fine-tuned {under}: {_how(job)}"))
+        noted.append(_noted(each, f"weights fine-tuned {under}: {how}"))
     return schema.build(job.factor_file.model, noted)
 
 
-def _how(job: Job) -> str:
+def _how(job: Job, kept: Step | None) -> str:
     settings = job.settings
     sequences = f"{settings.steps} steps of {settings.batch} sequences of {settings.length} tokens"
     if settings.positions == "skip":
@@ -217,6 +249,11 @@ def _how(job: Job) -> str:
     if settings.retrieval_share:
         kinds = "; ".join(questions.NAMES)
         parts.append(f"{settings.retrieval_share:g} of the sequences retrieval exercises ({kinds})")
+    if kept is not None and job.held_out is not None:
+        parts.append(
+            f"weights of step {kept.step}, which answered {kept.found:.2f} of the questions about "
+            f"{job.held_out.length} tokens of {job.held_out.text.name}"
+        )
     return ", ".join(parts)
 
 

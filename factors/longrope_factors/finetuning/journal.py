@@ -1,6 +1,7 @@
 """The loss curve on disk: one JSON line for each step."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ class Step:
 
     `loss` is what was minimised; the others are of long text, of short documents under the
     original rotation, of the keys that passkey prompts ask for and of the answers to retrieval
-    exercises, None where the step had none.
+    exercises, None where the step had none. `found` is the share of the held-out questions answered
+    exactly, and `held_out` the loss of their answers, where the step was followed by a check.
     """
 
     step: int
@@ -26,6 +28,21 @@ class Step:
     tokens: int
     seconds: float
     retrieval: float | None = None
+    found: float | None = None
+    held_out: float | None = None
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What checked steps are compared by, greater is better: found, then the answers' loss."""
+        assert self.found is not None
+        assert self.held_out is not None
+        return self.found, -self.held_out
+
+
+def best(steps: Sequence[Step]) -> Step | None:
+    """The first of the best steps that were followed by a check; None where none was."""
+    checked = [step for step in steps if step.found is not None]
+    return max(checked, key=lambda step: step.score, default=None)
 
 
 def read(path: Path) -> list[Step]:

@@ -8,16 +8,18 @@ from longrope_factors.adapter import WEIGHTS
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning import trainable
 from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning.journal import Step
 from longrope_factors.schema import Adapter
 
 FACTORS = "factors.json"
 ADAPTER = "adapter"
 
 
-def write(job: Job, trained: dict[str, Any]) -> list[str]:
+def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
     """Write the factor file into the output folder, with the adapter, with a whole model, or both.
 
-    `trained` are the trained tensors by their names in the model. A LoRA run leaves its adapter in
+    `trained` are the trained tensors by their names in the model, of the step `kept` where a check
+    chose it. A LoRA run leaves its adapter in
     ADAPTER, and unless it is merged the factor file names it. The base model is loaded again, on
     the CPU, so that neither sharding nor the device's memory matters. Gives what the config of a
     whole model cannot say of the factor file, in sentences.
@@ -36,7 +38,7 @@ def write(job: Job, trained: dict[str, Any]) -> list[str]:
         tuned.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         # An empty form, with the directory's path in it.
         (folder / ADAPTER / "README.md").unlink()
-    factor_file = jobs.result_factors(job, _adapter(job) if settings.writes_adapter else None)
+    factor_file = jobs.result_factors(job, _adapter(job) if settings.writes_adapter else None, kept)
     schema.save(factor_file, folder / FACTORS)
     if settings.writes_adapter:
         return []

@@ -17,12 +17,18 @@ def shown(settings: Settings) -> Iterator[Watcher]:
     columns = (
         TextColumn("step {task.fields[step]} of {task.fields[steps]}"),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s"),
+        TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s{task.fields[found]}"),
         # A step of long sequences takes minutes: look further back than rich does.
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
         yield _Bar(progress, settings)
+
+
+def _found(steps: list[Step]) -> str:
+    """What the last check found, to stand after something else."""
+    checked = [step.found for step in steps if step.found is not None]
+    return f"  held-out {checked[-1]:.0%}" if checked else ""
 
 
 class _Bar(Watcher):
@@ -38,6 +44,7 @@ class _Bar(Watcher):
             steps=self._settings.steps,
             loss=f"{steps[-1].loss:.4f}" if steps else "-",
             speed="-",
+            found=_found(steps),
         )
 
     def sequences(self, count: int) -> None:
@@ -51,6 +58,9 @@ class _Bar(Watcher):
             loss=f"{step.loss:.4f}",
             speed=f"{step.tokens / step.seconds:,.0f}",
         )
+
+        if step.found is not None:
+            self._progress.update(self._task, found=_found([step]))
 
     def warn(self, sentence: str) -> None:
         self._progress.console.print(sentence, soft_wrap=True, markup=False, highlight=False)

@@ -29,9 +29,14 @@ class Settings:
     windows of `length`, as all are with "consecutive" positions. `retrieval_share` is the share of
     the sequences that are retrieval exercises, `passkey_share` that of passkey prompts.
 
+    With a text `held_out`, every `check_every` steps the model is asked for facts in prompts of
+    `check_length` real tokens, between which that text stands, and the weights that found most are
+    those of the result.
+
     None stands for a default that depends on other settings or on the hardware: the `window` is
-    then the `length`, `learning_rate` as `peak_rate` says, and `dtype` what the device multiplies
-    faster.
+    then the `length`, `learning_rate` as `peak_rate` says, `dtype` what the device multiplies
+    faster; there are about six checks, of the `length`, or on a CPU of one and a half times the
+    original length.
     """
 
     model: Path
@@ -57,6 +62,9 @@ class Settings:
     seed: int = 0
     dtype: str | None = None
     device: str | None = None
+    held_out: Path | None = None
+    check_every: int | None = None
+    check_length: int | None = None
     checkpoint_every: int = 20
     context_parallel: int = 1
 
@@ -85,6 +93,7 @@ class Settings:
                     f"{_option(name)} {getattr(self, name)} should be a share from 0 to below 1."
                 )
         self._check_positions()
+        self._check_checks()
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
         if self.device not in (None, *DEVICES):
@@ -110,6 +119,23 @@ class Settings:
     def window_tokens(self) -> int:
         """The most tokens of a sequence, unless it is one of the full share."""
         return self.length if self.window is None else self.window
+
+    @property
+    def check_interval(self) -> int | None:
+        """Steps from one check to the next, None without checks; the last step has one too."""
+        if self.held_out is None:
+            return None
+        return self.check_every or max(round(self.steps / 6), 1)
+
+    def _check_checks(self) -> None:
+        for name, least, most in (("check_every", 1, self.steps), ("check_length", 2, self.length)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.held_out is None:
+                raise ValueError(f"{_option(name)} needs --held-out TEXTFILE, which is checked by.")
+            if not least <= value <= most:
+                raise ValueError(f"{_option(name)} {value} should be from {least} to {most}.")
 
     def _check_positions(self) -> None:
         if self.positions not in POSITIONS:
@@ -167,6 +193,11 @@ class Settings:
                 raise ValueError(f"--{name} needs --merge: vLLM serves no adapter with them.")
 
     def _check_context_parallel(self) -> None:
+        if self.held_out is not None:
+            raise ValueError(
+                "--held-out asks a model that is whole on a device, and --context-parallel shards "
+                "it: leave one of them out."
+            )
         if self.mixed:
             raise ValueError(
                 "--mixed packs short documents, which accelerate's context parallelism cannot keep "

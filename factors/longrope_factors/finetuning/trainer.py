@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from longrope_factors import loading, perplexity, rotation
-from longrope_factors.finetuning import attention, batch, devices, plan, trainable
+from longrope_factors.finetuning import attention, batch, devices, held_out, plan, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
@@ -26,6 +27,7 @@ from longrope_factors.finetuning.loss import Learner
 from longrope_factors.finetuning.plan import Kind
 from longrope_factors.finetuning.schedule import learning_rate
 from longrope_factors.finetuning.watcher import Watcher
+from longrope_factors.loading import LoadedModel
 
 # YaRN's, which LongRoPE compares with and does not change: arXiv 2309.00071, section 4.1.
 _BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
@@ -50,6 +52,7 @@ class Trainer:
         attention.use_in(self._model)
         torch.manual_seed(settings.seed)
         trainable.prepare(self._model, settings)
+        self._best: dict[str, Any] | None = None
         learner = Learner(self._model, getattr(torch, job.dtype))
         optimizer = torch.optim.AdamW(
             [each for each in learner.parameters() if each.requires_grad],
@@ -67,13 +70,23 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; all processes must ask for it together."""
         learner, optimizer = self._learner, self._optimizer.optimizer
-        model = get_model_state_dict(learner, options=_FULL)
         return {
-            "model": {name.removeprefix("model."): value for name, value in model.items()},
+            "model": self.weights(),
+            "best": self._best,
             "optimizer": get_optimizer_state_dict(learner, optimizer, options=_FULL),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all(),
         }
+
+    def weights(self) -> dict[str, Any]:
+        """What is trained, by its names in the model; all processes must ask for it together."""
+        model = get_model_state_dict(self._learner, options=_FULL)
+        return {name.removeprefix("model."): value for name, value in model.items()}
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The weights of the best check yet, as `weights` has them; None where there was none."""
+        return None if self._best is None else self._best["weights"]
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -82,6 +95,7 @@ class Trainer:
         model = {f"model.{name}": value for name, value in state["model"].items()}
         set_model_state_dict(learner, model, options=options)
         set_optimizer_state_dict(learner, optimizer, state["optimizer"], options=options)
+        self._best = state["best"]
         torch.set_rng_state(state["random"])
         torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
 
@@ -98,7 +112,11 @@ class Trainer:
                 batch.of(each, documents, self._job.tokenizer, self._job.mixture)
                 for each in of_step[self._group :: self._groups]
             ]
-            yield self._step(index, mine, watcher, started)
+            step = self._step(index, mine, watcher, started)
+            interval = settings.check_interval
+            if interval and (step.step % interval == 0 or step.step == settings.steps):
+                step = self._checked(step)
+            yield step
 
     def _step(self, index: int, batches: Sequence[Batch], watcher: Watcher, started: float) -> Step:
         settings, accelerator = self._job.settings, self._accelerator
@@ -137,6 +155,31 @@ class Trainer:
             tokens=int(tokens),
             seconds=round(time.monotonic() - started, 3),
         )
+
+    def _checked(self, step: Step) -> Step:
+        """The step with what is found after it; its weights are kept if they find most."""
+        held, accelerator = self._job.held_out, self._accelerator
+        assert held is not None
+        self._model.gradient_checkpointing_disable()  # it makes transformers forget what was read
+        self._model.eval()
+        device = accelerator.device.type
+        dtype = getattr(torch, self._job.dtype)
+        with torch.autocast(device, dtype, dtype != torch.float32):
+            outcomes = held_out.asked(
+                LoadedModel(self._model, self._job.identity, self._job.settings.model),
+                self._job.long_set,
+                held.documents[accelerator.process_index :: accelerator.num_processes],
+            )
+        self._model.train()
+        counts = [len(outcomes), *(sum(column) for column in zip(*outcomes, strict=True))]
+        sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)
+        sums[: len(counts)] = torch.tensor(counts, dtype=torch.float64)
+        count, found, loss = accelerator.reduce(sums).tolist()
+        step = replace(step, found=found / count, held_out=loss / count)
+        if self._best is None or step.score > tuple(self._best["score"]):
+            weights = {name: tensor.clone() for name, tensor in self.weights().items()}
+            self._best = {"score": step.score, "weights": weights}
+        return step
 
     def _passes(self, batches: Sequence[Batch]) -> list[list[Batch]]:
         """Sequences of one rotation together, as many as a forward pass takes."""

@@ -65,24 +65,25 @@ def run(settings: Settings, watcher: Watcher | None = None) -> Result:
             if main:
                 checkpoint.save(folder / CHECKPOINTS, step.step, state)
             accelerator.wait_for_everyone()
-    state = trainer.state()
+    weights = trainer.weights() if trainer.best is None else trainer.best
     if main:
-        _finish(job, state["model"], watcher)
+        _finish(job, weights, watcher)
     accelerator.wait_for_everyone()
     return Result(folder, journal.read(folder / LOSSES))
 
 
 def _finish(job: Job, trained: dict[str, Any], watcher: Watcher) -> None:
     folder = job.settings.output
+    steps = journal.read(folder / LOSSES)
+    kept = journal.best(steps)
     try:
-        lost = output.write(job, trained)
+        lost = output.write(job, trained, kept)
     except SafetensorError as error:
         raise ValueError(
             f"{folder}: the weights cannot be written ({error}); the last checkpoint is kept."
         ) from None
     for sentence in lost:
         watcher.warn(sentence)
-    steps = journal.read(folder / LOSSES)
     curve.draw(steps, f"{job.identity.name}, {job.settings.length:,} tokens", folder / CURVE)
-    jobs.write_record(job, finished=True)
+    jobs.write_record(job, finished=True, kept=kept)
     shutil.rmtree(folder / CHECKPOINTS)

@@ -1,0 +1,72 @@
+"""Whether a model under training finds facts in texts of real length, in words it is not taught.
+
+Perplexity does not tell which weights find them, and small models lose it again when they are
+trained for longer: so the weights that a run keeps are those that find most.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longrope_factors import texts
+from longrope_factors.loading import LoadedModel
+from longrope_factors.retrieval import filler, tasks
+from longrope_factors.retrieval.fitting import Fitted
+from longrope_factors.retrieval.measurement import Material
+from longrope_factors.retrieval.prompts import Form, Prompts
+from longrope_factors.schema import CorpusText, FactorSet
+
+# Facts in a book, asked for by chat where there is one; and documents of facts alone.
+_DOCUMENTS: tuple[tuple[str, Form], ...] = (
+    ("multi_query", "chat"),
+    ("key_value", "plain"),
+    ("lines", "chat"),
+)
+_FACTS = 8
+# No evaluation begins at this seed: its documents are others.
+_FIRST_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Documents of at most `length` tokens with questions, from the `text`; made once for a run."""
+
+    length: int
+    text: CorpusText
+    documents: tuple[Fitted, ...]
+
+
+def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
+    """Documents with the text at `path` between their facts.
+
+    Raises ValueError where the text is not UTF-8, or the length, --check-length, too short.
+    """
+    _, sha256 = texts.content(path)
+    books = filler.of_books([path])
+    documents = []
+    for name, form in _DOCUMENTS:
+        prompts = Prompts(tokenizer, form if tokenizer.chat_template else "plain")
+        material = Material(prompts, books, _FACTS, _FIRST_SEED + seed)
+        try:
+            documents.append(material.fitted(tasks.named(name), length, 0))
+        except ValueError as error:
+            raise ValueError(f"--check-length {length}: {error}") from None
+    return HeldOut(length, CorpusText(name=path.stem, sha256=sha256), tuple(documents))
+
+
+def asked(
+    loaded: LoadedModel, factor_set: FactorSet, documents: Sequence[Fitted]
+) -> list[tuple[bool, float]]:
+    """The outcome of each question about `documents`, asked of the model as it is.
+
+    True where the answer is what greedy decoding says, and its mean loss in nats a token.
+    """
+    from longrope_factors.retrieval import asking
+
+    outcomes = []
+    for fitted in documents:
+        questions = [asking.Question(question, answer) for question, answer in fitted.tails]
+        said = asking.answers(loaded, factor_set, fitted.context_ids, questions)
+        outcomes += [(answer.exact, answer.loss) for answer in said]
+    return outcomes
