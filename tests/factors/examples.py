@@ -16,7 +16,13 @@ IDENTITY = ModelIdentity(
     rope_theta=100000.0,
     original_max_position_embeddings=8192,
 )
-ADAPTER = {"folder": "adapter", "sha256": "a" * 64, "rank": 8, "scale": 2.0, "base_sha256": "b" * 64}
+ADAPTER = {
+    "folder": "adapter",
+    "sha256": "a" * 64,
+    "rank": 8,
+    "scale": 2.0,
+    "base_sha256": "b" * 64,
+}
 BASE = Base(IDENTITY, methods.original(IDENTITY, 1.0))
 
 
