@@ -64,7 +64,7 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Fixes the order of the data and the start.")] = 0,
     dtype: Annotated[
         str | None,
-        typer.Option(help="bfloat16 or float32; without it, what the device multiplies faster."),
+        typer.Option(help="bfloat16 or float32; without it, float32 on a CPU."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda; without it, a GPU where there is one.")
