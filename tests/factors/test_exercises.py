@@ -151,6 +151,9 @@ def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> Non
         assert len(whole.document_lengths) == 1
         assert whole.positions.tolist() == list(range(len(whole.token_ids)))
         assert len(whole.token_ids) <= 4000
+        assert whole.weights[whole.answers > 0].sum() == pytest.approx(
+            min(1800, len(whole.token_ids)), rel=1e-5
+        )
     assert max(len(whole.token_ids) for whole in made[:6]) > 1800
     assert {len(one.document_lengths) for one in made[6:]} == set(range(1, 12))
     assert all(len(one.token_ids) <= 1800 for one in made[6:])

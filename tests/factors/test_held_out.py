@@ -1,6 +1,7 @@
 """Checks by held-out questions choose which weights a fine-tune keeps."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from tests.factors import tiny
+from tests.factors.test_finetuning import in_child, run_and_die
 from tests.factors.test_finetuning_processes import in_two_processes
 
 BOOK = "The town lay still that year. Nobody came by, and nobody left. "
@@ -139,24 +141,18 @@ def test_the_weights_that_found_most_are_kept(
 
 
 @pytest.mark.parametrize("after", [2, 4])
-def test_a_stopped_run_keeps_what_one_that_was_not_does(
+def test_a_killed_run_keeps_what_one_that_was_not_does(
     settings: Settings, tmp_path: Path, after: int
 ) -> None:
-    class Stop(Watcher):
-        def step(self, done: journal.Step) -> None:
-            if done.step == after:
-                raise InterruptedError
-
     training.run(settings)
-    stopped = replace(settings, output=tmp_path / "stopped")
-    with pytest.raises(InterruptedError):
-        training.run(stopped, Stop())
-    training.run(stopped)
+    killed = replace(settings, output=tmp_path / "killed")
+    assert in_child(run_and_die, killed, after).exitcode == -signal.SIGKILL
+    training.run(killed)
     for name in ("adapter/adapter_model.safetensors", "factors.json", "finetune.json"):
-        assert (stopped.output / name).read_bytes() == (settings.output / name).read_bytes()
+        assert (killed.output / name).read_bytes() == (settings.output / name).read_bytes()
     ours, theirs = (
         [replace(step, seconds=0) for step in journal.read(folder / "loss.jsonl")]
-        for folder in (settings.output, stopped.output)
+        for folder in (settings.output, killed.output)
     )
     assert ours == theirs
 

@@ -123,15 +123,18 @@ def retrieval(
     if planned.whole:
         tokens = skipping.extent(length, original, generator)
         exercise = exercises.draw(tokenizer, documents, tokens, (*planned.seed, 0))
-        return of_exercises([exercise], [exercise.positions(0)])
+        made = of_exercises([exercise], [exercise.positions(0)])
+        # Beside windows, an answer that ends many tokens counts as one that ends a window.
+        scale = min(mixture.window / len(exercise.token_ids), 1.0)
+        return replace(made, weights=made.weights * np.float32(scale))
     count = int(generator.integers(1, _most_exercises(mixture) + 1))
-    made, positions = [], []
+    parts, positions = [], []
     for place in range(count):
         budget = mixture.window // count
         exercise = exercises.draw(tokenizer, documents, budget, (*planned.seed, place))
-        made.append(exercise)
+        parts.append(exercise)
         positions.append(exercise.positions(skipping.extent(length, original, generator)))
-    return of_exercises(made, positions)
+    return of_exercises(parts, positions)
 
 
 def least_exercise(mixture: Mixture) -> int:

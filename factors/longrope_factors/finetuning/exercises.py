@@ -6,7 +6,7 @@ What `questions` draws is laid out as a chat or as plain text, and cut to a numb
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,7 +165,9 @@ def _placed(generator: Draw, passage: str, task: Task) -> list[_Block]:
     """The facts in the passage: a list in one place, others anywhere, at depths drawn evenly."""
     if task.joiner is None:
         depths = np.sort(generator.random(len(task.facts))).tolist()
-        cuts = [0, *(_cut(passage, depth) for depth in depths), len(passage)]
+        # Where sentences are long, a cut may come before that of a lesser depth.
+        cuts = list(accumulate((_cut(passage, depth) for depth in depths), max, initial=0))
+        cuts.append(len(passage))
         fillers = [passage[start:end].strip() for start, end in pairwise(cuts)]
         between = str(generator.choice((" ", "\n\n")))
         return _blocks(fillers, task.facts, depths, between, between)

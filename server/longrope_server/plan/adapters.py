@@ -10,31 +10,23 @@ from longrope_server.plan.weights import PLAIN_BYTES
 
 # MaxLoRARanks (config/lora.py): every slot has room for the least that holds all ranks.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# Whose embedding table and output can have LoRA (`embedding_modules` of the models' classes): there
-# is room for it although no adapter of a factor set uses it.
-_WITH_EMBEDDINGS = (
-    *("LlamaForCausalLM", "Phi3ForCausalLM"),
-    *("Qwen3ForCausalLM", "MiniCPMForCausalLM"),
-)
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """So many slots of a rank, for every linear layer whatever the adapters train."""
+    """So many slots of a rank, for every linear layer of attention and MLP.
+
+    Adapters that are for fewer layers take less: the plug-in names theirs (`lora_target_modules`).
+    """
 
     shape: ModelShape
     slots: int
     rank: int
 
     def stage_bytes(self, layout: Layout) -> list[int]:
-        """Bytes that one GPU of each pipeline stage holds: embeddings first, output last."""
-        layer = self.layer(layout.tp)
-        sizes = [len(stage) * layer for stage in stages(self.shape.layers, layout.pp)]
-        sizes[0] += self.table
-        sizes[-1] += self.table
-        if self.shape.tied and layout.pp > 1:
-            sizes[-1] += self.table  # the last stage has an embedding table too, for the output
-        return [self.slots * self.rank * each * PLAIN_BYTES for each in sizes]
+        """Bytes that one GPU of each pipeline stage holds."""
+        layer = self.slots * self.rank * self.layer(layout.tp) * PLAIN_BYTES
+        return [len(stage) * layer for stage in stages(self.shape.layers, layout.pp)]
 
     def layer(self, tp: int) -> int:
         """Numbers for a slot and each of its ranks in one layer, on one of `tp` GPUs.
@@ -49,12 +41,6 @@ class Adapters:
         mlp = shape.intermediate // tp
         inputs = 2 if shape.architecture == "Phi3ForCausalLM" else 5
         return (inputs + 2) * shape.hidden + 2 * (queries + keys) + 3 * mlp
-
-    @property
-    def table(self) -> int:
-        """The same of the embedding table, and of the output; every rank has all of them."""
-        has_room = self.shape.architecture in _WITH_EMBEDDINGS
-        return has_room * (self.shape.vocabulary + self.shape.hidden)
 
 
 def of(shape: ModelShape, factor_file: FactorFile | None) -> Adapters:
