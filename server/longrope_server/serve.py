@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from longrope_factors import hf, schema, shipped
+from longrope_factors import adapter, hf, schema, shipped
 from longrope_factors.schema import FactorFile
 from longrope_plugin.selection import Policy
 
@@ -123,6 +123,7 @@ def _from_file(
 ) -> tuple[FactorFile, dict[str, Any]]:
     """The factor file, checked against the model, and the overrides that make vLLM read it."""
     factor_file = schema.load(path)
+    adapter.check(factor_file, path)  # the plug-in also reads the model's weights for it
     partial = None
     if config is not None:
         hf.base(config, model, Path(model)).check(factor_file, path)

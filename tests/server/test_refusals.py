@@ -67,6 +67,17 @@ def test_a_factor_that_is_no_positive_number(model: Path, factors: Path, value: 
     assert "sets[1] (max_length 128): factors[2]" in sentence
 
 
+def test_a_missing_adapter(model: Path, factors: Path) -> None:
+    document = json.loads(factors.read_text())
+    adapter = {"folder": "a", "sha256": "a" * 64, "rank": 4, "scale": 2.0, "base_sha256": "b" * 64}
+    document["sets"][1]["adapter"] = adapter
+    factors.write_text(json.dumps({**document, "format": "longrope-factors/2"}))
+    sentence = refusal(str(model), "--factors", str(factors))
+    assert sentence.endswith(
+        f"sets[1] (max_length 128): adapter: {factors.parent / 'a'}: is no folder."
+    )
+
+
 def test_a_missing_factor_file(model: Path, tmp_path: Path) -> None:
     assert "No such file" in refusal(str(model), "--factors", str(tmp_path / "none.json"))
 
