@@ -34,8 +34,8 @@ class Settings:
     those of the result.
 
     None stands for a default that depends on other settings or on the hardware: the `window` is
-    then the `length`, `learning_rate` as `peak_rate` says and `dtype` as `devices.dtype` does; there
-    are about six checks, of the `length`, or on a CPU of one and a half times the original length.
+    then the `length`, `learning_rate` as `peak_rate` says and `dtype` as `devices.dtype` does. Of
+    checks there are about six, of the `length`, or on a CPU of one and a half original lengths.
     """
 
     model: Path
