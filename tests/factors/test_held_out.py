@@ -188,7 +188,7 @@ def test_documents_are_made_of_the_held_out_text(settings: Settings) -> None:
     assert made != held_out.prepare(settings.held_out, tokenizer, 1500, 1)
     assert all(fitted.tokens <= 1500 for fitted in made.documents)
     assert "port lay still" in made.documents[0].document.text
-    assert sum(len(fitted.tails) for fitted in made.documents) == 18
+    assert sum(len(fitted.tails) for fitted in made.documents) == 20
 
 
 app = Typer()
@@ -210,7 +210,7 @@ def test_checks_from_the_command_line(settings: Settings, tmp_path: Path) -> Non
         (("--check-every", "2"), "--check-every needs --held-out TEXTFILE"),
         ((*held, "--check-every", "3"), "--check-every 3 should be from 1 to 2."),
         ((*held, "--check-length", "4097"), "--check-length 4097 should be from 2 to 4096."),
-        ((*held, "--check-length", "100"), "--check-length 100: multi_query with 8 facts:"),
+        ((*held, "--check-length", "100"), "--check-length 100: held_out with 10 facts:"),
         (("--held-out", str(settings.corpus[0])), "a.txt: is a text of --corpus; --held-out"),
         (("--held-out", str(tmp_path / "absent.txt")), "No such file"),
     ):

@@ -7,25 +7,38 @@ trained for longer: so the weights that a run keeps are those that find most.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from longrope_factors import texts
 from longrope_factors.loading import LoadedModel
-from longrope_factors.retrieval import filler, tasks
+from longrope_factors.retrieval import filler, niah, words
+from longrope_factors.retrieval.documents import Document, Task, different
+from longrope_factors.retrieval.filler import Filler
 from longrope_factors.retrieval.fitting import Fitted
 from longrope_factors.retrieval.measurement import Material
 from longrope_factors.retrieval.prompts import Form, Prompts
 from longrope_factors.schema import CorpusText, FactorSet
 
-# Facts in a book, asked for by chat where there is one; and documents of facts alone.
-_DOCUMENTS: tuple[tuple[str, Form], ...] = (
-    ("multi_query", "chat"),
-    ("key_value", "plain"),
-    ("lines", "chat"),
-)
-_FACTS = 8
+# Plain text, and the model's chat template where there is one.
+_FORMS: tuple[Form, ...] = ("plain", "chat")
+_FACTS = 10
 # No evaluation begins at this seed: its documents are others.
 _FIRST_SEED = 1_000_000
+
+
+def _make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
+    keys = different(len(depths), lambda: words.pair(random))
+    facts = [
+        niah.Fact(key, words.number(random), depth) for key, depth in zip(keys, depths, strict=True)
+    ]
+    text = niah.placed(facts, filler.take(units, random), filler.joint)
+    return Document(niah.text(text, of_one=True), tuple(niah.asked([fact]) for fact in facts))
+
+
+# Numbers of keys in a book: RULER's niah_multikey_1, with more keys in a text. Small models can do
+# that at short lengths, and hardly any other task to the last digit.
+_ONE_BY_ONE = Task("held_out", _make, said=16, reads_corpus=True)
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,11 @@ def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
     _, sha256 = texts.content(path)
     books = filler.of_books([path])
     documents = []
-    for name, form in _DOCUMENTS:
+    for number, form in enumerate(_FORMS):
         prompts = Prompts(tokenizer, form if tokenizer.chat_template else "plain")
         material = Material(prompts, books, _FACTS, _FIRST_SEED + seed)
         try:
-            documents.append(material.fitted(tasks.named(name), length, 0))
+            documents.append(material.fitted(_ONE_BY_ONE, length, number))
         except ValueError as error:
             raise ValueError(f"--check-length {length}: {error}") from None
     return HeldOut(length, CorpusText(name=path.stem, sha256=sha256), tuple(documents))
