@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from longrope_factors.retrieval import words
 from longrope_factors.retrieval.filler import Filler
 
 
@@ -77,6 +78,32 @@ def instead(
     """`units` facts, of which those at `depths` are `facts`, and the rest `other()` gives."""
     at = {round(depth * (units - 1)): fact for depth, fact in zip(depths, facts, strict=True)}
     return [at[index] if index in at else other() for index in range(units)]
+
+
+def numbered(
+    random: Random,
+    units: int,
+    depths: Sequence[float],
+    name: Callable[[Random], str],
+    line: Callable[[str, str], str],
+    ask: Callable[[str], tuple[str, str]],
+) -> tuple[list[str], tuple[Asked, ...]]:
+    """`units` lines, each a name and its number, and questions about those at `depths`.
+
+    `ask` gives the question for a name, and how its answer begins.
+    """
+    names = different(len(depths), lambda: name(random))
+    numbers = different(len(depths), lambda: words.number(random))
+
+    def other() -> str:
+        return line(unlike(names, lambda: name(random)), words.number(random))
+
+    lines = instead(list(map(line, names, numbers)), depths, units, other)
+    asked = tuple(
+        Asked(*ask(name), (number,), (depth,))
+        for name, number, depth in zip(names, numbers, depths, strict=True)
+    )
+    return lines, asked
 
 
 def unlike(taken: Sequence[str], draw: Callable[[], str]) -> str:

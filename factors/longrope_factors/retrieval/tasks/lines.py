@@ -4,34 +4,26 @@ from collections.abc import Sequence
 from random import Random
 
 from longrope_factors.retrieval import words
-from longrope_factors.retrieval.documents import Asked, Document, Task, different, instead, unlike
+from longrope_factors.retrieval.documents import Document, Task, numbered
 from longrope_factors.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
     """Every unit is a line with a number; those at `depths` are asked for, one by one."""
-    names = different(len(depths), lambda: words.pair(random))
-    numbers = different(len(depths), lambda: words.number(random))
-
-    def other() -> str:
-        return _line(unlike(names, lambda: words.pair(random)), words.number(random))
-
-    lines = instead(list(map(_line, names, numbers)), depths, units, other)
-    asked = [
-        Asked(
-            f"\n\nWhat is the REGISTER_CONTENT of line {name}?",
-            f"The REGISTER_CONTENT of line {name} is",
-            (number,),
-            (depth,),
-        )
-        for name, number, depth in zip(names, numbers, depths, strict=True)
-    ]
+    lines, asked = numbered(random, units, depths, words.pair, _line, _ask)
     head = "Below is a record of lines. Remember the REGISTER_CONTENT of every line.\n\n"
-    return Document(head + "\n".join(lines), tuple(asked))
+    return Document(head + "\n".join(lines), asked)
 
 
 def _line(name: str, number: str) -> str:
     return f"line {name}: REGISTER_CONTENT is {number}"
+
+
+def _ask(name: str) -> tuple[str, str]:
+    return (
+        f"\n\nWhat is the REGISTER_CONTENT of line {name}?",
+        f"The REGISTER_CONTENT of line {name} is",
+    )
 
 
 LINES = Task("lines", make, said=16)
