@@ -10,6 +10,8 @@ from longrope_factors.schema import Adapter, FactorFile
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from tests.factors import finetuning
+
 FACTORS = "factors.json"
 RANK = 4
 
@@ -25,6 +27,13 @@ def save(model_dir: Path, folder: Path, **config: Any) -> Adapter:
             torch.nn.init.normal_(parameter, std=0.1)
     tuned.save_pretrained(folder)
     return named(folder, model_dir)
+
+
+def beside_a_model(folder: Path) -> Path:
+    """`folder`, with a tiny `model`, an `adapter` and the factor file that names it."""
+    model = finetuning.tiny_model(folder / "model")
+    schema.save(factor_file(model, save(model, folder / "adapter")), folder / FACTORS)
+    return folder
 
 
 def named(folder: Path, model_dir: Path, **changes: Any) -> Adapter:

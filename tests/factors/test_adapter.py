@@ -24,12 +24,7 @@ Spoil = Callable[[Path], Any]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model`, `adapter` and the factor file that names it."""
-    folder = tmp_path_factory.mktemp("adapters")
-    model = finetuning.tiny_model(folder / "model")
-    found = adapters.save(model, folder / "adapter")
-    schema.save(adapters.factor_file(model, found), folder / adapters.FACTORS)
-    return folder
+    return adapters.beside_a_model(tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.fixture

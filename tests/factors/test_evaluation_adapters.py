@@ -21,10 +21,8 @@ IDS = [2 + each * 7 % 90 for each in range(LONG)]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `model`, `adapter`, the factor file that names it, `merged` and a text."""
-    folder = tmp_path_factory.mktemp("adapters")
-    model = finetuning.tiny_model(folder / "model")
-    found = adapters.save(model, folder / "adapter")
-    schema.save(adapters.factor_file(model, found), folder / adapters.FACTORS)
+    folder = adapters.beside_a_model(tmp_path_factory.mktemp("adapters"))
+    model = folder / "model"
     base = AutoModelForCausalLM.from_pretrained(model)
     PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload().save_pretrained(
         folder / "merged"
