@@ -15,6 +15,14 @@ from tests.factors.examples import llama_config
 ORIGINAL = 32
 LENGTH = 64
 WORDS = [f"w{number}" for number in range(100)]
+# Settings of a run that trains, and writes, all that there is beside the weights.
+EVERYTHING: dict[str, Any] = {
+    "lora": 4,
+    "merge": True,
+    "norms": True,
+    "embeddings": True,
+    "mixed": 0.3,
+}
 
 
 def tiny_model(directory: Path, **changes: Any) -> Path:

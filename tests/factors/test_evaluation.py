@@ -2,10 +2,6 @@
 
 import json
 import resource
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.factors import tiny
 from tests.factors.examples import BASE, IDENTITY, model_directory
+from tests.factors.killing import killed_evaluation
 
 
 def measured(method: Method, length: int, perplexity: float, corpus: str = "a") -> Evaluation:
@@ -315,20 +312,7 @@ def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
     lengths = [option for n in range(1000, 3000, 100) for option in ("--length", str(n))]
     arguments = ["perplexity", "--model", model, "--corpus", corpus, "--method", "pi", *lengths]
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    command = [sys.executable, "-m", "longrope_factors.cli", "evaluate", *map(str, arguments)]
-    process = subprocess.Popen(
-        [*command, "-o", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not killed.exists() or killed.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    before = killed.read_bytes()
-    assert 3 <= before.count(b"\n") < 20
-    with killed.open("ab") as file:
-        file.write(before[:99])  # as if the kill had come in the middle of writing
-
+    before = killed_evaluation(arguments, killed, 3, most=20)
     for output in (killed, whole):
         result = run(*arguments, "-o", output)
         assert result.exit_code == 0, result.output

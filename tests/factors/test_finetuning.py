@@ -197,11 +197,7 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
 def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     settings = finetuning.settings(
         tmp_path,
-        lora=4,
-        merge=True,
-        norms=True,
-        embeddings=True,
-        mixed=0.3,
+        **finetuning.EVERYTHING,
         steps=30,
         checkpoint_every=3,
         output=tmp_path / "whole",

@@ -72,11 +72,7 @@ def check_same(one: Path, other: Path) -> None:
 def test_two_processes_share_a_batch(tmp_path: Path) -> None:
     settings = finetuning.settings(
         tmp_path,
-        lora=4,
-        merge=True,
-        norms=True,
-        embeddings=True,
-        mixed=0.3,
+        **finetuning.EVERYTHING,
         output=tmp_path / "one",
     )
     training.run(settings)

@@ -1,10 +1,6 @@
 """`evaluate retrieval` from the command line, on a tiny model."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from longrope_factors.retrieval.results import Asking
 from typer.testing import CliRunner, Result
 
 from tests.factors import adapters, tiny
+from tests.factors.killing import killed_evaluation
 
 SHORT, LONG = 1400, 1700
 LENGTHS = ["--short", str(SHORT), "--length", str(LONG)]
@@ -94,21 +91,7 @@ def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     arguments = ["--model", model, "--method", "original", "--documents", "4", *QUICK]
     arguments += ["--task", "lines", "--task", "key_value"]
-    command = [sys.executable, "-m", "longrope_factors.cli", "evaluate", "retrieval"]
-    process = subprocess.Popen(
-        [*command, *map(str, arguments), "-o", str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not killed.exists() or killed.read_bytes().count(b"\n") < 2:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    before = killed.read_bytes()
-    assert 2 <= before.count(b"\n") < 16
-    with killed.open("ab") as file:
-        file.write(before[:99])  # as if the kill had come in the middle of writing
+    before = killed_evaluation(["retrieval", *arguments], killed, 2, most=16)
     for output in (killed, whole):
         result = run(*arguments, "-o", output)
         assert result.exit_code == 0, result.output
