@@ -39,8 +39,9 @@ def extend(
         from longrope_factors.extension.run import run
 
         for done in run(read):
-            measured = ", ".join(f"{name} {each:.4f}" for name, each in done.held_out.items())
-            typer.echo(f"{done.name}: done; held-out perplexity {measured}.")
+            measured = ", ".join(f"{name} {each:.4f}" for name, each in done.measured.items())
+            what = "facts found at" if done.name == "retrieval" else "held-out perplexity"
+            typer.echo(f"{done.name}: done; {what} {measured}.")
         typer.echo(f"{read.output / 'model'}: the extended model with all its factor sets.")
 
 

@@ -27,6 +27,10 @@ def search(
         Path | None, typer.Option(metavar="PNG", help="Picture; default OUTPUT.png.")
     ] = None,
     windows: Annotated[int, typer.Option(min=1, help="Windows of each text.")] = 1,
+    windows_of: Annotated[
+        int | None,
+        typer.Option(metavar="W", help="Read each as 16 windows of W tokens that skip to LENGTH."),
+    ] = None,
     objective: Annotated[
         Objective, typer.Option(help="All tokens' perplexity, or that of needles' answers.")
     ] = "perplexity",
@@ -110,6 +114,7 @@ def search(
             length=length,
             corpus=tuple(corpus),
             windows=windows,
+            windows_of=windows_of,
             objective=objective,
             shape=shape,
             critical_pair=critical_pair,

@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from longrope_factors import hf, schema
+from longrope_factors import adapter, hf, schema
 from longrope_factors.cli import app
 from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from tests.factors import tiny
 from tests.factors.finetuning import LENGTH, ORIGINAL, text, tiny_model
 
 PLAN = f"""
@@ -102,6 +103,71 @@ def test_a_model_with_all_its_sets(folder: Path) -> None:
     assert contents(folder / "extended") == before_again
 
 
+ADAPTER_PLAN = """
+model = "model"
+output = "extended"
+corpus = ["a.txt"]
+held_out = ["c.txt", "d.txt"]
+finetune_length = 4096
+
+[search]
+population = 4
+mutations = 1
+crossovers = 0
+parents = 2
+iterations = 1
+
+[space]
+windows_of = 64
+
+[finetune]
+lora = 2
+merge = false
+positions = "skip"
+window = 400
+retrieval_share = 0.5
+steps = 2
+batch = 2
+warmup = 0
+learning_rate = 1e-2
+check_length = 1500
+
+[retrieval]
+tasks = ["single_key"]
+facts = 1
+
+[machine]
+dtype = "float32"
+threads = 1
+"""
+
+
+def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "model", tiny.byte_level(), max_position_embeddings=1024)
+    for name in ("a", "c", "d"):
+        book = "The town lay still that year. Nobody came by, and nobody left. "
+        (tmp_path / f"{name}.txt").write_text(book.replace("town", f"town {name}") * 80)
+    (tmp_path / "plan.toml").write_text(ADAPTER_PLAN)
+    code, stdout, stderr = run(tmp_path)
+    assert code == 0, stderr
+    names = [line.partition(":")[0] for line in stdout.splitlines()]
+    assert names[:3] == ["1-search", "2-finetune", "retrieval"]
+    model = tmp_path / "extended" / "model"
+    own = hf.from_config(hf.read_config(model), model)
+    assert [each.max_length for each in own.sets] == [1024, 4096]
+    assert own.sets[0].adapter is None
+    adapter.check(own, model / "factors.json", model)
+    weights = "model.safetensors"
+    assert (model / weights).read_bytes() == (tmp_path / "model" / weights).read_bytes()
+    found = (tmp_path / "extended" / "retrieval.jsonl").read_text().splitlines()
+    assert [json.loads(line)["length"] for line in found] == [512, 1024, 4096]
+    assert "facts found at 512 " in stdout
+
+    before_again = contents(tmp_path / "extended")
+    assert run(tmp_path)[:2] == (0, stdout)
+    assert contents(tmp_path / "extended") == before_again
+
+
 def test_a_failed_check_stops_before_the_next_step(folder: Path) -> None:
     # Steps that are too small for float32 make the weights no better.
     spoiled = PLAN.replace("1e-3", "1e-15")
@@ -137,6 +203,16 @@ def test_windows_of_skipped_positions_cost_what_they_read(folder: Path) -> None:
     assert trained == [(40, 3), (LENGTH, 3)]
 
 
+def test_a_search_on_windows_costs_what_they_read(tmp_path: Path) -> None:
+    tiny.save(tmp_path / "model", tiny.byte_level(), max_position_embeddings=1024)
+    (tmp_path / "plan.toml").write_text(ADAPTER_PLAN)
+    rows = json.loads(run(tmp_path, "--dry-run", "--json")[1])
+    costs = {(row["step"], row["what"]): (row["length"], row["readings"]) for row in rows}
+    # Plain, 4 of the population and a child, in 16 windows.
+    assert costs["1-search", "search"] == (64, 6 * 16)
+    assert costs["retrieval", "check"] == (4096, 1)
+
+
 def test_operations_of_a_forward_pass() -> None:
     # Two for each of SmolLM2-135M's 134.5 million weights that multiply, and token.
     config = {
@@ -169,6 +245,7 @@ def test_the_shipped_plan_is_one() -> None:
         ("short_lengths = [32]", "short_lengths = [64]", "short_lengths has 64"),
         ("finetune_length = 64", "finetune_length = 16", "short_lengths has 32"),
         ("[search]", "[search", "is not TOML"),
+        ("steps = 3", "steps = 3\nlora = 2\nmerge = false", "merge is false, so the result is"),
         ("steps = 3", "steps = '3'", "finetune.steps is"),
         ("steps = 3", "steps = 3.0", "finetune.steps is 3.0; it should be a valid integer"),
         ("steps = 3", "steps = true", "finetune.steps is true; it should be a valid integer"),

@@ -1,21 +1,30 @@
-"""What a step's check measures: perplexity of factor sets on texts that nothing else read."""
+"""What a step's check measures: perplexity on texts that nothing else read, and facts found."""
 
 import math
 from functools import partial
 from pathlib import Path
 
-from longrope_factors import evaluation, loading, measuring, texts
-from longrope_factors.contenders import Served
-from longrope_factors.extension.recipe import Recipe
+from longrope_factors import evaluation, loading, measuring, schema, texts
+from longrope_factors.contenders import OWN, Served, planned
+from longrope_factors.extension.recipe import Recipe, RetrievalSection
+from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.schema import FactorSet
+
+_SHORT = 4096  # tokens, where a model's own score is good
 
 
 def perplexities(
-    recipe: Recipe, model_dir: Path, sets: dict[str, FactorSet], length: int, results: Path
+    recipe: Recipe,
+    model_dir: Path,
+    sets: dict[str, FactorSet],
+    length: int,
+    results: Path,
+    adapters: Path | None = None,
 ) -> dict[str, float]:
     """Geometric mean of the held-out texts' perplexities on `length` tokens, by set.
 
-    Each measurement is kept in the file `results` and not made again.
+    A set's adapter is in the folder `adapters`. Each measurement is kept in the file `results` and
+    not made again.
     """
     machine = recipe.machine
     read = texts.read(recipe.held_out, model_dir, length)
@@ -27,7 +36,11 @@ def perplexities(
             text,
             length,
             (length, length),
-            Served(name, factor_set, None),
+            Served(
+                name,
+                factor_set,
+                adapters / factor_set.adapter.folder if adapters and factor_set.adapter else None,
+            ),
         )
         for text in read
         for name, factor_set in sets.items()
@@ -39,3 +52,38 @@ def perplexities(
     for each in found:
         by_name[each.method].append(math.log(each.perplexity))
     return {name: math.exp(sum(logs) / len(logs)) for name, logs in by_name.items()}
+
+
+def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
+    """The shares of facts that the finished model finds at each set's length, and at a short one.
+
+    Results are kept in the output folder's `retrieval.jsonl`, for `evaluate report` as well.
+    """
+    from transformers import AutoTokenizer
+
+    from longrope_factors.retrieval import filler, scores, tasks
+    from longrope_factors.retrieval.measurement import Material, measurement
+    from longrope_factors.retrieval.prompts import Prompts
+    from longrope_factors.retrieval.results import Asking
+
+    machine, model_dir = recipe.machine, recipe.output / "model"
+    chosen = [tasks.named(name) for name in asked.tasks]
+    original = loading.identity_of(model_dir).original_max_position_embeddings
+    short = min(_SHORT, original // 2)
+    ends = {each.max_length for each in schema.load(model_dir / FACTORS).sets}
+    lengths = sorted({short, *ends})
+    served = planned(model_dir, [OWN], None, lengths)
+    prompts = Prompts(AutoTokenizer.from_pretrained(model_dir), asked.form)
+    books = filler.of_books(list(recipe.held_out[1:]))
+    material = Material(prompts, books, asked.facts, recipe.finetune.seed or 0)
+    weights_sha256 = loading.weights_sha256(model_dir)
+    wanted = [
+        measurement(material, weights_sha256, machine.dtype, task, length, number, contender)
+        for length in lengths
+        for contender in served[length]
+        for task in chosen
+        for number in material.documents(task, asked.documents)
+    ]
+    load = partial(loading.load, model_dir, machine.device, machine.dtype)
+    found = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)
+    return {f"{length}": share for length, share in scores.averages(found).items()}

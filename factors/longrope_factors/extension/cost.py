@@ -8,6 +8,7 @@ from longrope_factors import hf_fields
 from longrope_factors.architectures import completed
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
+from longrope_factors.search import documents
 from longrope_factors.search.plan import Question
 from longrope_factors.search.settings import Settings as SearchSettings
 
@@ -35,8 +36,11 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         settings = SearchSettings(**(recipe.search.given | differing.given))
         children = settings.mutations + settings.crossovers
         candidates = 1 + settings.population + settings.iterations * children
+        readings, read = candidates * texts * windows, length
+        if recipe.space.windows_of is not None:
+            readings, read = readings * documents.WINDOWS, recipe.space.windows_of
         return [
-            cost(step, "search", length, candidates * texts * windows),
+            cost(step, "search", read, readings),
             cost(step, "check", length, (seeds + 1) * held_out),
         ]
 
@@ -61,6 +65,10 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         costs += search("3-second-search", recipe.target_length, recipe.second_search, 3)
     for length in recipe.short_lengths:
         costs += search(f"4-short-{length}", length, recipe.short_search, 6)
+    if recipe.retrieval is not None:
+        asked = len(recipe.retrieval.tasks) * recipe.retrieval.documents
+        for length in sorted({tuned, recipe.target_length or tuned}):
+            costs.append(cost("retrieval", "check", length, asked))
     return costs
 
 

@@ -45,6 +45,7 @@ class SpaceSection(_Section):
     """`longrope factors search`: what is searched, and on what."""
 
     windows: int | None = None
+    windows_of: int | None = None
     objective: Literal["perplexity", "needle"] | None = None
     shape: Literal["monotone", "piecewise", "critical"] | None = None
     critical_pair: int | None = None
@@ -62,6 +63,7 @@ class FinetuneSection(_Section):
     warmup: int | None = None
     batch: int | None = None
     lora: int | None = None
+    merge: bool | None = None
     norms: bool | None = None
     embeddings: bool | None = None
     positions: Literal["consecutive", "skip"] | None = None
@@ -72,7 +74,18 @@ class FinetuneSection(_Section):
     passkey_share: float | None = None
     separator: str | None = None
     seed: int | None = None
+    check_every: int | None = None
+    check_length: int | None = None
     checkpoint_every: int | None = None
+
+
+class RetrievalSection(_Section):
+    """`longrope factors evaluate retrieval`: the last check, at every set's length."""
+
+    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    form: Literal["plain", "chat"] = "plain"
+    facts: Annotated[int, Field(ge=1, le=100)] = 10
+    documents: Annotated[int, Field(ge=1)] = 1
 
 
 class MachineSection(_Section):
@@ -90,7 +103,8 @@ class Recipe(_Section):
 
     Factors are searched at `finetune_length` and the weights fine-tuned there; with a
     `target_length`, factors for it are searched on those weights; at each of `short_lengths`, they
-    are searched again. `held_out` texts, which no search and no training reads, check each step.
+    are searched again. `held_out` texts, which no search and no training reads, check each step;
+    where retrieval is trained, the first of them also chooses the weights that are kept.
     `second_search` and `short_search` are what differs from `search` there.
     """
 
@@ -107,7 +121,13 @@ class Recipe(_Section):
     finetune: FinetuneSection = FinetuneSection()
     second_search: SearchSection = SearchSection()
     short_search: SearchSection = SearchSection()
+    retrieval: RetrievalSection | None = None
     machine: MachineSection = MachineSection()
+
+    @property
+    def writes_adapter(self) -> bool:
+        """Whether it ends with an adapter beside the model's own weights."""
+        return self.finetune.lora is not None and self.finetune.merge is False
 
 
 def load(path: Path) -> Recipe:
@@ -132,6 +152,11 @@ def load(path: Path) -> Recipe:
         raise ValueError(
             f"{path}: short_lengths has {max(recipe.short_lengths)}; each should be below the "
             f"finetune_length of {recipe.finetune_length}."
+        )
+    if recipe.writes_adapter and (recipe.target_length or recipe.short_lengths):
+        raise ValueError(
+            f"{path}: merge is false, so the result is an adapter for finetune_length alone: "
+            "target_length and short_lengths, which search on merged weights, should be left out."
         )
     folder = path.parent
     return recipe.model_copy(

@@ -1,7 +1,7 @@
 """What a recipe ends with: one model directory with every set that was found."""
 
-import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from longrope_factors import hf, interchange, schema
@@ -11,18 +11,31 @@ from longrope_factors.schema import FactorFile
 _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "*token*", "*.jinja", "*.model")
 
 
-def assemble(finetuned: Path, found: FactorFile, folder: Path) -> None:
-    """Make `folder` a model directory of the fine-tuned weights and all the sets found.
+def assemble(model: Path, found: FactorFile, adapters: Path, folder: Path) -> None:
+    """Make `folder` a model directory of the weights in `model` and all the sets found.
 
-    The weights are hard links to those of `finetuned`. The config has two of the sets as its own
-    lists; our plug-in reads the factor file itself.
+    Weights, and the sets' adapters from the folder `adapters`, are hard links, or copies where the
+    file system has none. The config has two of the sets as its own lists; our plug-in reads the
+    factor file itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in (*_OF_A_MODEL, "generation_config.json"):
-        for path in finetuned.glob(pattern):
-            with contextlib.suppress(FileExistsError):
-                os.link(path, folder / path.name)
+        for path in model.glob(pattern):
+            _link(path, folder / path.name)
+    for name in {each.adapter.folder for each in found.sets if each.adapter is not None}:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for path in (adapters / name).iterdir():
+            _link(path, folder / name / path.name)
     schema.save(found, folder / FACTORS)
-    config, _ = interchange.hf_config(hf.read_config(finetuned), found)
+    config, _ = interchange.hf_config(hf.read_config(model), found)
     config["longrope_factors"] = FACTORS
     interchange.write_config(config, folder / "config.json")
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # the base model may lie on another disk
+        shutil.copyfile(source, target)

@@ -38,4 +38,7 @@ def run(recipe: Recipe) -> Iterator[Checked]:
         folder = recipe.output / f"4-short-{length}"
         found = extension.run_search(planned, folder, found)
         yield extension.check_search(f"4-short-{length}", planned, found, folder)
-    assemble(extension.finetuned, found, extension.model)
+    assemble(extension.tuned_model, found, extension.finetuned, extension.model)
+    checked = extension.check_retrieval()
+    if checked is not None:
+        yield checked

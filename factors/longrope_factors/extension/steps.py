@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import loading
+from longrope_factors import loading, schema
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.output import FACTORS
@@ -20,10 +20,10 @@ _HALVED_ABOVE = 512 * 1024
 
 @dataclass(frozen=True)
 class Checked:
-    """A step that is done: its name, and what its check measured."""
+    """A step that is done: its name, and what its check measured: perplexities, or shares found."""
 
     name: str
-    held_out: dict[str, float]
+    measured: dict[str, float]
 
 
 class Extension:
@@ -60,11 +60,14 @@ class Extension:
     def finetune_settings(self) -> FinetuneSettings:
         """The fine-tune under the first search's factors, whose weights the next search needs.
 
-        With LoRA, norms and embeddings are trained too unless the plan says otherwise.
+        With LoRA that is merged, norms and embeddings are trained too unless the plan says
+        otherwise.
         """
         recipe = self._recipe
         given = recipe.finetune.given
-        if given.get("lora") is not None:
+        if given.get("retrieval_share"):
+            given["held_out"] = recipe.held_out[0]
+        if given.get("lora") is not None and not recipe.writes_adapter:
             given = {"merge": True, "norms": True, "embeddings": True, **given}
         return FinetuneSettings(
             model=recipe.model,
@@ -106,11 +109,13 @@ class Extension:
 
     def check_finetune(self, found: FactorFile) -> Checked:
         """Held-out perplexity at the fine-tuning length, which must be below that before."""
-        length = self._recipe.finetune_length
+        recipe, length = self._recipe, self._recipe.finetune_length
         sets = {"found": self._tuned_set(found)}
         path = self.finetuned / "check.jsonl"
-        before = checks.perplexities(self._recipe, self._recipe.model, sets, length, path)
-        after = checks.perplexities(self._recipe, self.finetuned, sets, length, path)
+        before = checks.perplexities(recipe, recipe.model, sets, length, path)
+        if recipe.writes_adapter:
+            sets = {"found": self._tuned_set(schema.load(self.finetuned / FACTORS))}
+        after = checks.perplexities(recipe, self.tuned_model, sets, length, path, self.finetuned)
         if after["found"] >= before["found"]:
             raise ValueError(
                 f"2-finetune: on the held-out texts the weights have perplexity "
@@ -118,6 +123,17 @@ class Extension:
                 f"[finetune] in the plan file, and remove {self.finetuned}."
             )
         return Checked("2-finetune", {"before": before["found"], "after": after["found"]})
+
+    @property
+    def tuned_model(self) -> Path:
+        """The weights of the result: merged ones, or those that the adapter goes with."""
+        return self._recipe.model if self._recipe.writes_adapter else self.finetuned
+
+    def check_retrieval(self) -> Checked | None:
+        """Which share of facts the result finds at the length of each of its sets."""
+        if self._recipe.retrieval is None:
+            return None
+        return Checked("retrieval", checks.retrieval(self._recipe, self._recipe.retrieval))
 
     def _tuned_set(self, found: FactorFile) -> FactorSet:
         return found.sets[found.select(self._recipe.finetune_length)]

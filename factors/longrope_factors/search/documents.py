@@ -1,15 +1,20 @@
 """What a candidate is measured on: windows of texts, whole or with needles to find."""
 
 import random
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from longrope_factors.finetuning import skipping
 from longrope_factors.texts import Text
 
 Objective = Literal["perplexity", "needle"]
 NEEDLES = 4
+WINDOWS = 16  # short ones in place of a long one
 _FACT = "\n\nThe magic number of {place} is {number}.\n\n"
 _QUESTION = "\n\nWhat is the magic number of {place}? The magic number of {place} is"
 _PLACES = ("Lisbon", "Cairo", "Lima", "Oslo", "Delhi", "Quito", "Hanoi", "Perth")
@@ -19,12 +24,15 @@ _PLACES = ("Lisbon", "Cairo", "Lima", "Oslo", "Delhi", "Quito", "Hanoi", "Perth"
 class Document:
     """Tokens of one window, and which of them count.
 
-    `scored` lists the positions (from 1) whose tokens' losses count; None is all but the first.
+    `scored` lists the places (from 1) whose tokens' losses count; None is all but the first.
+    `positions`, where they are not consecutive, are those of each of the windows that the tokens
+    are then parted into.
     """
 
     name: str
     token_ids: tuple[int, ...]
     scored: tuple[int, ...] | None = None
+    positions: tuple[tuple[int, ...], ...] | None = None
 
 
 def windows(texts: Sequence[Text], length: int, each: int) -> list[Document]:
@@ -87,6 +95,20 @@ def with_needles(document: Document, tokenizer: Any, seed: int) -> Document:
     body += document.token_ids[depths[-1] : room]
     scored = tuple(len(body) + answer for answer in answers)
     return Document(document.name, tuple(body + ending), scored)
+
+
+def skipping_to(length: int, document: Document, window: int, seed: int) -> Document:
+    """The document's tokens as windows of `window`, each placed as if in a text of `length`.
+
+    Positions are PoSE's (arXiv 2309.10400, section 3), as `finetune --positions skip` draws them.
+    They are the same for every candidate, so that nothing but the rotation differs.
+    """
+    generator = np.random.default_rng((seed, zlib.crc32(document.name.encode())))
+    positions = [
+        tuple(skipping.positions(window, length, generator).tolist())
+        for _ in range(len(document.token_ids) // window)
+    ]
+    return replace(document, positions=tuple(positions))
 
 
 def prepared(

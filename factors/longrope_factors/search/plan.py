@@ -39,14 +39,17 @@ class Question:
     fine-tuned with, makes this a second search: they are multiplied by that set's instead, and the
     extension ratio counts from its max_length. `starts` are more seeds: known sets, such as the
     long ones when short sets are searched again. `attention_factor` None is Hugging Face's formula
-    on top of the model's own; "search" lets it evolve. `critical_pair` fixes the critical dimension
-    of that shape. `name` is what the factor file calls the model; without it, its folder's.
+    on top of the model's own; "search" lets it evolve. `windows_of` W has each window of a text be
+    16 of W tokens whose positions skip to the length; that needs one attention factor.
+    `critical_pair` fixes the critical dimension of that shape. `name` is what the factor file calls
+    the model; without it, its folder's.
     """
 
     model_dir: Path
     length: int
     corpus: tuple[Path, ...]
     windows: int = 1
+    windows_of: int | None = None
     objective: Objective = "perplexity"
     shape: ShapeName = "monotone"
     critical_pair: int | None = None
@@ -102,7 +105,7 @@ def plan(question: Question, evolution: Settings) -> Plan:
             f"--length {question.length} is an extension ratio below 1: it should be at least "
             f"{from_length}, or --start-from should name the sets to start from."
         )
-    read = texts.read(question.corpus, question.model_dir, question.length)
+    read = texts.read(question.corpus, question.model_dir, _tokens(question))
     base = own.factors if question.base is None else question.base.factors
     ratio = max(ratio, 1.0)
     starts = tuple(relative(each, base) for each in question.starts)
@@ -132,17 +135,41 @@ def plan(question: Question, evolution: Settings) -> Plan:
             0,
             own.attention_factor,
         ),
-        documents=documents.prepared(
-            read,
-            question.model_dir,
-            question.length,
-            question.windows,
-            question.objective,
-            evolution.seed,
-        ),
+        documents=_documents(question, read, evolution.seed),
         corpus=tuple(CorpusText(name=each.name, sha256=each.sha256) for each in read),
         settings=_recorded(question, evolution, model, space, read),
     )
+
+
+def _tokens(question: Question) -> int:
+    """The tokens of one document. Raises ValueError for windows that are none of the length's."""
+    window = question.windows_of
+    if window is None:
+        return question.length
+    if not 2 <= window < question.length:
+        raise ValueError(
+            f"--windows-of is {window}; it should be from 2 to {question.length - 1}, less than "
+            "--length, or left out."
+        )
+    if question.objective != "perplexity":
+        raise ValueError("--windows-of goes with --objective perplexity only.")
+    if question.attention_factor == "search":
+        raise ValueError(
+            "--attention-factor is 'search', which short windows cannot tell: with --windows-of "
+            "it should be a number, or left out."
+        )
+    return window * documents.WINDOWS
+
+
+def _documents(question: Question, read: list[texts.Text], seed: int) -> list[Document]:
+    tokens = _tokens(question)
+    found = documents.prepared(
+        read, question.model_dir, tokens, question.windows, question.objective, seed
+    )
+    window = question.windows_of
+    if window is None:
+        return found
+    return [documents.skipping_to(question.length, each, window, seed) for each in found]
 
 
 def _on_top(rescaling: Rescaling, own: Rescaling) -> Rescaling:
@@ -205,6 +232,7 @@ def _recorded(
         "corpus_sha256": [each.sha256 for each in read],
         "length": question.length,
         "windows": question.windows,
+        **({} if question.windows_of is None else {"windows_of": question.windows_of}),
         "objective": question.objective,
         "shape": question.shape,
         "critical_pair": question.critical_pair,

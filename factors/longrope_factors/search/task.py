@@ -45,11 +45,15 @@ class Worker:
     def loss(self, factor_set: FactorSet, document: int) -> float:
         """Mean negative log-likelihood, in nats, of the tokens that count in the document."""
         from longrope_factors.perplexity import perplexity
+        from longrope_factors.search import skipped
 
         what = self._documents[document]
-        losses = perplexity(
-            self._loaded.model, what.token_ids, factor_set, self._loaded.identity, _CHUNK
-        )
+        if what.positions is not None:
+            losses = skipped.losses(self._loaded, what, factor_set)
+        else:
+            losses = perplexity(
+                self._loaded.model, what.token_ids, factor_set, self._loaded.identity, _CHUNK
+            )
         if what.scored is not None:
             losses = losses[[position - 1 for position in what.scored]]
         mean = float(losses.mean())

@@ -1,9 +1,10 @@
 """Windows and needles."""
 
+import itertools
 from typing import Any
 
 import pytest
-from longrope_factors.search.documents import NEEDLES, windows, with_needles
+from longrope_factors.search.documents import NEEDLES, skipping_to, windows, with_needles
 from longrope_factors.texts import Text
 
 from tests.factors.tiny import byte_level, metaspace
@@ -44,3 +45,16 @@ def test_a_window_without_room_is_refused() -> None:
     (document,) = windows([Text("t", "0" * 64, list(range(50)))], 50, 1)
     with pytest.raises(ValueError, match="too short for 4 needles: --length should be at least"):
         with_needles(document, byte_level(), 0)
+
+
+def test_windows_that_skip_reach_the_end_of_the_text() -> None:
+    (document,) = windows([Text("t", "0" * 64, list(range(64)))], 64, 1)
+    placed = skipping_to(1000, document, 8, 0)
+    assert placed.token_ids == document.token_ids
+    assert placed.positions is not None
+    assert [len(each) for each in placed.positions] == [8] * 8
+    for positions in placed.positions:
+        assert positions[0] == 0
+        assert all(after > before for before, after in itertools.pairwise(positions))
+    assert 900 < max(max(each) for each in placed.positions) < 1000
+    assert placed == skipping_to(1000, document, 8, 0) != skipping_to(1000, document, 8, 1)

@@ -275,3 +275,25 @@ def test_every_evaluation_is_logged_as_json(whole: Path) -> None:
     _, *lines = whole.with_suffix(".jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert all(len(each["factors"]) == 32 and each["loss"] > 0 for each in records)
+
+
+def test_windows_that_skip(model: Path, corpus: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "found.json"
+    run(command(model, corpus, output, "--windows-of", "8", "--iterations", "1"))
+    found = schema.load(output).sets[1]
+    assert found.max_length == LENGTH
+    assert found.provenance.search is not None
+    assert found.provenance.search["windows_of"] == 8
+
+
+def test_windows_that_cannot_skip_are_refused(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    for more, words in (
+        (("--windows-of", str(LENGTH)), "less than --length"),
+        (("--windows-of", "8", "--objective", "needle"), "--objective perplexity only"),
+        (("--windows-of", "8", "--attention-factor", "search"), "short windows cannot tell"),
+    ):
+        refused(command(model, corpus, output, *more), words)
+    assert not output.with_suffix(".jsonl").exists()

@@ -1,0 +1,41 @@
+"""The loss of windows whose positions skip: few tokens that stand for a long text."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from longrope_factors.finetuning import attention
+from longrope_factors.loading import LoadedModel
+from longrope_factors.perplexity import checked_head
+from longrope_factors.rotation import rotated_by
+from longrope_factors.schema import FactorSet
+from longrope_factors.search.documents import Document
+
+_AT_ONCE = 4096  # tokens
+
+
+def losses(
+    loaded: LoadedModel, document: Document, factor_set: FactorSet
+) -> npt.NDArray[np.float64]:
+    """Negative log-likelihood, in nats, of each window's tokens but the first."""
+    assert document.positions is not None
+    model, window = loaded.model, len(document.positions[0])
+    attention.use_in(model)  # others take a jump of positions for a new document
+    ids = torch.tensor(document.token_ids, device=model.device)
+    positions = torch.tensor(document.positions, device=model.device).flatten()
+    found = []
+    size = max(_AT_ONCE // window, 1) * window
+    with torch.inference_mode(), rotated_by(model, factor_set, loaded.identity):
+        head = checked_head(model, ids[:4])
+        for some, places in zip(ids.split(size), positions.split(size), strict=True):
+            hidden = model.base_model(
+                some[None],
+                position_ids=places[None],
+                use_cache=False,
+                document_lengths=(window,) * (len(some) // window),
+            ).last_hidden_state[0]
+            for states, labels in zip(hidden.split(window), some.split(window), strict=True):
+                logits = head(states[:-1]).float()
+                loss = torch.nn.functional.cross_entropy(logits, labels[1:], reduction="none")
+                found.append(loss)
+    return torch.cat(found).double().cpu().numpy()
