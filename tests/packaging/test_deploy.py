@@ -351,7 +351,9 @@ def composed(overlay: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Com
     """What `longrope serve` makes of the manifest's arguments, with files put in their places."""
     config = the("ConfigMap", overlay)["data"]
     factors = folder / "factors.json"
-    factors.write_text(config.get("factors.json") or Path(shipped.path(embedded.NAME)).read_text())
+    factors.write_text(
+        config.get("factors.json") or Path(shipped.path("smollm2-135m-untuned")).read_text()
+    )
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(_config_for(factors)))

@@ -46,8 +46,13 @@ def test_every_file_of_a_package_is_in_the_wheel(wheel: zipfile.ZipFile, name: s
 
 
 def test_the_library_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    library = {f"longrope_factors/library/{file.name}" for file in LIBRARY.glob("*.json")}
+    library = {
+        f"longrope_factors/library/{file.relative_to(LIBRARY)}"
+        for pattern in ("*.json", "*/*.json", "*/*.safetensors")
+        for file in LIBRARY.glob(pattern)
+    }
     assert "longrope_factors/library/smollm2-135m.json" in library
+    assert "longrope_factors/library/smollm2-135m-32k/adapter_model.safetensors" in library
     assert library <= set(wheel.namelist())
 
 

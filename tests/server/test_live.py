@@ -76,8 +76,8 @@ async def test_short_and_long_questions_at_once_get_their_own_sets(
         assert usage["factor_set"] == only(8192)
     for _, started, usage in (long, await streamed_chat(client, LONG)):
         assert usage["prompt_tokens"] > 8_500
-        assert started == 16384
-        assert usage["factor_set"] == only(16384)
+        assert started == 32768
+        assert usage["factor_set"] == only(32768)
 
 
 async def test_an_answer_that_outgrows_its_set_says_so(client: openai.AsyncOpenAI) -> None:
@@ -100,7 +100,7 @@ async def test_an_answer_that_outgrows_its_set_says_so(client: openai.AsyncOpenA
     assert usage.completion_tokens == 20
     assert usage.model_dump()["factor_set"] == {
         "started": 8192,
-        "finished": 16384,
+        "finished": 32768,
         "promoted": True,
     }
 
@@ -164,7 +164,7 @@ async def test_the_served_sets_are_listed(client: openai.AsyncOpenAI) -> None:
     listed = await client.get("/factors", cast_to=dict[str, Any])
     assert listed["selection"] == "length"
     limits = [each["max_length"] for each in listed["sets"]]
-    assert limits[:2] == [8192, 16384]
+    assert limits == [8192, 32768]
     assert listed["max_model_len"] == limits[-1]
     assert all(each["provenance"]["method"] for each in listed["sets"])
 

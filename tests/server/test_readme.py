@@ -5,26 +5,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.server.clients.document import ADDRESS
 from tests.serving import Server
 
 README = Path(__file__).parents[2] / "README.md"
+QUESTION = "What is the code of the locker in the hall?"
+PHRASINGS = (
+    "Which code does the locker in the hall have?",
+    "What is the locker's code?",
+    "Tell me the code of the locker in the hall.",
+    "I need to open the locker in the hall. What is its code?",
+)
 
 
-def test_the_example_shows_how_far_it_is(embedded_server: Server) -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    assert ADDRESS in example
-    printed = subprocess.run(
-        [sys.executable, "-c", example.replace(ADDRESS, embedded_server.url)],
+def example() -> str:
+    (found,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert ADDRESS in found
+    assert QUESTION in found
+    return str(found)
+
+
+def printed(code: str, server: Server) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(ADDRESS, server.url)],
         capture_output=True,
         check=True,
-    ).stdout.decode()  # as bytes, whose \r stays
-    short, long = re.fullmatch(
-        r"factor set 8192\n(.+)\nfactor set 16384\n(.+)\n", printed, re.DOTALL
-    ).groups()  # type: ignore[union-attr]
-    assert "prefill" not in short
-    counts = [(int(now), int(all_)) for now, all_ in re.findall(r"\r: prefill (\d+)/(\d+) ", long)]
-    assert counts == sorted(counts)
-    assert len({total for _, total in counts}) == 1
-    assert 11_000 < counts[0][1] < 13_000
-    assert re.sub(r"\r: prefill \d+/\d+ ", "", long).strip()
+        text=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_example_finds_what_stands_in_the_document(embedded_server: Server) -> None:
+    short, *more, long = printed(example(), embedded_server)
+    assert short.startswith("8192 ")
+    assert len(" ".join([short, *more])) > len("8192 red")
+    assert long == "32768 48213"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", PHRASINGS)
+def test_it_is_found_however_it_is_asked(embedded_server: Server, question: str) -> None:
+    *_, long = printed(example().replace(QUESTION, question), embedded_server)
+    assert long.startswith("32768 ")
+    assert "48213" in long

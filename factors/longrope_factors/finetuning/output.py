@@ -1,5 +1,6 @@
 """What a fine-tune leaves: an adapter and the factor file that names it, or a model directory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
     unexpected = model.load_state_dict(trained, strict=False).unexpected_keys
     assert not unexpected, unexpected
     if settings.lora is not None:
+        if settings.writes_adapter:
+            _as_stored(tuned, hf.read_config(settings.model))
         # The directory that it was loaded from is no one else's; the name says which model it is.
         tuned.peft_config["default"].base_model_name_or_path = job.identity.name
         # modules_to_save has the embeddings where they were trained; "auto" would ask a hub.
@@ -47,6 +50,16 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
     model.to(getattr(torch, job.dtype)).save_pretrained(folder)
     job.tokenizer.save_pretrained(folder)
     return _write_config(job, factor_file, folder / "config.json")
+
+
+def _as_stored(tuned: Any, config: Mapping[str, Any]) -> None:
+    """Make what was trained as precise as the model's own weights are: a server computes so."""
+    import torch
+
+    stored = config.get("dtype") or config.get("torch_dtype") or "float32"
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, stored))
 
 
 def _adapter(job: Job) -> Adapter:

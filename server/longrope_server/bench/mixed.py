@@ -72,7 +72,7 @@ def _embedded_with_two_lists(directory: Path) -> Path:
     for file in source.iterdir():
         if file.name != "config.json":
             (directory / file.name).symlink_to(file)
-    factor_file = schema.load(shipped.path(embedded.NAME))
+    factor_file = schema.load(shipped.path("smollm2-135m-untuned"))
     config, _ = interchange.hf_config(hf.read_config(source), factor_file)
     interchange.write_config(config, directory / "config.json")
     return directory

@@ -85,4 +85,4 @@ def test_a_document_of_9000_tokens_is_served_by_the_next_set(server: str, docume
     document.write_text(REFERENCE[:40_000])
     said = asked_in_json(server, document)
     assert 8_500 < said["prompt_tokens"] < 11_000
-    assert said["factor_set"] == {"started": 16384, "finished": 16384, "promoted": False}
+    assert said["factor_set"] == {"started": 32768, "finished": 32768, "promoted": False}
