@@ -226,11 +226,12 @@ def test_operations_of_a_forward_pass() -> None:
     assert forward_flops(config, 1) == pytest.approx(2 * 134.5e6, rel=0.01)
 
 
-def test_the_shipped_plan_is_one() -> None:
-    shipped = Path(__file__).parents[2] / "factors" / "recipes" / "smollm2-128k.toml"
+@pytest.mark.parametrize(("name", "costs"), [("smollm2-128k", 8), ("smollm2-32k", 5)])
+def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
+    shipped = Path(__file__).parents[2] / "factors" / "recipes" / f"{name}.toml"
     config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8}
     config |= {"intermediate_size": 8, "vocab_size": 8}
-    assert len(cost.of(recipe.load(shipped), config)) == 8
+    assert len(cost.of(recipe.load(shipped), config)) == costs
 
 
 @pytest.mark.parametrize(
