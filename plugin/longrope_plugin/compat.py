@@ -97,7 +97,13 @@ TOUCHES: dict[str, Touch] = {
     ),
     "PunicaWrapperCPU": Touch(
         "vllm.lora.punica_wrapper.punica_cpu",
-        "PunicaWrapperCPU.add_lora_linear",
+        "PunicaWrapperCPU.update_metadata",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "BaseLinearLayerWithLoRA": Touch(
+        "vllm.lora.layers.base_linear",
+        "BaseLinearLayerWithLoRA._apply_lora_to_output",
         "adapters are slow on a CPU",
         "vLLM applies adapters on a CPU by runs of tokens",
     ),
@@ -381,7 +387,12 @@ _CLASSES = (
     "Request",
     "GPUModelRunner",
 )
-_CLASSES_WITH_AN_ATTRIBUTE = ("RequestStatus", "StagedWriteTensor", "PunicaWrapperCPU")
+_CLASSES_WITH_AN_ATTRIBUTE = (
+    "RequestStatus",
+    "StagedWriteTensor",
+    "PunicaWrapperCPU",
+    "BaseLinearLayerWithLoRA",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -450,11 +461,9 @@ def refuse_callers_adapters() -> None:
 
 
 def use_grouped_adapters() -> None:
-    """Makes a CPU apply adapters run by run, in place of gathering weights for each token."""
+    """Makes a CPU note which tokens have which adapter as `grouped_adapters` applies them."""
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
-        return
     _resolve(TOUCHES["punica_wrapper"])
     type(current_platform).get_punica_wrapper = classmethod(
         lambda cls: "longrope_plugin.grouped_adapters.GroupedAdapters"

@@ -12,7 +12,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
         compat.replace_rotary_embedding()
-        if self.vllm_config.lora_config is not None:
+        if self._applies_adapters_on_a_cpu():
             compat.use_grouped_adapters()
         super().init_device()
         if not self.use_v2_model_runner:
@@ -30,4 +30,13 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         transformers_rotary.replace_rotary_modules(
             self.model_runner.get_model(), selection.factor_file, self.model_config.dtype
         )
+        if self._applies_adapters_on_a_cpu():
+            from longrope_plugin import grouped_adapters  # what it takes from vLLM is the CPU's
+
+            grouped_adapters.number_layers(self.model_runner.get_model())
         positions_check.check(self.model_runner)
+
+    def _applies_adapters_on_a_cpu(self) -> bool:
+        from vllm.platforms import current_platform
+
+        return self.vllm_config.lora_config is not None and current_platform.is_cpu()
