@@ -27,8 +27,8 @@ COPY scripts/install-requirements scripts/image-install scripts/
 COPY requirements/cuda.txt requirements/
 RUN scripts/image-install requirements /opt/longrope requirements/cuda.txt
 
-# Our own code as a wheel: a change of it is a new layer of some hundred kilobytes, on top of the
-# gigabytes that a registry and a node have already.
+# Our own code as a wheel: a change of it is a new layer of some ten megabytes, nearly all of them
+# the embedded model's adapter, on top of the gigabytes that a registry and a node have already.
 FROM ${PYTHON} AS wheel
 WORKDIR /src
 COPY scripts/image-install scripts/

@@ -505,7 +505,12 @@ def test_our_code_is_less_than_a_megabyte_to_pull() -> None:
 
 
 def _is_packed(file: tarfile.TarInfo) -> bool:
-    return not file.name.endswith((".pyc", "__pycache__"))
+    return not file.name.endswith((".pyc", "__pycache__", ".safetensors"))
+
+
+def test_the_adapters_are_less_than_twenty_megabytes() -> None:
+    adapters = (ROOT / "factors" / "library").glob("*/*.safetensors")
+    assert 0 < sum(path.stat().st_size for path in adapters) < 20_000_000
 
 
 def test_vllm_does_not_find_the_compiler_among_the_wheels() -> None:
