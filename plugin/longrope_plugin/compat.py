@@ -101,6 +101,12 @@ TOUCHES: dict[str, Touch] = {
         "adapters are slow on a CPU",
         "vLLM applies adapters on a CPU by runs of tokens",
     ),
+    "get_forward_context": Touch(
+        "vllm.forward_context",
+        "get_forward_context",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
     "BaseLinearLayerWithLoRA": Touch(
         "vllm.lora.layers.base_linear",
         "BaseLinearLayerWithLoRA._apply_lora_to_output",
@@ -381,7 +387,8 @@ def tokens_in_flight(preempted: Any) -> int:
     return 0 if preempted.drop_stale_output else preempted.num_stale_output_tokens
 
 
-_CLASSES = (
+_TAKEN = (
+    "get_forward_context",
     "Scheduler",
     "AsyncScheduler",
     "Request",
@@ -396,7 +403,7 @@ _CLASSES_WITH_AN_ATTRIBUTE = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
+    if name in _TAKEN:
         return _resolve(TOUCHES[name])
     if name in _CLASSES_WITH_AN_ATTRIBUTE:
         touch = TOUCHES[name]

@@ -6,11 +6,12 @@ not touched, and compiled code sees a layer's adapters as one operator, which kn
 runs whose tokens they are.
 """
 
+import weakref
 from typing import Any, NamedTuple
 
 import torch
 
-from longrope_plugin.compat import BaseLinearLayerWithLoRA, PunicaWrapperCPU
+from longrope_plugin.compat import BaseLinearLayerWithLoRA, PunicaWrapperCPU, get_forward_context
 
 # A step's tokens by the slot of their adapter: a slice where they lie side by side, else their
 # indices, int64. Tokens without an adapter are in no group.
@@ -18,13 +19,19 @@ Groups = tuple[tuple[int, slice | torch.Tensor], ...]
 
 
 class GroupedAdapters(PunicaWrapperCPU):
-    """vLLM's keeper of which token has which adapter, which also notes it by adapter."""
+    """vLLM's keeper of which token has which adapter, which also notes it by adapter.
+
+    An engine has one. `layers` are the weights of its layers, by their numbers.
+    """
+
+    groups: Groups = ()
+    layers: "tuple[_Weights, ...]" = ()
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         """Notes which tokens of the next forward pass have which adapter."""
         super().update_metadata(*args, **kwargs)
         slots = self.token_lora_indices
-        _next_pass.groups = tuple(
+        self.groups = tuple(
             (slot, _side_by_side((slots == slot).nonzero().flatten()))
             for slot in slots.unique().tolist()
             if slot >= 0
@@ -60,36 +67,34 @@ class _Weights(NamedTuple):
     b: tuple[torch.Tensor, ...]
 
 
-_layers: list[_Weights] = []
+# By the identity of what a forward pass knows its engine by: a process may have several engines.
+_keepers: weakref.WeakValueDictionary[int, GroupedAdapters] = weakref.WeakValueDictionary()
 
 
-def number_layers(model: torch.nn.Module) -> None:
+def number_layers(model: torch.nn.Module, vllm_config: Any) -> None:
     """Has each linear layer with adapters in `model` apply them by its number.
 
     The slices' A become parts of one tensor: a step's tokens are multiplied by all at once.
     """
-    _layers.clear()
+    layers: list[_Weights] = []
+    keeper = None
     for layer in model.modules():
         if not isinstance(layer, BaseLinearLayerWithLoRA):
             continue
+        keeper = layer.punica_wrapper
         a = torch.cat(layer.lora_a_stacked, 2)
         layer.lora_a_stacked = a.chunk(len(layer.lora_a_stacked), 2)
-        layer.punica_wrapper = LayerAdapters(len(_layers))
-        _layers.append(_Weights(a, layer.lora_b_stacked))
-
-
-class _NextPass:
-    """The forward pass that this process runs next; there is only one at a time."""
-
-    groups: Groups = ()
-
-
-_next_pass = _NextPass()
+        layer.punica_wrapper = LayerAdapters(len(layers))
+        layers.append(_Weights(a, layer.lora_b_stacked))
+    if keeper is not None:
+        keeper.layers = tuple(layers)
+        _keepers[id(vllm_config.compilation_config.static_forward_context)] = keeper
 
 
 def _add_adapters(y: torch.Tensor, x: torch.Tensor, layer: int) -> None:
-    for slot, tokens in _next_pass.groups:
-        weights, start = _layers[layer], 0
+    keeper = _keepers[id(get_forward_context().no_compile_layers)]
+    for slot, tokens in keeper.groups:
+        weights, start = keeper.layers[layer], 0
         lows = (x[tokens] @ weights.a[slot, 0].T).chunk(len(weights.b), 1)
         for low, b in zip(lows, weights.b, strict=True):
             columns, up = y[:, start : start + b.shape[2]], b[slot, 0].T

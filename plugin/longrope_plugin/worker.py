@@ -33,7 +33,7 @@ class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
         if self._applies_adapters_on_a_cpu():
             from longrope_plugin import grouped_adapters  # what it takes from vLLM is the CPU's
 
-            grouped_adapters.number_layers(self.model_runner.get_model())
+            grouped_adapters.number_layers(self.model_runner.get_model(), self.vllm_config)
         positions_check.check(self.model_runner)
 
     def _applies_adapters_on_a_cpu(self) -> bool:

@@ -89,6 +89,22 @@ def test_preempted_before_and_after_promotion(model: TinyModel, reference: Refer
     assert preemptions > promotions == 2 + 2 + 1 + 1 + 1
 
 
+def test_engines_of_one_process_keep_their_own(
+    model: TinyModel, reference: Reference, tmp_path: Path
+) -> None:
+    other = give_adapters(tiny_model(tmp_path), 2)
+    other_reference = Reference(other.directory, other.factor_file)
+    other_reference.models[2] = merged(other, 2)
+    with engine(model) as one, engine(other) as two:
+        for seed in range(10, 14):
+            prompts = random_prompts([100, 140], seed=seed)
+            # One request at a time: which tokens have an adapter need not be noted anew.
+            for prompt in prompts:
+                for llm, right in ((one, reference), (two, other_reference)):
+                    (output,) = tokens(generate(llm, [prompt], max_tokens=4))
+                    right.expect(prompt, output)
+
+
 def test_plain_weights_to_the_last_bit(tmp_path: Path) -> None:
     """Chats of the first set, alone: those of an engine that has no adapter at all."""
     plain = tiny_model(tmp_path / "plain")
