@@ -23,8 +23,6 @@ from longrope_factors.cli_options import (
 from longrope_factors.contenders import planned
 from longrope_factors.retrieval.prompts import Form
 
-_SHORT = 4096
-
 
 def retrieval(
     model: ModelOption,
@@ -71,13 +69,13 @@ def retrieval(
 
         from longrope_factors import measuring
         from longrope_factors.retrieval import filler, scores, tasks
-        from longrope_factors.retrieval.measurement import Material, measurement
+        from longrope_factors.retrieval.measurement import Material, measurements, short_length
         from longrope_factors.retrieval.prompts import Prompts
         from longrope_factors.retrieval.results import Asking
 
         chosen = [tasks.named(name) for name in dict.fromkeys(task or tasks.DEFAULT)]
         original = loading.identity_of(model).original_max_position_embeddings
-        least = short or min(_SHORT, original // 2)
+        least = short or short_length(original)
         if min(length) < least:
             raise ValueError(
                 f"--length {min(length)} is shorter than the {least} tokens that the effective "
@@ -91,13 +89,7 @@ def retrieval(
         material = Material(prompts, books, facts, seed)
         for one in chosen:
             material.fitted(one, least, 0)
-        wanted = [
-            measurement(material, weights_sha256, dtype, one, tokens, number, served)
-            for tokens in lengths
-            for served in compared[tokens]
-            for one in chosen
-            for number in material.documents(one, documents)
-        ]
+        wanted = measurements(material, weights_sha256, dtype, chosen, compared, documents)
         load = partial(loading.load, model, device, dtype)
         found = measuring.run(wanted, output, Asking, load)
         if plot is not None:

@@ -247,6 +247,7 @@ def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
         ("finetune_length = 64", "finetune_length = 16", "short_lengths has 32"),
         ("[search]", "[search", "is not TOML"),
         ("steps = 3", "steps = 3\nlora = 2\nmerge = false", "merge is false, so the result is"),
+        ("[machine]", '[retrieval]\ntasks = ["keys"]\n[machine]', "retrieval.tasks: --task keys"),
         ("steps = 3", "steps = '3'", "finetune.steps is"),
         ("steps = 3", "steps = 3.0", "finetune.steps is 3.0; it should be a valid integer"),
         ("steps = 3", "steps = true", "finetune.steps is true; it should be a valid integer"),

@@ -1,1 +1,1 @@
-"""Measurements of our own methods, for docs/results.md; not in the wheel."""
+"""Measurements of our own methods, for docs/results.md."""

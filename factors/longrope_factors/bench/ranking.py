@@ -102,14 +102,9 @@ def _spearman(rows: Sequence[tuple[float, float]]) -> tuple[float, float, float]
     for _ in range(_RESAMPLED):
         some = pairs[generator.integers(0, len(pairs), len(pairs))]
         if len(np.unique(some[:, 0])) > 1:
-            drawn.append(_rank_correlation(some))
+            drawn.append(stats.spearmanr(some).statistic)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return _rank_correlation(pairs), float(low), float(high)
-
-
-def _rank_correlation(pairs: Any) -> float:
-    ranks = stats.rankdata(pairs, axis=0)
-    return float(np.corrcoef(ranks.T)[0, 1])
+    return float(stats.spearmanr(pairs).statistic), float(low), float(high)
 
 
 def _draw(rows: Sequence[tuple[float, float]], length: int, window: int, path: Path) -> None:

@@ -10,8 +10,6 @@ from longrope_factors.extension.recipe import Recipe, RetrievalSection
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.schema import FactorSet
 
-_SHORT = 4096  # tokens, where a model's own score is good
-
 
 def perplexities(
     recipe: Recipe,
@@ -62,28 +60,20 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     from transformers import AutoTokenizer
 
     from longrope_factors.retrieval import filler, scores, tasks
-    from longrope_factors.retrieval.measurement import Material, measurement
+    from longrope_factors.retrieval.measurement import Material, measurements, short_length
     from longrope_factors.retrieval.prompts import Prompts
     from longrope_factors.retrieval.results import Asking
 
     machine, model_dir = recipe.machine, recipe.output / "model"
     chosen = [tasks.named(name) for name in asked.tasks]
     original = loading.identity_of(model_dir).original_max_position_embeddings
-    short = min(_SHORT, original // 2)
     ends = {each.max_length for each in schema.load(model_dir / FACTORS).sets}
-    lengths = sorted({short, *ends})
-    served = planned(model_dir, [OWN], None, lengths)
+    served = planned(model_dir, [OWN], None, sorted({short_length(original), *ends}))
     prompts = Prompts(AutoTokenizer.from_pretrained(model_dir), asked.form)
     books = filler.of_books(list(recipe.held_out[1:]))
     material = Material(prompts, books, asked.facts, recipe.finetune.seed or 0)
     weights_sha256 = loading.weights_sha256(model_dir)
-    wanted = [
-        measurement(material, weights_sha256, machine.dtype, task, length, number, contender)
-        for length in lengths
-        for contender in served[length]
-        for task in chosen
-        for number in material.documents(task, asked.documents)
-    ]
+    wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
     found = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)
     return {f"{length}": share for length, share in scores.averages(found).items()}

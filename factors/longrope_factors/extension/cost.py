@@ -8,6 +8,7 @@ from longrope_factors import hf_fields
 from longrope_factors.architectures import completed
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
+from longrope_factors.retrieval.tasks import named
 from longrope_factors.search import documents
 from longrope_factors.search.plan import Question
 from longrope_factors.search.settings import Settings as SearchSettings
@@ -66,7 +67,11 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     for length in recipe.short_lengths:
         costs += search(f"4-short-{length}", length, recipe.short_search, 6)
     if recipe.retrieval is not None:
-        asked = len(recipe.retrieval.tasks) * recipe.retrieval.documents
+        # Where a document has one fact, each fact costs a reading.
+        facts = [
+            recipe.retrieval.facts if named(each).alone else 1 for each in recipe.retrieval.tasks
+        ]
+        asked = sum(facts) * recipe.retrieval.documents
         for length in sorted({tuned, recipe.target_length or tuned}):
             costs.append(cost("retrieval", "check", length, asked))
     return costs

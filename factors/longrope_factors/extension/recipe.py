@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longrope_factors import text_files
 from longrope_factors.refusal import sentence
+from longrope_factors.retrieval import tasks
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
 # TOML has text and arrays.
@@ -158,6 +159,11 @@ def load(path: Path) -> Recipe:
             f"{path}: merge is false, so the result is an adapter for finetune_length alone: "
             "target_length and short_lengths, which search on merged weights, should be left out."
         )
+    for name in () if recipe.retrieval is None else recipe.retrieval.tasks:
+        try:
+            tasks.named(name)
+        except ValueError as error:
+            raise ValueError(f"{path}: retrieval.tasks: {error}") from None
     folder = path.parent
     return recipe.model_copy(
         update={

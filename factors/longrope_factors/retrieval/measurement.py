@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -19,6 +19,9 @@ from longrope_factors.retrieval.results import Answer, Asking
 
 if TYPE_CHECKING:
     from longrope_factors.retrieval.asking import Question, Said
+
+
+_SHORT = 4096
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,29 @@ class Material:
             return fit(self.prompts, make, len(depths), length, task.said)
         except ValueError as error:
             raise ValueError(f"{task.name} with {self.facts} facts: {error}") from None
+
+
+def short_length(original: int) -> int:
+    """Where a model's own score is measured: 4,096 tokens, or half of its original length."""
+    return min(_SHORT, original // 2)
+
+
+def measurements(
+    material: Material,
+    weights_sha256: str,
+    dtype: str,
+    chosen: Sequence[Task],
+    compared: Mapping[int, Sequence[Served]],
+    documents: int,
+) -> list[Measurement[Asking]]:
+    """The plans for all documents of the `chosen` tasks, by the lengths of `compared`."""
+    return [
+        measurement(material, weights_sha256, dtype, task, length, number, served)
+        for length in sorted(compared)
+        for served in compared[length]
+        for task in chosen
+        for number in material.documents(task, documents)
+    ]
 
 
 def measurement(

@@ -44,13 +44,14 @@ class Worker:
 
     def loss(self, factor_set: FactorSet, document: int) -> float:
         """Mean negative log-likelihood, in nats, of the tokens that count in the document."""
-        from longrope_factors.perplexity import perplexity
-        from longrope_factors.search import skipped
-
         what = self._documents[document]
         if what.positions is not None:
+            from longrope_factors.search import skipped
+
             losses = skipped.losses(self._loaded, what, factor_set)
         else:
+            from longrope_factors.perplexity import perplexity
+
             losses = perplexity(
                 self._loaded.model, what.token_ids, factor_set, self._loaded.identity, _CHUNK
             )
