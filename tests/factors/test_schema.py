@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors import schema
+from longrope_factors import adapter, schema
 from longrope_factors.schema import (
     Adapter,
     FactorFile,
@@ -216,8 +216,7 @@ def test_shipped_files_load(path: Path) -> None:
     assert first.max_length == factor_file.model.original_max_position_embeddings
     if first.provenance.method == "original":
         assert set(first.factors) == {1.0}
-    # The package holds the JSON files alone.
-    assert all(each.adapter is None for each in factor_file.sets)
+    adapter.check(factor_file, path)
 
 
 def test_a_copy_with_another_rotation_has_another_fingerprint() -> None:
