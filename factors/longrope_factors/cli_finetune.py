@@ -51,6 +51,10 @@ def finetune(
     retrieval_share: Annotated[
         float, typer.Option(metavar="F", help="Share of sequences that are retrieval exercises.")
     ] = 0.0,
+    distill: Annotated[
+        bool,
+        typer.Option("--distill", help="Teach text by the untuned model, not by its own words."),
+    ] = False,
     mixed: Annotated[
         float,
         typer.Option(metavar="F", help="Share of tokens in short documents, old rotation."),
@@ -109,6 +113,7 @@ def finetune(
             window=window,
             full_share=full_share,
             retrieval_share=retrieval_share,
+            distill=distill,
             mixed=mixed,
             passkey_share=passkey_share,
             separator=separator,

@@ -71,6 +71,7 @@ class FinetuneSection(_Section):
     window: int | None = None
     full_share: float | None = None
     retrieval_share: float | None = None
+    distill: bool | None = None
     mixed: float | None = None
     passkey_share: float | None = None
     separator: str | None = None

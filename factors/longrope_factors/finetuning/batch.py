@@ -44,6 +44,11 @@ class Batch:
         return self.kind == "short"
 
     @property
+    def plain(self) -> npt.NDArray[np.bool_]:
+        """Where [n] what is trained is plain text, and no answer."""
+        return (self.weights > 0) & (self.answers == 0)
+
+    @property
     def counted(self) -> npt.NDArray[np.float32]:
         """The weights [n] by which losses are averaged to be shown: of a prompt, its answers."""
         return self.answers if self.kind in ("passkey", "retrieval") else self.weights

@@ -3,10 +3,20 @@
 import datetime
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from longrope_factors import __version__, loading, schema
-from longrope_factors.finetuning import batch, devices, documents, exercises, held_out, questions
+from longrope_factors import adapter as adapters
+from longrope_factors.finetuning import (
+    batch,
+    devices,
+    documents,
+    exercises,
+    held_out,
+    questions,
+    trainable,
+)
 from longrope_factors.finetuning.documents import Corpus
 from longrope_factors.finetuning.held_out import HeldOut
 from longrope_factors.finetuning.journal import Step
@@ -27,14 +37,16 @@ class Job:
     """Settings with what their files hold.
 
     `long_set` is the set under which long sequences are trained, `short_set` the original one, for
-    short documents. `dtype` is the settings' or the device's. `record` identifies the run: values
-    as JSON knows them.
+    short documents. `start` is the folder of the adapter that training goes on from, the long
+    set's, None where it has none. `dtype` is the settings' or the device's. `record` identifies the
+    run: values as JSON knows them.
     """
 
     settings: Settings
     identity: ModelIdentity
     long_set: FactorSet
     short_set: FactorSet
+    start: Path | None
     factor_file: FactorFile
     corpus: Corpus
     tokenizer: Any
@@ -62,7 +74,8 @@ def of(settings: Settings) -> Job:
     """Check the settings against the files that they name.
 
     Raises ValueError, one sentence, for a model without rotary embedding or weights, factors of
-    another model, with an adapter or that do not cover the length, a length below the original one,
+    another model or that do not cover the length, an adapter that training cannot go on from, a
+    length below the original one,
     a text that is not UTF-8, a corpus too short, and an output folder that another run or anything
     else uses.
     """
@@ -82,12 +95,7 @@ def of(settings: Settings) -> Job:
     loading.weights(settings.model)
     index = factor_file.select(settings.length)
     long_set = factor_file.sets[index]
-    for factor_set in factor_file.sets[: index + 1]:
-        if factor_set.adapter is not None:
-            raise ValueError(
-                f"{settings.factors}: the set of {factor_set.max_length} tokens has an adapter; "
-                "training starts from the model's own weights, so it should have none."
-            )
+    start = _start(settings, factor_file, index)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
@@ -117,6 +125,7 @@ def of(settings: Settings) -> Job:
         identity=identity,
         long_set=long_set,
         short_set=base.factor_set("original", original),
+        start=start,
         factor_file=factor_file,
         corpus=corpus,
         tokenizer=tokenizer,
@@ -128,6 +137,28 @@ def of(settings: Settings) -> Job:
         _check_exercises(job)
     is_finished(job)
     return job
+
+
+def _start(settings: Settings, factor_file: FactorFile, index: int) -> Path | None:
+    """The folder of the adapter that training under set `index` goes on from."""
+    *lower, long_set = factor_file.sets[: index + 1]
+    for factor_set in lower:
+        if factor_set.adapter is not None:
+            raise ValueError(
+                f"{settings.factors}: the set of {factor_set.max_length} tokens has an adapter, "
+                f"which the result would not have; only that of {long_set.max_length} may have one."
+            )
+    if long_set.adapter is None:
+        return None
+    needed = long_set.adapter.rank
+    if settings.lora != needed or long_set.adapter.scale != trainable.SCALE:
+        raise ValueError(
+            f"{settings.factors}: the set of {long_set.max_length} tokens has an adapter of rank "
+            f"{needed} and scale {long_set.adapter.scale:g}; training goes on from it with "
+            f"--lora {needed} and the scale {trainable.SCALE:g}, or starts from a set without one."
+        )
+    adapters.check(factor_file, settings.factors, settings.model)
+    return adapters.folder(long_set.adapter, settings.factors)
 
 
 def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int) -> HeldOut | None:
@@ -213,7 +244,8 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
     if adapter is not None:
         if job.long_set.max_length > original and all(each.max_length > original for each in sets):
             sets.insert(0, job.short_set)
-        tuned = _noted(job.long_set, f"adapter trained under this set: {how}")
+        since = "trained" if job.start is None else "trained on"
+        tuned = _noted(job.long_set, f"adapter {since} under this set: {how}")
         tuned = tuned.model_copy(update={"adapter": adapter})
         return schema.build(job.factor_file.model, [*sets, tuned])
     if settings.mixed and job.long_set.max_length > original:
@@ -249,6 +281,8 @@ def _how(job: Job, kept: Step | None) -> str:
     if settings.retrieval_share:
         kinds = "; ".join(questions.NAMES)
         parts.append(f"{settings.retrieval_share:g} of the sequences retrieval exercises ({kinds})")
+    if settings.distill:
+        parts.append("plain text taught by the untuned model")
     if kept is not None and job.held_out is not None:
         parts.append(
             f"weights of step {kept.step}, which answered {kept.found:.2f} of the questions about "

@@ -29,6 +29,11 @@ class Settings:
     windows of `length`, as all are with "consecutive" positions. `retrieval_share` is the share of
     the sequences that are retrieval exercises, `passkey_share` that of passkey prompts.
 
+    With `distill` the lesson of plain text is what the model without its adapter predicts there, at
+    consecutive positions under the original rotation (LongReD, arXiv 2502.07365, section 3.3), and
+    not the text's next token: so weights that learn to find facts forget no language. Sequences
+    longer than the original length, which that model cannot read, keep the text's.
+
     With a text `held_out`, every `check_every` steps the model is asked for facts in prompts of
     `check_length` real tokens, between which that text stands, and the weights that found most are
     those of the result.
@@ -55,6 +60,7 @@ class Settings:
     window: int | None = None
     full_share: float = 0.0
     retrieval_share: float = 0.0
+    distill: bool = False
     mixed: float = 0.0
     passkey_share: float = 0.0
     separator: str | None = None
@@ -93,6 +99,11 @@ class Settings:
                 )
         self._check_positions()
         self._check_checks()
+        if self.distill and (self.lora is None or self.embeddings):
+            raise ValueError(
+                "--distill needs --lora RANK, and no --embeddings: the model teaches with its own "
+                "weights, which training must leave as they are."
+            )
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
         if self.device not in (None, *DEVICES):

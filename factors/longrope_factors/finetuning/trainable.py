@@ -1,5 +1,6 @@
 """What of a model is trained: everything, or a LoRA adapter, with norms and embeddings or not."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,3 +42,11 @@ def prepare(model: Any, settings: Settings) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
     return peft_model
+
+
+def start(peft_model: Any, folder: Path) -> None:
+    """Give what `prepare` made the weights of the adapter in `folder`, of the same form."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    found = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
+    assert not found.unexpected_keys, found.unexpected_keys

@@ -23,7 +23,7 @@ from longrope_factors.finetuning import attention, batch, devices, held_out, pla
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
-from longrope_factors.finetuning.loss import Learner
+from longrope_factors.finetuning.loss import Learner, Lesson
 from longrope_factors.finetuning.plan import Kind
 from longrope_factors.finetuning.schedule import learning_rate
 from longrope_factors.finetuning.watcher import Watcher
@@ -51,7 +51,9 @@ class Trainer:
         perplexity.logits_from(self._model, few, 0, job.long_set, job.identity)
         attention.use_in(self._model)
         torch.manual_seed(settings.seed)
-        trainable.prepare(self._model, settings)
+        self._tuned = trainable.prepare(self._model, settings)
+        if job.start is not None:
+            trainable.start(self._tuned, job.start)
         self._best: dict[str, Any] | None = None
         learner = Learner(self._model, getattr(torch, job.dtype))
         optimizer = torch.optim.AdamW(
@@ -219,17 +221,37 @@ class Trainer:
             )
         ]
         lengths = tuple(length for each in batches for length in each.document_lengths)
+        lesson = self._lesson(batches, tensors[0]) if job.settings.distill else None
         self._recompute_layers(len(weights))
         with (
             self._sharing(tensors),
             rotation.rotated_by(self._model, factor_set, job.identity),
         ):
             ids, positions, labels, *rows = tensors
-            losses = self._learner(ids, positions, labels, lengths)
+            losses = self._learner(ids, positions, labels, lengths, lesson)
             weighted = (losses * rows[0][0]).sum()
             self._accelerator.backward(weighted * scale)
         counts = torch.cat(rows)
         return torch.stack([counts @ losses.detach(), counts.sum(1)], dim=1)
+
+    def _lesson(self, batches: Sequence[Batch], ids: torch.Tensor) -> Lesson | None:
+        """What the model without its adapter says of plain text [1, n] that it can read."""
+        job = self._job
+        readable = job.identity.original_max_position_embeddings
+        where = np.concatenate(
+            [each.plain & (max(each.document_lengths) <= readable) for each in batches]
+        )
+        if not where.any():
+            return None
+        lengths = tuple(length for each in batches for length in each.document_lengths)
+        positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
+        with (
+            torch.no_grad(),
+            self._tuned.disable_adapter(),
+            rotation.rotated_by(self._model, job.short_set, job.identity),
+        ):
+            hidden = self._learner(ids, positions[None], None, lengths)
+        return Lesson(hidden, torch.as_tensor(where, device=ids.device))
 
     def _recompute_layers(self, tokens: int) -> None:
         """Have the layers of a pass of so many tokens computed again in the backward pass, or not.
