@@ -30,10 +30,10 @@ bench-peers: ## our load-testing figures beside those of vLLM's benchmark and gu
 	scripts/bench-peers $(ARGS)
 
 bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
-	scripts/on-gpu longrope_plugin.bench.gpu $(ARGS)
+	scripts/on-gpu bench.gpu.rotation $(ARGS)
 
 bench-plan: ## what `longrope plan` says beside what vLLM does; ARGS="MODEL --gpu H100 ..."
-	scripts/on-gpu longrope_server.bench.planned $(ARGS)
+	scripts/on-gpu bench.planned $(ARGS)
 
 check-gpu: ## the kernel's and the plug-in's tests on a GPU
 	scripts/check-gpu $(ARGS)

@@ -8,10 +8,12 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from longrope_factors import architecture_table, hf
+from longrope_factors import hf
 from longrope_factors.architectures import TABLE, completed
 from longrope_factors.errors import FactorFileError
 from longrope_factors.extension.cost import forward_flops
+
+from tools import architecture_table
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

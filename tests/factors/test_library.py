@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from longrope_factors import published, schema, shipped
+from longrope_factors import schema, shipped
 from longrope_factors.cli_library import library_app
 from longrope_factors.schema import FactorFile
 from typer.testing import CliRunner
+
+from tools import published
 
 RECORDS = Path(__file__).parents[3] / "shared" / "data" / "published-factors"
 NAMES = (

@@ -24,7 +24,7 @@ def test_chats_do_not_wait_for_two_million_tokens(tmp_path: Path) -> None:
             two_lists=True,
         )
     )
-    command = [sys.executable, "-m", "longrope_server.bench.mixed", "--model", model.directory]
+    command = [sys.executable, "-m", "bench.mixed", "--model", model.directory]
     options = ["--profile", "two-million", "--rounds", "1", "-o", tmp_path / "results"]
     done = subprocess.run([*command, *options], stdout=subprocess.PIPE, text=True)
     print(done.stdout)

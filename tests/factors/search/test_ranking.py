@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 
 import typer
-from longrope_factors.bench import ranking
 from longrope_factors.cli import app
 from typer.testing import CliRunner
 
+from bench import ranking
 from tests.factors import tiny
 
 

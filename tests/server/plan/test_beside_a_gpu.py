@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from longrope_server.bench import planned
 from rich.console import Console
 
+from bench import planned
 from tests.server.plan.configs import LLAMA2_7B
 
 FACTORS = "llama2-7b-ft256k"

@@ -1,4 +1,4 @@
-"""`python -m longrope_server.bench.dtype`: float32 against bfloat16 on this CPU."""
+"""`python -m bench.dtype`: float32 against bfloat16 on this CPU."""
 
 import random
 import statistics
@@ -9,11 +9,11 @@ from typing import Annotated
 import httpx
 import torch
 import typer
+from longrope_server.precision import lacks_bfloat16
 from rich.console import Console
 from rich.table import Table
 
-from longrope_server.bench.servers import bare_server
-from longrope_server.precision import lacks_bfloat16
+from bench.servers import bare_server
 
 DTYPES = ("bfloat16", "float32")
 WORDS = range(1000, 40_000)  # ordinary tokens of SmolLM2's

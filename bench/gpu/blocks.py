@@ -1,4 +1,4 @@
-"""`python -m longrope_plugin.bench.gpu_blocks`: which block sizes of the kernel are fastest here.
+"""`python -m bench.gpu.blocks`: which block sizes of the kernel are fastest here.
 
 What `kernel.grid_and_blocks` chooses is one of them. Takes a minute or two, most of it compiling.
 """
@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 
 import torch
-
 from longrope_plugin import kernel
-from longrope_plugin.bench import gpu
-from longrope_plugin.bench.gpu import Call, Shape, Tokens
 from longrope_plugin.turns import turn_table
+
+from bench.gpu import rotation
+from bench.gpu.rotation import Call, Shape, Tokens
 
 HEADS, ELEMENTS, WARPS, PROGRAMS = (2, 4, 8, 16), (512, 1024, 2048), (2, 4, 8), (2048, 4096)
 SHOWN = 4
@@ -35,7 +35,7 @@ def blocks(shape: Shape) -> Iterator[dict[str, int]]:
 
 def candidates(shape: Shape) -> dict[str, Call]:
     """The kernel in place with each of the sizes, and with those that it chooses itself."""
-    table = turn_table(gpu.factor_file(shape))
+    table = turn_table(rotation.factor_file(shape))
     tables = table.turns, table.start_tokens, table.attention_factor
 
     def call(**sizes: int) -> Call:
@@ -52,8 +52,8 @@ def candidates(shape: Shape) -> dict[str, Call]:
 def measure(shape: Shape, tokens: int) -> Times:
     """Seconds of a call, by name; `moved` is that of q and k through memory once."""
     inputs = [Tokens.of(shape, tokens) for _ in range(min(8, shape.calls(tokens)))]
-    moved = {"moved": lambda each: gpu.moved_once(each, shape)}
-    return gpu.measure({**candidates(shape), **moved}, inputs, missing={})
+    moved = {"moved": lambda each: rotation.moved_once(each, shape)}
+    return rotation.measure({**candidates(shape), **moved}, inputs, missing={})
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_default_device("cuda")
     worst: dict[str, float] = {}
     with torch.inference_mode():
-        for shape, tokens in itertools.product(gpu.SHAPES, gpu.TOKENS):
+        for shape, tokens in itertools.product(rotation.SHAPES, rotation.TOKENS):
             times = measure(shape, tokens)
             moved = times.pop("moved")
             least = min(times.values())

@@ -12,13 +12,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from scipy import stats
-
 from longrope_factors import figures, json_lines, loading, texts
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.schema import FactorSet, Provenance
 from longrope_factors.search import documents
 from longrope_factors.search.task import Laboratory, Worker
+from scipy import stats
 
 _RESAMPLED = 10_000
 

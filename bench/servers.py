@@ -13,7 +13,6 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
-
 from longrope_server.serve import compose
 
 START_SECONDS = 600

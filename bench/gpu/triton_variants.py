@@ -4,7 +4,6 @@
 
 import triton
 import triton.language as tl
-
 from longrope_plugin.kernel_triton import heads_of, load_pairs, rotate_heads
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from longrope_factors.schema import FactorFile, load
+from longrope_plugin.packing import pack
+from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from rich.table import Table
 from torch import nn
 
-from longrope_plugin.bench.vllm_longrope import vllm_longrope
-from longrope_plugin.packing import pack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
+from bench.vllm_longrope import vllm_longrope
 
 LAYERS, QUERY_HEADS, KEY_HEADS, HEAD_SIZE = 30, 9, 3, 64
 TOKENS = (1, 64, 2048, 8192)

@@ -1,4 +1,4 @@
-"""`python -m longrope_plugin.bench`: every figure of `make bench`, as tables and as JSON."""
+"""`python -m bench.engine`: every figure of `make bench`, as tables and as JSON."""
 
 import json
 import os
@@ -26,7 +26,8 @@ def main(
 ) -> None:
     """Prints the rotary layer's time and memory and the engine's throughput, as ratios."""
     from longrope_plugin import register
-    from longrope_plugin.bench import adapters, rotary, throughput
+
+    from bench import adapters, rotary, throughput
 
     register()
     console = Console()

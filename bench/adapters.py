@@ -13,7 +13,7 @@ from longrope_factors import hf, loading, methods, weight_files
 from longrope_factors.schema import Adapter, FactorFile, build, save
 from safetensors.torch import load_file, save_file
 
-from longrope_plugin.bench.throughput import compared, engine, round_of_chats
+from bench.throughput import compared, engine, round_of_chats
 
 if TYPE_CHECKING:
     from vllm import LLM

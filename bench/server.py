@@ -1,4 +1,4 @@
-"""`python -m longrope_server.bench`: latencies of short chats, in pairs, on two servers."""
+"""`python -m bench.server`: latencies of short chats, in pairs, on two servers."""
 
 import random
 import statistics
@@ -11,14 +11,14 @@ from typing import Annotated
 
 import httpx
 import typer
+from longrope_server.keys import key_file
+from longrope_server.keys.key_file import Key
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from longrope_server.bench.scan import scan_table
-from longrope_server.bench.servers import bare_server, our_server
-from longrope_server.keys import key_file
-from longrope_server.keys.key_file import Key
+from bench.scan import scan_table
+from bench.servers import bare_server, our_server
 
 KEY = "bench"
 WARM_UP = 10

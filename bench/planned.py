@@ -1,4 +1,4 @@
-"""`python -m longrope_server.bench.planned`: what `longrope plan` says beside what vLLM then does.
+"""`python -m bench.planned`: what `longrope plan` says beside what vLLM then does.
 
 On one GPU, with the length and the sizes of the plan's command line: the room for the cache, the
 time of one prompt of that length, and of the tokens that follow it.
@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 from longrope_factors import hf, schema
+from longrope_server.serve import factors_path
 from rich.console import Console
 from rich.table import Table
 
-from longrope_server.bench.servers import OURS
-from longrope_server.serve import factors_path
+from bench.servers import OURS
 
 OUTPUT_TOKENS = 33
 GIB = 2**30

@@ -1,4 +1,4 @@
-"""`python -m longrope_plugin.bench.gpu`: the rotation on a GPU against others, as ratios.
+"""`python -m bench.gpu.rotation`: the rotation on a GPU against others, as ratios.
 
 Every time is that of the GPU alone: calls are captured in a CUDA graph, each on memory of its own,
 and replayed after the L2 cache was overwritten, in turns with what they are compared with. Needs
@@ -18,13 +18,13 @@ from unittest import mock
 
 import torch
 from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
-from torch import nn
-
 from longrope_plugin import compat, kernel
-from longrope_plugin.bench import gpu_table, gpu_time
-from longrope_plugin.bench.vllm_longrope import vllm_longrope
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
+from torch import nn
+
+from bench.gpu import report, timing
+from bench.vllm_longrope import vllm_longrope
 
 TOKENS = (1, 8, 64, 256, 1024, 2048, 4096, 8192, 32_768)
 POSITIONS = 2**21
@@ -52,7 +52,7 @@ class Shape:
 
     def calls(self, tokens: int) -> int:
         """How many calls, each on memory of its own, make one replay."""
-        return max(1, min(32, gpu_time.OVERWRITTEN // self.moved_bytes(tokens)))
+        return max(1, min(32, timing.OVERWRITTEN // self.moved_bytes(tokens)))
 
 
 SHAPES = (
@@ -143,11 +143,11 @@ def by_vllms_kernel(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
 
 def by_table_in_triton(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
     """The same by our kernel, with the table in place of the turns."""
-    from longrope_plugin.bench import gpu_triton
+    from bench.gpu import triton_variants
 
     tokens, pairs = len(each.positions), shape.head_size // 2
     grid, sizes = kernel.grid_and_blocks(tokens, shape.query_heads, shape.key_heads, pairs)
-    gpu_triton.rotate_by_table[grid](
+    triton_variants.rotate_by_table[grid](
         each.positions,
         each.query,
         each.key,
@@ -164,12 +164,12 @@ def by_table_in_triton(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
 
 def moved_once(each: Tokens, shape: Shape) -> None:
     """q and k through memory once, in place: what no rotation can be faster than."""
-    from longrope_plugin.bench import gpu_triton
+    from bench.gpu import triton_variants
 
     tokens, width = len(each.positions), sum(shape.widths[:2])
     block_width = math.gcd(width, 1024)
     block_tokens = 4096 // block_width
-    gpu_triton.negate[-(-tokens // block_tokens), width // block_width](
+    triton_variants.negate[-(-tokens // block_tokens), width // block_width](
         each.projection,
         tokens,
         each.projection.stride(0),
@@ -245,15 +245,15 @@ def measure(
     graphs = {}
     for name, call in candidates.items():
         try:
-            graphs[name] = gpu_time.captured(call, inputs)
+            graphs[name] = timing.captured(call, inputs)
         except Exception as error:
             if name not in ("phi3", "phi3_compiled", "table"):
                 raise
             missing[name] = reason(error)
-    return {name: each / len(inputs) for name, each in gpu_time.seconds(graphs).items()}
+    return {name: each / len(inputs) for name, each in timing.seconds(graphs).items()}
 
 
-def row(shape: Shape, tokens: int, times: dict[str, float]) -> gpu_table.Row:
+def row(shape: Shape, tokens: int, times: dict[str, float]) -> report.Row:
     """Times in seconds by name and their ratios, `None` where one was not measured."""
     return {
         "model": shape.name,
@@ -262,12 +262,12 @@ def row(shape: Shape, tokens: int, times: dict[str, float]) -> gpu_table.Row:
         "bytes_per_second": shape.moved_bytes(tokens) / times["in_place"],
         **{
             f"{ours}/{other}": times[ours] / times[other] if other in times else None
-            for ours, other in gpu_table.RATIOS
+            for ours, other in report.RATIOS
         },
     }
 
 
-def rows(missing: dict[str, str]) -> Iterator[gpu_table.Row]:
+def rows(missing: dict[str, str]) -> Iterator[report.Row]:
     """The figures, as they are measured."""
     has_vllms_kernel = "vLLM's kernel" not in missing
     for shape in SHAPES:
@@ -319,17 +319,17 @@ def run(output: Path | None) -> None:
         missing["vLLM's kernel"] = why_not
     figures |= {
         "bytes": [table_bytes(shape) for shape in SHAPES],
-        "copied_bytes_per_second": gpu_time.copied_bytes_per_second(),
+        "copied_bytes_per_second": timing.copied_bytes_per_second(),
         "missing": missing,
         "rows": [],
     }
-    print(*gpu_table.head(), sep="\n", flush=True)
+    print(*report.head(), sep="\n", flush=True)
     for each in rows(missing):
         figures["rows"].append(each)
-        print(gpu_table.line(each), flush=True)
+        print(report.line(each), flush=True)
         if output is not None:
             output.write_text(json.dumps(figures, indent=1) + "\n")
-    print("", *gpu_table.largest(figures["rows"]), "", sep="\n")
+    print("", *report.largest(figures["rows"]), "", sep="\n")
     print(
         f"{figures['device']}, torch {figures['torch']}, triton {figures['triton']}, "
         f"vLLM {figures['vllm']}; PyTorch copies {figures['copied_bytes_per_second'] / 1e9:.0f} "

@@ -7,9 +7,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from rich.table import Table
-
 from longrope_server.json_scan import JSONScan
+from rich.table import Table
 
 TOKENS = 2_097_152
 CHUNK = 1 << 16  # as uvicorn reads

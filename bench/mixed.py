@@ -1,4 +1,4 @@
-"""`python -m longrope_server.bench.mixed`: chats while documents are prefilled, on two servers.
+"""`python -m bench.mixed`: chats while documents are prefilled, on two servers.
 
 Stock is vLLM's own server without any plug-in and at its defaults, ours is `longrope serve`. Both
 serve the same model, whose config has the two lists that stock vLLM knows, up to the long list's
@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import typer
 from longrope_factors import hf, interchange, schema, shipped
+from longrope_server import embedded
 from rich.console import Console
 from rich.table import Table
 
-from longrope_server import embedded
-from longrope_server.bench.servers import BARE, OURS, VLLM, running
+from bench.servers import BARE, OURS, VLLM, running
 
 NAME = "mixed"  # the model's, to both servers
 Figures = dict[str, Any]

@@ -1,1 +1,0 @@
-"""Measurements of our own methods, for docs/results.md."""

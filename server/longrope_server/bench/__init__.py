@@ -1,1 +1,0 @@
-"""What our pieces cost: `longrope serve` against vLLM's bare application, as ratios in one run."""
