@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from longrope_factors import hf, interchange, schema, shipped
-from longrope_server import embedded
+from longrope_server.serve import embedded
 from rich.console import Console
 from rich.table import Table
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from longrope_factors import hf, schema
-from longrope_server.serve import factors_path
+from longrope_server.serve.command import factors_path
 from rich.console import Console
 from rich.table import Table
 

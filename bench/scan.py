@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from longrope_server.json_scan import JSONScan
+from longrope_server.front_end.bodies.json_scan import JSONScan
 from rich.table import Table
 
 TOKENS = 2_097_152

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 import httpx
-from longrope_server.serve import compose
+from longrope_server.serve.command import compose
 
 START_SECONDS = 600
 STOP_SECONDS = 60
@@ -21,7 +21,8 @@ FLAGS = ("--enforce-eager",)
 OURS = "from longrope_server.cli import main; main()"
 # The plug-in inside the engine loads unasked; the pieces in front of it only where it is named.
 BARE = (
-    "import sys; from longrope_server.vllm_command import run_vllm_serve as run; run(sys.argv[1:])"
+    "import sys; from longrope_server.serve.vllm_command import run_vllm_serve; "
+    "run_vllm_serve(sys.argv[1:])"
 )
 # The command that a GPU's build of vLLM installs.
 VLLM = "from vllm.entrypoints.cli.main import main; main()"

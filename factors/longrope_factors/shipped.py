@@ -4,10 +4,8 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Where they are: a wheel has them inside the package, a source tree beside it."""
-    package = Path(__file__).parent
-    inside = package / "library"
-    return inside if inside.is_dir() else package.parent / "library"
+    """Where they are, each with the folders of its adapters."""
+    return Path(__file__).parent / "library"
 
 
 def names() -> list[str]:

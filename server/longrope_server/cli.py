@@ -52,8 +52,8 @@ def serve(context: typer.Context) -> None:
 
     Every other flag is one of `vllm serve`: see `longrope serve --help=all`.
     """
-    from longrope_server.serve import serve
-    from longrope_server.vllm_command import run_vllm_serve
+    from longrope_server.serve.command import serve
+    from longrope_server.serve.vllm_command import run_vllm_serve
 
     if context.args in (["--help"], ["-h"]):
         typer.echo(context.get_help())
@@ -70,7 +70,7 @@ app.command(context_settings={"allow_extra_args": True})(ask)
 @app.command()
 def model() -> None:
     """Unpack the embedded model if that was not done yet, and print its directory."""
-    from longrope_server.embedded import model_directory
+    from longrope_server.serve.embedded import model_directory
 
     typer.echo(model_directory())
 

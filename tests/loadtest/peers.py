@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 import yaml
-from longrope_server.embedded import SERVED_NAMES, model_directory
+from longrope_server.serve.embedded import SERVED_NAMES, model_directory
 from rich.console import Console
 from rich.table import Table
 

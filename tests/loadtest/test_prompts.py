@@ -11,7 +11,7 @@ from longrope_loadtest import plan
 from longrope_loadtest.plan import Planned
 from longrope_loadtest.profile import Passkey, Profile, TokenIds, Words
 from longrope_loadtest.prompts import FILLER, PASSKEY, QUESTION, text_of, token_ids_of
-from longrope_server.embedded import model_directory
+from longrope_server.serve.embedded import model_directory
 
 from tests.loadtest.mocking import profile
 

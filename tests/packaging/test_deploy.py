@@ -17,13 +17,14 @@ import kubernetes_validate
 import pytest
 import yaml
 from longrope_factors import schema, shipped
-from longrope_server import embedded, life
+from longrope_server.front_end import takes_requests
 from longrope_server.keys import key_file
 from longrope_server.plan import cost, units
 from longrope_server.plan.command import UTILISATION
 from longrope_server.plan.fitting import in_words
 from longrope_server.plan.gpus import parse
-from longrope_server.serve import Command, compose
+from longrope_server.serve import embedded
+from longrope_server.serve.command import Command, compose
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -172,12 +173,14 @@ def test_probes_metrics_and_services_name_what_is_served(overlay: str) -> None:
         "readiness": "/ready",
     }
     assert {probe["port"] for probe in paths.values()} == {port["name"]}
-    assert {probe["path"] for probe in paths.values()} == set(life.LIVENESS)  # need no key
+    assert {probe["path"] for probe in paths.values()} == set(
+        takes_requests.LIVENESS
+    )  # need no key
 
     notes = template["metadata"]["annotations"]
     assert notes["prometheus.io/port"] == str(port["containerPort"])
     assert notes["prometheus.io/path"] == value_of("open-paths", server(overlay)["args"])
-    assert notes["prometheus.io/path"] in life.ALWAYS_ANSWERED
+    assert notes["prometheus.io/path"] in takes_requests.ALWAYS_ANSWERED
     service = the("Service", overlay)["spec"]
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
 
@@ -202,7 +205,7 @@ def test_a_pod_has_the_time_to_drain(overlay: str) -> None:
     args = server(overlay)["args"]
     sleeps = server(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
     drains = int(value_of("drain-timeout", args) or 0)
-    needed = sleeps + drains + life.SECONDS_TO_SAY_SO + ENGINE_STOPS_WITHIN
+    needed = sleeps + drains + takes_requests.SECONDS_TO_SAY_SO + ENGINE_STOPS_WITHIN
     for template in templates(overlay):  # a server's workers stay with it
         assert needed <= template["spec"]["terminationGracePeriodSeconds"] < 1.2 * needed
 

@@ -67,7 +67,7 @@ def test_the_wheel_names_its_entry_points(wheel: zipfile.ZipFile) -> None:
     (file,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
     assert wheel.read(file).decode().split("\n\n") == [
         "[console_scripts]\nlongrope = longrope_server.cli:main",
-        "[vllm.endpoint_plugins]\nlongrope = longrope_server.endpoint:LongRoPEEndpoint",
+        "[vllm.endpoint_plugins]\nlongrope = longrope_server.front_end.endpoint:LongRoPEEndpoint",
         "[vllm.general_plugins]\nlongrope = longrope_plugin:register\n",
     ]
 
@@ -79,7 +79,7 @@ def test_vllm_finds_and_loads_the_plug_ins(group: str) -> None:
 
 
 def test_the_endpoint_plug_in_keeps_vllms_protocol() -> None:
-    from longrope_server.endpoint import LongRoPEEndpoint
+    from longrope_server.front_end.endpoint import LongRoPEEndpoint
     from vllm.plugins.endpoint_plugins.interface import EndpointPlugin
 
     assert isinstance(LongRoPEEndpoint(), EndpointPlugin)

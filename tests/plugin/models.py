@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from longrope_factors import hf
 from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity, Provenance, save
-from longrope_server.embedded import model_directory
+from longrope_server.serve.embedded import model_directory
 from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCABULARY = 512

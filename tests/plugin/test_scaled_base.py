@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from longrope_factors import hf, loading, schema
-from longrope_server.serve import compose
+from longrope_server.serve.command import compose
 
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
 from tests.plugin.models import TinyModel, tiny_model

@@ -10,7 +10,7 @@ import torch
 from longrope_factors import hf, methods, schema
 from longrope_factors import shipped as library
 from longrope_factors.schema import FORMAT, FactorFile
-from longrope_server.embedded import NAME, model_directory
+from longrope_server.serve.embedded import NAME, model_directory
 
 from tests.plugin.engine import engine, generate, scheduler, tokens
 from tests.plugin.models import TinyModel

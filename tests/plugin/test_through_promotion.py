@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from longrope_factors.schema import FactorFile, save
-from longrope_server.embedded import model_directory
+from longrope_server.serve.embedded import model_directory
 
 from tests.plugin.engine import engine, scheduler
 from tests.plugin.models import TinyModel, tiny_model

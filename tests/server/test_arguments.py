@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
+from longrope_server.serve.arguments import Arguments, conflict, merge, parse_length
 from typer.testing import CliRunner
 
 
@@ -136,14 +136,14 @@ FLAG = st.sampled_from(["-tp", "-O3", "--a-b=c d", "-h2", "--no-x", "--served-mo
 @settings(deadline=None)
 @given(st.lists(WORD | FLAG))
 def test_words_reach_serve_unchanged(words: list[str]) -> None:
-    import longrope_server.serve
+    import longrope_server.serve.command
     from longrope_server.cli import app
 
     if words in (["--help"], ["-h"]) or any(word.startswith("--help=") for word in words):
         return
     reached: list[list[str]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(longrope_server.serve, "serve", reached.append)
+        patch.setattr(longrope_server.serve.command, "serve", reached.append)
         result = CliRunner().invoke(app, ["serve", *words])
     assert result.exit_code == 0, result.output
     assert reached == [words]

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_server.bodies import BODY, BodyLimit, Memory, largest_body
+from longrope_server.front_end.bodies.body_limit import BODY, BodyLimit, Memory, largest_body
 from starlette.types import Receive, Scope, Send
 
 from tests.server.asgi import Connection, answers, body_in, http_scope, listening, read_body, say

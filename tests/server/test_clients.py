@@ -15,8 +15,8 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from longrope_server.answer import HEADER
-from longrope_server.openai_error import Refusal
+from longrope_server.front_end.factor_set.answer import HEADER
+from longrope_server.front_end.openai_error import Refusal
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionToolParam
 from pydantic import BaseModel, ConfigDict, SecretStr

@@ -8,9 +8,9 @@ import pytest
 import torch
 from longrope_factors import hf, schema
 from longrope_factors.errors import FactorFileError
-from longrope_server import embedded, environment
 from longrope_server.errors import UsageError
-from longrope_server.serve import compose
+from longrope_server.serve import embedded, environment
+from longrope_server.serve.command import compose
 
 from tests.server import models
 

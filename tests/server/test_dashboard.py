@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serving import Server
 
 ROOT = Path(__file__).parents[2]
-DASHBOARD = json.loads((ROOT / "server/grafana/longrope.json").read_text())
+DASHBOARD = json.loads((ROOT / "deploy/grafana/longrope.json").read_text())
 TARGETS = [target for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
 
 Series = list[tuple[str, dict[str, str]]]

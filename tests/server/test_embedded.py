@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from longrope_server import embedded
 from longrope_server.errors import UsageError
+from longrope_server.serve import embedded
 
 
 def unpack(cache: Path) -> subprocess.Popen[str]:

@@ -1,5 +1,5 @@
 import pytest
-from longrope_server import environment
+from longrope_server.serve import environment
 
 
 def test_all_other_plugins_stay_loaded() -> None:

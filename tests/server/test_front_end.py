@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from longrope_server.front_end import FrontEnd
+from longrope_server.front_end.pieces import FrontEnd
+from longrope_server.front_end.settings import Settings
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key, Quota
-from longrope_server.settings import Settings
 from starlette.types import Receive, Scope, Send
 
 from tests.server.asgi import Connection, answers, body_in, http_scope

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from longrope_server import environment
-from longrope_server.admission.limits import Limit
 from longrope_server.errors import UsageError
-from longrope_server.front_end_flags import refuse_other_front_ends
+from longrope_server.front_end.admission.limits import Limit
+from longrope_server.front_end.settings import VARIABLE, Settings
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
-from longrope_server.serve import compose
-from longrope_server.settings import VARIABLE, Settings
+from longrope_server.serve import environment
+from longrope_server.serve.command import compose
+from longrope_server.serve.front_end_flags import refuse_other_front_ends
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from longrope_server.json_scan import DEEPEST, JSONScan, UnreadableError
+from longrope_server.front_end.bodies.json_scan import DEEPEST, JSONScan, UnreadableError
 
 
 def refusal(*chunks: bytes) -> str:

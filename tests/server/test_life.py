@@ -3,9 +3,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from longrope_server import life
-from longrope_server.life import Life, TakesRequests, draining_first
-from longrope_server.running import Endable, Running
+from longrope_server.front_end import takes_requests
+from longrope_server.front_end.endable import Endable, Running
+from longrope_server.front_end.takes_requests import Life, TakesRequests, draining_first
 
 from tests.server.asgi import Connection, answers, body_in, http_scope
 from tests.server.test_running import EVENTS, Answering
@@ -38,9 +38,9 @@ async def test_a_draining_server_refuses_all_but_probes_and_scrapes() -> None:
 async def test_a_dead_engine_is_no_engine() -> None:
     state = Life(Running(), SimpleNamespace(errored=True))
     assert json.loads((await asked(state)).body)["error"]["code"] == "engine_dead"
-    assert life.engine_died()
+    assert takes_requests.engine_died()
     assert not Life(Running(), None).engine_dead
-    assert not life.engine_died()
+    assert not takes_requests.engine_died()
 
 
 @pytest.mark.parametrize("seconds", [5.0, 0.05])

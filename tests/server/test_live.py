@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from longrope_server.answer import HEADER
+from longrope_server.front_end.factor_set.answer import HEADER
 
 from tests.serving import Server
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_server.answer import HEADER, EngineRequest, current_answer
-from longrope_server.middleware import FactorSetMiddleware
+from longrope_server.front_end.factor_set.answer import HEADER, EngineRequest, current_answer
+from longrope_server.front_end.factor_set.factor_set_middleware import FactorSetMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.server.models import Selection

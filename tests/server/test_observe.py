@@ -5,10 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from longrope_server import metrics
-from longrope_server.admission.admission import current_place
-from longrope_server.answer import Answer, current_answer
-from longrope_server.observe import ASKING, observed, prompt_length
+from longrope_server.front_end import metrics
+from longrope_server.front_end.admission.admission import current_place
+from longrope_server.front_end.factor_set.answer import Answer, current_answer
+from longrope_server.front_end.factor_set.observe import ASKING, observed, prompt_length
 from vllm.engine.protocol import EngineClient
 from vllm.outputs import PoolingRequestOutput
 from vllm.pooling_params import PoolingParams

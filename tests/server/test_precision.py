@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from longrope_server import embedded, precision
+from longrope_server.serve import embedded, precision
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl"
 ICE_LAKE = f"{AVX512} avx512ifma avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg avx512_vpopcntdq"

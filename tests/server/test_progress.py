@@ -1,9 +1,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from longrope_server.answer import Answer, EngineRequest, current_answer
-from longrope_server.prefill import Prefills
-from longrope_server.progress import PrefillProgress
+from longrope_server.front_end.factor_set.answer import Answer, EngineRequest, current_answer
+from longrope_server.front_end.prefill_progress import PrefillProgress
+from longrope_server.front_end.prefills import Prefills
 from openai._streaming import SSEDecoder
 from starlette.types import Receive, Scope, Send
 

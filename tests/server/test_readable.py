@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from longrope_server.bodies import BodyLimit, Memory
-from longrope_server.readable import ReadableJSON
+from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory
+from longrope_server.front_end.bodies.readable_json import ReadableJSON
 from starlette.types import Receive, Scope, Send
 
 from tests.server.asgi import Connection, body_in, http_scope, read_body, say

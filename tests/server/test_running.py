@@ -2,9 +2,9 @@ import asyncio
 import json
 
 import pytest
-from longrope_server.keys.authentication import KEY, revoked
+from longrope_server.front_end.authentication import KEY, revoked
+from longrope_server.front_end.endable import Endable, Running
 from longrope_server.keys.key_file import Key
-from longrope_server.running import Endable, Running
 from starlette.types import Receive, Scope, Send
 
 from tests.server.asgi import Connection, http_scope

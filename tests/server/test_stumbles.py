@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from longrope_server.bodies import BODY
-from longrope_server.stumbles import Stumbles, engine_has_it
+from longrope_server.front_end.bodies.body_limit import BODY
+from longrope_server.front_end.stumbles import Stumbles, engine_has_it
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMValidationError

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from longrope_server.answer import FactorSetUsage
-from longrope_server.usage import with_factor_set
+from longrope_server.front_end.factor_set.answer import FactorSetUsage
+from longrope_server.front_end.factor_set.usage import with_factor_set
 
 FACTOR_SET: FactorSetUsage = {"started": 8, "finished": 16, "promoted": True}
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from longrope_server.answer import HEADER
+from longrope_server.front_end.factor_set.answer import HEADER
 
 from tests.plugin.engine import random_prompts
 from tests.plugin.models import TinyModel, give_words, tiny_model

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 
-from longrope_server.answer import HEADER
 from longrope_server.ask import sse
 from longrope_server.ask.answer import Answer
 from longrope_server.ask.server import Server, ServerError
 from longrope_server.ask.untrusted import at
 from longrope_server.errors import UsageError
+from longrope_server.front_end.factor_set.answer import HEADER
 
 PREFILL = re.compile(r"prefill ([0-9]{1,9})/([0-9]{1,9})")
 GIVEN_UP = ("abort", "error")  # finish reasons of vLLM's for answers that it did not complete

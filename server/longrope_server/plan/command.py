@@ -12,8 +12,6 @@ from longrope_factors.errors import FactorFileError
 from longrope_factors.schema import FactorFile
 from rich.console import Console
 
-from longrope_server import serve
-from longrope_server.arguments import Arguments
 from longrope_server.errors import UsageError
 from longrope_server.plan import adapters, attention, gpus, kv_cache, model_shape, show
 from longrope_server.plan.fitting import Fitting
@@ -21,6 +19,8 @@ from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.planner import Planner
 from longrope_server.plan.serve_line import Served
 from longrope_server.plan.weights import Weights, precision_of
+from longrope_server.serve import command
+from longrope_server.serve.arguments import Arguments
 
 UTILISATION = 0.4
 WIDTH = 100  # columns at least; in fewer, rich would cut numbers off
@@ -113,7 +113,7 @@ def _config(model: str) -> dict[str, Any]:
     """The model's config.json, found as `longrope serve` finds it."""
     if not Path(model).is_dir() and importlib.util.find_spec("huggingface_hub") is None:
         raise UsageError(f"{model} is no directory here, and huggingface_hub is not installed.")
-    config = serve.served_config(model, Arguments([]))
+    config = command.served_config(model, Arguments([]))
     if config is None:
         raise UsageError(f"{model} is neither a directory with a config.json nor a hub name.")
     return config
@@ -122,7 +122,7 @@ def _config(model: str) -> dict[str, Any]:
 def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:
     """The factor file that `longrope serve` would serve the model with, checked against it."""
     if factors is not None:
-        path = serve.factors_path(factors)
+        path = command.factors_path(factors)
         return hf.base(config, model, Path(model)).load(path)
     if config.get("longrope_factors") or hf.is_longrope(config):
         return hf.from_config(config, Path(model))

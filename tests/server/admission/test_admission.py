@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from longrope_server.admission.admission import Admission, current_place
-from longrope_server.admission.gate import Gate
-from longrope_server.admission.ledger import Ledger, Sum
-from longrope_server.admission.limits import Limits
-from longrope_server.bodies import BodyLimit, Memory
-from longrope_server.keys.authentication import KEY
+from longrope_server.front_end.admission.admission import Admission, current_place
+from longrope_server.front_end.admission.gate import Gate
+from longrope_server.front_end.admission.ledger import Ledger, Sum
+from longrope_server.front_end.admission.limits import Limits
+from longrope_server.front_end.authentication import KEY
+from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory
 from longrope_server.keys.key_file import Key, Quota
 from starlette.types import Receive, Scope, Send
 

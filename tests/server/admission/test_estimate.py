@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_server.admission.estimate import BYTES_PER_ID, BYTES_PER_TOKEN, tokens_in
+from longrope_server.front_end.admission.estimate import BYTES_PER_ID, BYTES_PER_TOKEN, tokens_in
 
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:

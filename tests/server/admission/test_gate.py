@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from longrope_server.admission.gate import Gate, Ticket
-from longrope_server.admission.ledger import Ledger, Sum
-from longrope_server.admission.limits import Limits
+from longrope_server.front_end.admission.gate import Gate, Ticket
+from longrope_server.front_end.admission.ledger import Ledger, Sum
+from longrope_server.front_end.admission.limits import Limits
+from longrope_server.front_end.openai_error import Refusal, RefusedError
 from longrope_server.keys.key_file import Key, Quota
-from longrope_server.openai_error import Refusal, RefusedError
 
 SHORT, LONG = 100, 1000
 

@@ -3,8 +3,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from longrope_server.admission import ledger
-from longrope_server.admission.ledger import Ledger, Sum
+from longrope_server.front_end.admission import ledger
+from longrope_server.front_end.admission.ledger import Ledger, Sum
 from longrope_server.keys.key_file import Quota
 
 LIMIT = 100

@@ -1,6 +1,6 @@
 import pytest
-from longrope_server.admission.estimate import tokens_in
-from longrope_server.admission.limits import Limit, Limits
+from longrope_server.front_end.admission.estimate import tokens_in
+from longrope_server.front_end.admission.limits import Limit, Limits
 from pydantic import ValidationError
 
 SETS = [8192, 16384, 32768]

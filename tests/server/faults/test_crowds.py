@@ -13,7 +13,7 @@ import httpx
 import openai
 import psutil
 import pytest
-from longrope_server.bodies import largest_body
+from longrope_server.front_end.bodies.body_limit import largest_body
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
 

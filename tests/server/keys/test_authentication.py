@@ -1,10 +1,10 @@
 import json
 
 import pytest
+from longrope_server.front_end.authentication import Authentication, key_of
+from longrope_server.front_end.takes_requests import LIVENESS
 from longrope_server.keys import key_file
-from longrope_server.keys.authentication import Authentication, key_of
 from longrope_server.keys.key_file import Key, Keys
-from longrope_server.life import LIVENESS
 from starlette.types import Receive, Scope, Send
 
 from tests.server.asgi import Connection, http_scope, say

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import torch
 from longrope_factors import hf
-from longrope_server.embedded import model_directory
 from longrope_server.plan import layouts
 from longrope_server.plan.kv_cache import KvCache
-from longrope_server.precision import lacks_bfloat16
+from longrope_server.serve.embedded import model_directory
+from longrope_server.serve.precision import lacks_bfloat16
 
 from tests.server.plan import configs
 from tests.server.plan.configs import shape

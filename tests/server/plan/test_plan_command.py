@@ -11,7 +11,7 @@ import pytest
 from longrope_server import cli
 from longrope_server.plan.gpus import GPUS
 from longrope_server.plan.units import duration, operations, size
-from longrope_server.serve import compose
+from longrope_server.serve.command import compose
 
 from tests.server.models import write_model
 from tests.server.plan import configs

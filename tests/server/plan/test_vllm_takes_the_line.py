@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_server.serve import compose
+from longrope_server.serve.command import compose
 
 from tests.server.models import write_model
 from tests.server.plan import configs

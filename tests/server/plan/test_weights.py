@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from longrope_factors import hf
 from longrope_factors.errors import FactorFileError
-from longrope_server.embedded import model_directory
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout
 from longrope_server.plan.model_shape import ARCHITECTURES
+from longrope_server.serve.embedded import model_directory
 
 from tests.server.plan import configs
 from tests.server.plan.configs import shape, weights_of

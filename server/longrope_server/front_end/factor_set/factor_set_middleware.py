@@ -9,8 +9,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.answer import BEGAN, HEADER, Answer, current_answer
-from longrope_server.usage import with_factor_set
+from longrope_server.front_end.factor_set.answer import BEGAN, HEADER, Answer, current_answer
+from longrope_server.front_end.factor_set.usage import with_factor_set
 
 # The Responses API streams `response.created` and `response.in_progress` before it asks the
 # engine, so its head has to wait for what comes next; no other API streams anything before.

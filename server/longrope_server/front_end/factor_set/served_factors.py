@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from longrope_plugin.selection import Selection
 
-from longrope_server.openai_error import Refusal
+from longrope_server.front_end.openai_error import Refusal
 
 
 async def factors(request: Request) -> JSONResponse:

@@ -14,10 +14,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server.answer import BEGAN
-from longrope_server.keys.authentication import path_of
-from longrope_server.openai_error import Count, Refusal, uncounted
-from longrope_server.running import Running
+from longrope_server.front_end.authentication import path_of
+from longrope_server.front_end.endable import Running
+from longrope_server.front_end.factor_set.answer import BEGAN
+from longrope_server.front_end.openai_error import Count, Refusal, uncounted
 
 LIVENESS = ("/health", "/ready")
 ALWAYS_ANSWERED = frozenset({*LIVENESS, "/metrics", "/ping"})

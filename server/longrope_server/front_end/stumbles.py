@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.bodies import BODY
-from longrope_server.openai_error import Count, Refusal, is_event_stream, uncounted
+from longrope_server.front_end.bodies.body_limit import BODY
+from longrope_server.front_end.openai_error import Count, Refusal, is_event_stream, uncounted
 
 FAILED = Refusal(500, "answer_failed", "The server failed before this answer was complete.")
 

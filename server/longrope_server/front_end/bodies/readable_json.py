@@ -9,9 +9,9 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server.bodies import BODY, Body
-from longrope_server.json_scan import JSONScan, UnreadableError
-from longrope_server.openai_error import Count, Refusal, uncounted
+from longrope_server.front_end.bodies.body_limit import BODY, Body
+from longrope_server.front_end.bodies.json_scan import JSONScan, UnreadableError
+from longrope_server.front_end.openai_error import Count, Refusal, uncounted
 
 
 class ReadableJSON:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
-from longrope_server.settings import VARIABLE, Settings
+from longrope_server.front_end.settings import VARIABLE, Settings
 
 PLUGIN = "longrope"
 # vLLM's groups of plug-ins, less `vllm.endpoint_plugins`, which load only if named.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.openai_error import Count, Refusal, RefusedError, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, RefusedError, uncounted
 
 BODY = "longrope.body"
 METHODS = frozenset({"POST", "PUT", "PATCH"})

@@ -12,14 +12,14 @@ from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server import metrics
-from longrope_server.front_end import FrontEnd
-from longrope_server.life import draining_first, ready
-from longrope_server.observe import ASKING, observed
-from longrope_server.openai_error import http_error
-from longrope_server.served_factors import factors
-from longrope_server.settings import Settings
-from longrope_server.stumbles import engine_has_it
+from longrope_server.front_end import metrics
+from longrope_server.front_end.factor_set.observe import ASKING, observed
+from longrope_server.front_end.factor_set.served_factors import factors
+from longrope_server.front_end.openai_error import http_error
+from longrope_server.front_end.pieces import FrontEnd
+from longrope_server.front_end.settings import Settings
+from longrope_server.front_end.stumbles import engine_has_it
+from longrope_server.front_end.takes_requests import draining_first, ready
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -2,7 +2,7 @@
 
 import json
 
-from longrope_server.answer import FactorSetUsage
+from longrope_server.front_end.factor_set.answer import FactorSetUsage
 
 # Where OpenAI's and Anthropic's APIs have their usage: in an answer, in the response of a
 # Responses API event, in the message of a Messages API event.

@@ -5,11 +5,11 @@ from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server.admission.estimate import tokens_in
-from longrope_server.admission.gate import Gate, Ticket
-from longrope_server.bodies import BODY, Body
-from longrope_server.keys.authentication import key_of
-from longrope_server.openai_error import Count, RefusedError, uncounted
+from longrope_server.front_end.admission.estimate import tokens_in
+from longrope_server.front_end.admission.gate import Gate, Ticket
+from longrope_server.front_end.authentication import key_of
+from longrope_server.front_end.bodies.body_limit import BODY, Body
+from longrope_server.front_end.openai_error import Count, RefusedError, uncounted
 
 
 class Admitted:

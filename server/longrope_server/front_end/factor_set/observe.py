@@ -14,9 +14,14 @@ from vllm.outputs import PoolingRequestOutput, RequestOutput
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-from longrope_server import metrics
-from longrope_server.admission.admission import current_place
-from longrope_server.answer import Answer, EngineRequest, SelectsSets, current_answer
+from longrope_server.front_end import metrics
+from longrope_server.front_end.admission.admission import current_place
+from longrope_server.front_end.factor_set.answer import (
+    Answer,
+    EngineRequest,
+    SelectsSets,
+    current_answer,
+)
 
 Output: TypeAlias = RequestOutput | PoolingRequestOutput
 Asking = Callable[..., AsyncGenerator[Output, None]]

@@ -10,9 +10,9 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.answer import Answer, current_answer
-from longrope_server.openai_error import is_event_stream
-from longrope_server.prefill import Prefills
+from longrope_server.front_end.factor_set.answer import Answer, current_answer
+from longrope_server.front_end.openai_error import is_event_stream
+from longrope_server.front_end.prefills import Prefills
 
 
 class PrefillProgress:

@@ -9,10 +9,10 @@ from typing import Any
 from longrope_factors import numbers
 from pydantic import ValidationError
 
-from longrope_server.arguments import Arguments
 from longrope_server.errors import UsageError
+from longrope_server.front_end.settings import Settings, in_words
 from longrope_server.keys import key_file
-from longrope_server.settings import Settings, in_words
+from longrope_server.serve.arguments import Arguments
 
 DRAIN_SECONDS = 30
 

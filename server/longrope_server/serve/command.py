@@ -15,11 +15,11 @@ from longrope_factors import adapter, hf, schema, shipped
 from longrope_factors.schema import FactorFile
 from longrope_plugin.selection import Policy
 
-from longrope_server import embedded, environment, front_end_flags, precision
-from longrope_server.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.errors import UsageError
-from longrope_server.settings import Settings
-from longrope_server.vllm_command import run_vllm_serve
+from longrope_server.front_end.settings import Settings
+from longrope_server.serve import embedded, environment, front_end_flags, precision
+from longrope_server.serve.arguments import Arguments, conflict, merge, parse_length
+from longrope_server.serve.vllm_command import run_vllm_serve
 
 POLICIES: tuple[str, ...] = get_args(Policy)
 

@@ -34,7 +34,7 @@ def run_vllm_serve(words: list[str]) -> None:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     # vLLM only logs an endpoint plug-in that cannot be imported, and serves without keys or limits.
-    importlib.import_module("longrope_server.endpoint")
+    importlib.import_module("longrope_server.front_end.endpoint")
     cli_env_setup()
     parser = FlexibleArgumentParser(prog="longrope")
     command = ServeSubcommand()
@@ -45,9 +45,9 @@ def run_vllm_serve(words: list[str]) -> None:
     signal.signal(signal.SIGHUP, _tell_api_processes)
     command.cmd(args)
 
-    from longrope_server import life
+    from longrope_server.front_end import takes_requests
 
-    if life.engine_died():
+    if takes_requests.engine_died():
         print("longrope: the engine died, and the server has stopped.", file=sys.stderr)
         sys.exit(1)
 

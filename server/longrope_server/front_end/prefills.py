@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from longrope_server.answer import EngineRequest
+from longrope_server.front_end.factor_set.answer import EngineRequest
 
 Ask = Callable[[Sequence[str]], Awaitable[dict[str, int]]]
 """Computed tokens by request id, for those of the ids that the engine knows."""

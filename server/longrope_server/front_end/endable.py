@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.keys.authentication import key_of
-from longrope_server.openai_error import Count, Refusal, is_event_stream, uncounted
+from longrope_server.front_end.authentication import key_of
+from longrope_server.front_end.openai_error import Count, Refusal, is_event_stream, uncounted
 
 SECONDS_TO_STOP = 0.5  # for an application that was told that its client has left
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from longrope_server import embedded
-from longrope_server.arguments import Arguments
+from longrope_server.serve import embedded
+from longrope_server.serve.arguments import Arguments
 
 FLAG = "dtype"
 # Instructions that multiply bfloat16, as `torch.cpu.get_capabilities` names them; without any,

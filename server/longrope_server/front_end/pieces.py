@@ -8,23 +8,23 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from longrope_server import life, metrics
-from longrope_server.admission.admission import Admission
-from longrope_server.admission.gate import Gate
-from longrope_server.admission.ledger import Ledger
-from longrope_server.bodies import BodyLimit, Memory, largest_body
 from longrope_server.errors import UsageError
-from longrope_server.keys import authentication, key_file
-from longrope_server.keys.authentication import Authentication
+from longrope_server.front_end import authentication, metrics, takes_requests
+from longrope_server.front_end.admission.admission import Admission
+from longrope_server.front_end.admission.gate import Gate
+from longrope_server.front_end.admission.ledger import Ledger
+from longrope_server.front_end.authentication import Authentication
+from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory, largest_body
+from longrope_server.front_end.bodies.readable_json import ReadableJSON
+from longrope_server.front_end.endable import Endable, Running
+from longrope_server.front_end.factor_set.factor_set_middleware import FactorSetMiddleware
+from longrope_server.front_end.prefill_progress import PrefillProgress
+from longrope_server.front_end.prefills import Ask, Prefills
+from longrope_server.front_end.settings import Settings
+from longrope_server.front_end.stumbles import Stumbles
+from longrope_server.front_end.takes_requests import Engine, Life, TakesRequests
+from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Keys
-from longrope_server.life import Engine, Life, TakesRequests
-from longrope_server.middleware import FactorSetMiddleware
-from longrope_server.prefill import Ask, Prefills
-from longrope_server.progress import PrefillProgress
-from longrope_server.readable import ReadableJSON
-from longrope_server.running import Endable, Running
-from longrope_server.settings import Settings
-from longrope_server.stumbles import Stumbles
 
 # Bodies that are read or wait may take this much memory, and a few of the largest always fit.
 BODY_MEMORY = 1 << 30
@@ -76,7 +76,7 @@ class FrontEnd:
         )
         app = Endable(app, self.running, metrics.refused)
         if self.keys is not None:
-            open_paths = {*life.LIVENESS, *self.settings.open_paths}
+            open_paths = {*takes_requests.LIVENESS, *self.settings.open_paths}
             app = Authentication(app, self.keys, open_paths, metrics.refused)
         return TakesRequests(app, self.life, metrics.refused)
 

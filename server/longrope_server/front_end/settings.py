@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longrope_server.admission.ledger import IN_MEMORY
-from longrope_server.admission.limits import Limits
 from longrope_server.errors import UsageError
+from longrope_server.front_end.admission.ledger import IN_MEMORY
+from longrope_server.front_end.admission.limits import Limits
 
 VARIABLE = "LONGROPE_FRONT_END"
 

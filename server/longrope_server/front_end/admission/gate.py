@@ -6,10 +6,10 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from longrope_server.admission.ledger import Ledger, State, Sum
-from longrope_server.admission.limits import Limit, Limits
+from longrope_server.front_end.admission.ledger import Ledger, State, Sum
+from longrope_server.front_end.admission.limits import Limit, Limits
+from longrope_server.front_end.openai_error import Refusal, RefusedError
 from longrope_server.keys.key_file import Key, Quota
-from longrope_server.openai_error import Refusal, RefusedError
 
 Waited = Callable[[int, float], None]
 """Called with the length class and the seconds that a request waited to be let in."""

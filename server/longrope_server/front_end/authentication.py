@@ -5,8 +5,8 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from longrope_server.front_end.openai_error import Count, Refusal, uncounted
 from longrope_server.keys.key_file import Key, Keys
-from longrope_server.openai_error import Count, Refusal, uncounted
 
 KEY = "longrope.key"
 

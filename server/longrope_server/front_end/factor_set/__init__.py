@@ -1,0 +1,1 @@
+"""Which factor sets served a request, and how its answer says so."""

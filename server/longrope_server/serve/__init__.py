@@ -1,0 +1,1 @@
+"""`longrope serve`: from a command line to a running `vllm serve`."""
