@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from longrope_factors import hf, loading, methods, weight_files
-from longrope_factors.schema import Adapter, FactorFile, build, save
+from longrope_factors.factor_file import hf, methods, weight_files
+from longrope_factors.factor_file.schema import Adapter, FactorFile, build, save
+from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 
 from bench.throughput import compared, engine, round_of_chats

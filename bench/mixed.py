@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from longrope_factors import hf, interchange, schema, shipped
+from longrope_factors.factor_file import hf, schema, shipped
+from longrope_factors.formats import two_lists
 from longrope_server.serve import embedded
 from rich.console import Console
 from rich.table import Table
@@ -73,8 +74,8 @@ def _embedded_with_two_lists(directory: Path) -> Path:
         if file.name != "config.json":
             (directory / file.name).symlink_to(file)
     factor_file = schema.load(shipped.path("smollm2-135m-untuned"))
-    config, _ = interchange.hf_config(hf.read_config(source), factor_file)
-    interchange.write_config(config, directory / "config.json")
+    config, _ = two_lists.hf_config(hf.read_config(source), factor_file)
+    two_lists.write_config(config, directory / "config.json")
     return directory
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from longrope_factors import hf, schema
+from longrope_factors.factor_file import hf, schema
 from longrope_server.serve.command import factors_path
 from rich.console import Console
 from rich.table import Table

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from longrope_factors import figures, json_lines, loading, texts
+from longrope_factors import figures
 from longrope_factors.cli_errors import one_sentence
-from longrope_factors.schema import FactorSet, Provenance
+from longrope_factors.factor_file.files import json_lines
+from longrope_factors.factor_file.schema import FactorSet, Provenance
+from longrope_factors.models import loading, texts
 from longrope_factors.search import documents
 from longrope_factors.search.task import Laboratory, Worker
 from scipy import stats

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from longrope_factors.schema import FactorFile, load
+from longrope_factors.factor_file.schema import FactorFile, load
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from rich.table import Table

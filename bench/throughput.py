@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longrope_factors import hf
-from longrope_factors.schema import load
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.schema import load
 
 if TYPE_CHECKING:
     from vllm import LLM

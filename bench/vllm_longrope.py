@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
 from torch import nn
 
 

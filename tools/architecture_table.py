@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from longrope_factors.architectures import FIELDS
+from longrope_factors.factor_file.architectures import FIELDS
 
 # Names that a class may read with its own code, beside those in its attribute_map: the field that
 # each means, and a value to try it with.

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import __version__, hf, schema, strict_json
-from longrope_factors.interchange import authors_attention_factor
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors import __version__
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.files import strict_json
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.formats.two_lists import authors_attention_factor
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from longrope_plugin import compat, kernel
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding

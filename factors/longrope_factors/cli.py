@@ -6,15 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from longrope_factors import adapter, cli_interchange, hf, loading, methods, schema
-from longrope_factors.cli_corpus import corpus_app
 from longrope_factors.cli_errors import AppOfFiles, one_sentence
-from longrope_factors.cli_evaluate import evaluate_app
-from longrope_factors.cli_extend import extend
-from longrope_factors.cli_finetune import finetune
-from longrope_factors.cli_library import library_app
-from longrope_factors.cli_search import search
-from longrope_factors.schema import FactorFile
+from longrope_factors.corpora.command import corpus_app
+from longrope_factors.evaluating.command import evaluate_app
+from longrope_factors.extension.command import extend
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.schema import FactorFile
+from longrope_factors.finetuning.command import finetune
+from longrope_factors.formats import command
+from longrope_factors.library_command import library_app
+from longrope_factors.models import loading
+from longrope_factors.search.command import search
 
 app = AppOfFiles(
     help="Make factor files, search, fine-tune, measure, convert.",
@@ -29,8 +32,8 @@ app.add_typer(library_app, name="library")
 app.command()(search)
 app.command()(finetune)
 app.command()(extend)
-app.command()(cli_interchange.export)
-app.command("import")(cli_interchange.import_)
+app.command()(command.export)
+app.command("import")(command.import_)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Factor file.")]
 ModelOption = Annotated[

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from longrope_factors import figures
-from longrope_factors.reference import frequencies
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
+from longrope_factors.models.reference import frequencies
 
 
 def draw(factor_file: FactorFile, path: Path) -> None:

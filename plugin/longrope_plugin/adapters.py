@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from longrope_factors import adapter
+from longrope_factors.factor_file.adapters import adapter
 
 from longrope_plugin import compat
 from longrope_plugin.selection import Selection

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from longrope_factors import hf
+from longrope_factors.factor_file import hf
 
 from longrope_plugin import adapters, compat
 from longrope_plugin.selection import Selection

@@ -1,7 +1,7 @@
 """The rotary embedding that replaces vLLM's for `rope_type: longrope`."""
 
 import torch
-from longrope_factors.schema import FactorFile, FactorFileError
+from longrope_factors.factor_file.schema import FactorFile, FactorFileError
 from torch import nn
 
 from longrope_plugin import compat, kernel, remembered

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from longrope_factors import hf
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.schema import FactorFile
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

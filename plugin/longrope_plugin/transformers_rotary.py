@@ -8,7 +8,7 @@ all layers, and the layers apply them: so that one has to know about factor sets
 from collections.abc import Callable
 
 import torch
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
 from torch import nn
 
 from longrope_plugin.turns import TurnTable, turn_table

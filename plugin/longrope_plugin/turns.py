@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
 
 from longrope_plugin.packing import unpack
 

@@ -121,7 +121,7 @@ def loadtest(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the console script: errors of the user's are one sentence and status 2."""
-    from longrope_factors.errors import FactorFileError
+    from longrope_factors.factor_file.errors import FactorFileError
 
     from longrope_server.errors import UsageError
 

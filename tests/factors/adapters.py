@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from longrope_factors import loading, methods, schema, weight_files
-from longrope_factors.schema import Adapter, FactorFile
+from longrope_factors.factor_file import methods, schema, weight_files
+from longrope_factors.factor_file.schema import Adapter, FactorFile
+from longrope_factors.models import loading
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 

@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import methods
-from longrope_factors.base import Base
-from longrope_factors.schema import ModelIdentity
+from longrope_factors.factor_file import methods
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.schema import ModelIdentity
 
 IDENTITY = ModelIdentity(
     name="example",

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from longrope_factors import loading, methods, schema
+from longrope_factors.factor_file import methods, schema
 from longrope_factors.finetuning.settings import Settings
+from longrope_factors.models import loading
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

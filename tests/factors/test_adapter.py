@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import adapter, loading, schema
 from longrope_factors.cli import app
-from longrope_factors.schema import FactorFileError
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.schema import FactorFileError
+from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner

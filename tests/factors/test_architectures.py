@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from longrope_factors import hf
-from longrope_factors.architectures import TABLE, completed
-from longrope_factors.errors import FactorFileError
 from longrope_factors.extension.cost import forward_flops
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.architectures import TABLE, completed
+from longrope_factors.factor_file.errors import FactorFileError
 
 from tools import architecture_table
 
@@ -150,7 +150,7 @@ def test_cost_of_a_config_that_leaves_out_its_heads() -> None:
 
 def test_reading_a_config_imports_nothing_heavy() -> None:
     script = (
-        "import json, sys; from longrope_factors import hf; "
+        "import json, sys; from longrope_factors.factor_file import hf; "
         "heavy = {'transformers', 'torch', 'numpy'} & set(sys.modules); "
         "print(hf.base(json.loads(sys.argv[1])).identity.rope_theta, heavy or 'light')"
     )

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors import hf, methods, schema
-from longrope_factors.base import Base
 from longrope_factors.cli import app
-from longrope_factors.errors import FactorFileError
-from longrope_factors.interchange import hf_config
-from longrope_factors.reference import frequencies
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.formats.two_lists import hf_config
+from longrope_factors.models.reference import frequencies
 from typer.testing import CliRunner, Result
 
 from tests.factors.examples import document, llama_config, longrope_config, model_directory, write

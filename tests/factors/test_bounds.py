@@ -6,9 +6,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from longrope_factors import authors_csv, bounds, hf, schema
 from longrope_factors.cli import app
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file import bounds, hf, schema
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.formats import authors_csv
 from typer.testing import CliRunner
 
 from tests.factors.examples import document, llama_config, longrope_config, model_directory, write

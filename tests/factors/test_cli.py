@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from longrope_factors import hf, schema
 from longrope_factors.cli import app
+from longrope_factors.factor_file import hf, schema
 from typer.testing import CliRunner, Result
 
 from tests.factors.examples import (

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from longrope_factors import compute
+from longrope_factors.models import compute
 
 from tests.factors import tiny
 

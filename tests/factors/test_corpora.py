@@ -10,9 +10,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from longrope_factors import corpora, texts
 from longrope_factors.cli import app
-from longrope_factors.rdata import unserialize
+from longrope_factors.corpora import debian
+from longrope_factors.corpora.rdata import unserialize
+from longrope_factors.models import texts
 from typer.testing import CliRunner
 
 HEADER = b"X\n" + struct.pack(">3i", 3, 0x40201, 0x30500) + struct.pack(">i", 5) + b"UTF-8"
@@ -43,7 +44,7 @@ FIRST_SYMBOL = struct.pack(">i", 0x1FF)
 
 def package(root: Path, novels: dict[str, list[str]]) -> None:
     """A janeaustenr and an Opticks as the two packages hold them."""
-    database = root / corpora._AUSTEN
+    database = root / debian._AUSTEN
     database.parent.mkdir(parents=True)
     places, blocks = {}, b""
     for name, lines in novels.items():
@@ -60,12 +61,12 @@ def package(root: Path, novels: dict[str, list[str]]) -> None:
     )
     database.with_suffix(".rdb").write_bytes(blocks)
     database.with_suffix(".rdx").write_bytes(gzip.compress(HEADER + index))
-    opticks = root / corpora._OPTICKS
+    opticks = root / debian._OPTICKS
     opticks.parent.mkdir(parents=True)
     opticks.write_text("OPTICKS:\n\n\nLight is\nrefracted.\n")
-    jargon = root / corpora._JARGON
+    jargon = root / debian._JARGON
     jargon.parent.mkdir(parents=True)
-    jargon.write_bytes(gzip.compress(f"Contents\n\n{corpora._JARGON_START}\n\nHackers\n".encode()))
+    jargon.write_bytes(gzip.compress(f"Contents\n\n{debian._JARGON_START}\n\nHackers\n".encode()))
 
 
 NOVELS = {"emma": ["EMMA", "", "Emma Woodhouse,", "handsome", "", ""], "persuasion": ["Sir", "W."]}
@@ -103,7 +104,7 @@ def test_what_is_no_utf_8_text_is_refused(tmp_path: Path, content: bytes, words:
 def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(tmp_path / "root", NOVELS)
     monkeypatch.setattr(
-        corpora, "_unpacked", lambda name, scratch: (tmp_path / "root", f"{name} 1.0")
+        debian, "_unpacked", lambda name, scratch: (tmp_path / "root", f"{name} 1.0")
     )
     result = CliRunner().invoke(app, ["corpus", "fetch", str(tmp_path / "texts")])
     assert result.exit_code == 0
@@ -112,9 +113,9 @@ def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.Mon
         "emma": "EMMA\n\nEmma Woodhouse, handsome\n",
         "persuasion": "Sir W.\n",
         "opticks": "OPTICKS:\n\nLight is refracted.\n",
-        "jargon": f"{corpora._JARGON_START}\n\nHackers\n",
+        "jargon": f"{debian._JARGON_START}\n\nHackers\n",
     }
-    manifest = json.loads((tmp_path / "texts" / corpora.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / "texts" / debian.MANIFEST).read_text())
     assert manifest["texts"][0] == {
         "file": "emma.txt",
         "package": "r-cran-janeaustenr 1.0",

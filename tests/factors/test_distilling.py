@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from longrope_factors import adapter, loading, rotation, schema
-from longrope_factors.finetuning import batch, plan, training
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.finetuning import batch, sequences, training
 from longrope_factors.finetuning import job as jobs
+from longrope_factors.models import loading, rotation
 from safetensors.torch import load_file
 
 from tests.factors import finetuning
@@ -25,7 +27,7 @@ def test_a_window_is_taught_what_the_untuned_model_says_at_short_positions(tmp_p
     )
     [step] = training.run(settings).steps
     job = jobs.of(replace(settings, output=tmp_path / "again"))
-    planned = next(plan.sequences([len(each) for each in job.corpus.documents], job.mixture))
+    planned = next(sequences.sequences([len(each) for each in job.corpus.documents], job.mixture))
     made = batch.of(planned, job.corpus.documents, job.tokenizer, job.mixture)
     assert made.positions[-1] >= len(made.positions)  # it skips
     loaded = loading.load(settings.model, "cpu", "float32")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from longrope_factors import choice, evaluation, hf, methods, results, schema, tables
 from longrope_factors.cli import app
-from longrope_factors.evaluation import Evaluation
-from longrope_factors.schema import Method
+from longrope_factors.evaluating import choice, evaluation, results, tables
+from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file.schema import Method
 from typer.testing import CliRunner, Result
 
 from tests.factors import tiny

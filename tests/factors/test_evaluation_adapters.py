@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import loading, perplexity, schema
-from longrope_factors.adapted import with_adapter
 from longrope_factors.cli import app
+from longrope_factors.factor_file import schema
+from longrope_factors.models import loading, perplexity
+from longrope_factors.models.adapted import with_adapter
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner

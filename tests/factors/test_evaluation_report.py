@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import results
 from longrope_factors.cli import app
-from longrope_factors.passkey import Retrieval
-from longrope_factors.report.commands import commands
-from longrope_factors.report.measured import read, told_apart
-from longrope_factors.results import Result
+from longrope_factors.evaluating import results
+from longrope_factors.evaluating.passkey import Retrieval
+from longrope_factors.evaluating.report.commands import commands
+from longrope_factors.evaluating.report.measured import read, told_apart
+from longrope_factors.evaluating.results import Result
 from typer.testing import CliRunner
 
 from tests.factors.test_evaluation import measured

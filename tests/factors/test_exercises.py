@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from longrope_factors import passkey, schema
+from longrope_factors.evaluating import passkey
+from longrope_factors.evaluating.retrieval import words
+from longrope_factors.factor_file import schema
 from longrope_factors.finetuning import batch, exercises, questions, training, wordings
 from longrope_factors.finetuning.exercises import Exercise
-from longrope_factors.finetuning.plan import Mixture, Planned
-from longrope_factors.retrieval import words
+from longrope_factors.finetuning.sequences import Mixture, Planned
 from transformers import PreTrainedTokenizerFast
 
 from tests.factors import finetuning, tiny

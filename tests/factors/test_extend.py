@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from longrope_factors import adapter, hf, schema
 from longrope_factors.cli import app
 from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.adapters import adapter
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 

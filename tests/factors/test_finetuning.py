@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 import typer
-from longrope_factors import adapter, loading, methods, perplexity, rotation, schema
-from longrope_factors.cli_finetune import finetune
+from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.schema import Adapter, FactorSet
 from longrope_factors.finetuning import checkpoint, journal, training
+from longrope_factors.finetuning.command import finetune
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
-from longrope_factors.schema import Adapter, FactorSet
+from longrope_factors.models import loading, perplexity, rotation
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors.finetuning import batch, documents, plan
+from longrope_factors.finetuning import batch, documents, sequences
 from longrope_factors.finetuning.packing import LEAST, Span, cut, pack
-from longrope_factors.finetuning.plan import Mixture, Planned
 from longrope_factors.finetuning.schedule import learning_rate
+from longrope_factors.finetuning.sequences import Mixture, Planned
 from transformers import AutoTokenizer
 
 from tests.factors import finetuning
@@ -45,7 +45,7 @@ def test_packing_keeps_every_span_within_capacity(lengths: list[int]) -> None:
 
 
 def first(count: int, mixture: Mixture, lengths: list[int]) -> list[Planned]:
-    return list(itertools.islice(plan.sequences(lengths, mixture), count))
+    return list(itertools.islice(sequences.sequences(lengths, mixture), count))
 
 
 def tokens(planned: list[Planned]) -> int:

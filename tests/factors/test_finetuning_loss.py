@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from longrope_factors import loading, methods, perplexity, rotation
+from longrope_factors.factor_file import methods
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning import attention, batch, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.loss import Learner, token_losses
-from longrope_factors.loading import LoadedModel
-from longrope_factors.schema import FactorSet
+from longrope_factors.models import loading, perplexity, rotation
+from longrope_factors.models.loading import LoadedModel
 
 from tests.factors import finetuning
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import loading, methods, schema
-from longrope_factors.cli_finetune import finetune
+from longrope_factors.factor_file import methods, schema
 from longrope_factors.finetuning import held_out, journal, training
+from longrope_factors.finetuning.command import finetune
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
+from longrope_factors.models import loading
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from typer import Typer

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import hf, schema
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.errors import FactorFileError
 
 from tests.factors.examples import (
     IDENTITY,
@@ -104,7 +104,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_list_rotates_as_transformers_does(variant: str) -> None:
     import torch
-    from longrope_factors.reference import angles
+    from longrope_factors.models.reference import angles
     from transformers import Phi3Config
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

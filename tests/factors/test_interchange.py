@@ -10,12 +10,12 @@ import torch
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors import hf, schema
-from longrope_factors.cli_interchange import export, import_
-from longrope_factors.errors import FactorFileError
-from longrope_factors.interchange import authors_attention_factor, hf_config, two_sets
-from longrope_factors.rotation import rotated_by
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.formats.command import export, import_
+from longrope_factors.formats.two_lists import authors_attention_factor, hf_config, two_sets
+from longrope_factors.models.rotation import rotated_by
 from typer.testing import CliRunner, Result
 
 from tests.factors.examples import (
@@ -227,7 +227,7 @@ def test_transformers_gives_our_logits_on_both_sides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [1.0, 0.75])
 def test_phi_rotates_in_transformers_as_our_file(share: float) -> None:
-    from longrope_factors.reference import angles
+    from longrope_factors.models.reference import angles
     from transformers import Phi3Config
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from longrope_factors import authors_csv, schema
-from longrope_factors.errors import FactorFileError
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.schema import FactorFile
+from longrope_factors.formats import authors_csv
 
 from tests.factors.examples import document, model_directory, write
 from tests.factors.test_interchange import config_of, factor_files, refused, rotations, run

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, quants
-from longrope_factors import gguf_factors, schema
+from longrope_factors.factor_file import schema
+from longrope_factors.formats import gguf_factors
 
 from tests.factors.examples import document, write
 from tests.factors.test_interchange import refused, run
@@ -138,8 +139,9 @@ def test_another_model_is_refused(changes: dict[str, Any], words: str, tmp_path:
 FULL = """
 import resource, sys
 from pathlib import Path
-from longrope_factors import gguf_factors, schema
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file import schema
+from longrope_factors.formats import gguf_factors
+from longrope_factors.factor_file.errors import FactorFileError
 factor_file, output = schema.load(sys.argv[1]), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
 try:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from longrope_factors import schema, shipped
-from longrope_factors.cli_library import library_app
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file import schema, shipped
+from longrope_factors.factor_file.schema import FactorFile
+from longrope_factors.library_command import library_app
 from typer.testing import CliRunner
 
 from tools import published

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import schema, strict_json
-from longrope_factors.schema import FactorFileError
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.files import strict_json
+from longrope_factors.factor_file.schema import FactorFileError
 
 from tests.factors.examples import ADAPTER, IDENTITY, document, provenance, write
 

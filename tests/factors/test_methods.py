@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from longrope_factors import methods
-from longrope_factors.errors import FactorFileError
-from longrope_factors.reference import angles, frequencies
-from longrope_factors.schema import Method
+from longrope_factors.factor_file import methods
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.schema import Method
+from longrope_factors.models.reference import angles, frequencies
 
 from tests.factors.examples import IDENTITY, llama_config
 

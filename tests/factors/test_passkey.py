@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors import loading, methods, passkey, results
 from longrope_factors.cli import app
-from longrope_factors.loading import LoadedModel
-from longrope_factors.passkey import Retrieval
+from longrope_factors.evaluating import passkey, results
+from longrope_factors.evaluating.passkey import Retrieval
+from longrope_factors.factor_file import methods
+from longrope_factors.models import loading
+from longrope_factors.models.loading import LoadedModel
 from typer.testing import CliRunner, Result
 
 from tests.factors import tiny

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longrope_factors import methods, perplexity
-from longrope_factors.perplexity import of_losses
-from longrope_factors.rotation import ExactRotary, rotated_by
+from longrope_factors.factor_file import methods
+from longrope_factors.models import perplexity
+from longrope_factors.models.perplexity import of_losses
+from longrope_factors.models.rotation import ExactRotary, rotated_by
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.factors.examples import IDENTITY, llama_config

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import methods, results, schema
 from longrope_factors.cli import app
-from longrope_factors.loading import identity_of
-from longrope_factors.retrieval.results import Asking
+from longrope_factors.evaluating import results
+from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.factor_file import methods, schema
+from longrope_factors.models.loading import identity_of
 from typer.testing import CliRunner, Result
 
 from tests.factors import adapters, tiny

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from longrope_factors import loading, methods, perplexity
-from longrope_factors.loading import LoadedModel
-from longrope_factors.retrieval import asking, attention, reading
-from longrope_factors.retrieval.asking import Question, Said
-from longrope_factors.rotation import rotated_by
-from longrope_factors.schema import FactorSet
+from longrope_factors.evaluating.retrieval import asking, attention, reading
+from longrope_factors.evaluating.retrieval.asking import Question, Said
+from longrope_factors.factor_file import methods
+from longrope_factors.factor_file.schema import FactorSet
+from longrope_factors.models import loading, perplexity
+from longrope_factors.models.loading import LoadedModel
+from longrope_factors.models.rotation import rotated_by
 
 from tests.factors import finetuning
 

@@ -1,8 +1,8 @@
 """Intervals against known values, and the rule of the effective length."""
 
 import pytest
-from longrope_factors.retrieval import scores
-from longrope_factors.retrieval.results import Answer, Asking
+from longrope_factors.evaluating.retrieval import scores
+from longrope_factors.evaluating.retrieval.results import Answer, Asking
 from scipy.stats import binomtest
 
 

@@ -5,12 +5,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from longrope_factors.passkey import even_depths
-from longrope_factors.retrieval import documents, filler, tasks, words
-from longrope_factors.retrieval.documents import Document, Task
-from longrope_factors.retrieval.filler import NOISE, Filler
-from longrope_factors.retrieval.measurement import Material
-from longrope_factors.retrieval.prompts import Prompts
+from longrope_factors.evaluating.passkey import even_depths
+from longrope_factors.evaluating.retrieval import documents, filler, tasks, words
+from longrope_factors.evaluating.retrieval.documents import Document, Task
+from longrope_factors.evaluating.retrieval.filler import NOISE, Filler
+from longrope_factors.evaluating.retrieval.measurement import Material
+from longrope_factors.evaluating.retrieval.prompts import Prompts
 
 from tests.factors import tiny
 

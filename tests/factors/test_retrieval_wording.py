@@ -6,11 +6,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from longrope_factors.retrieval import niah, tasks
-from longrope_factors.retrieval.documents import Document
-from longrope_factors.retrieval.filler import NOISE
-from longrope_factors.retrieval.niah import Fact
-from longrope_factors.retrieval.prompts import Prompts
+from longrope_factors.evaluating.retrieval import niah, tasks
+from longrope_factors.evaluating.retrieval.documents import Document
+from longrope_factors.evaluating.retrieval.filler import NOISE
+from longrope_factors.evaluating.retrieval.niah import Fact
+from longrope_factors.evaluating.retrieval.prompts import Prompts
 
 from tests.factors import tiny
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import hf, loading, methods, schema
-from longrope_factors.contenders import contenders
+from longrope_factors.evaluating.contenders import contenders
+from longrope_factors.factor_file import hf, methods, schema
 from longrope_factors.finetuning import job, training
-from longrope_factors.rotation import rotated_by
-from longrope_factors.search.plan import Plan, Question, file_of, plan
+from longrope_factors.models import loading
+from longrope_factors.models.rotation import rotated_by
+from longrope_factors.search.question import Plan, Question, file_of, plan
 from longrope_factors.search.run import as_factor_set
 from longrope_factors.search.settings import Settings
 from transformers import AutoModelForCausalLM

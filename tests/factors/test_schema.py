@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors import adapter, schema
-from longrope_factors.schema import (
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.schema import (
     Adapter,
     FactorFile,
     FactorFileError,

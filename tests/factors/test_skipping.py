@@ -11,14 +11,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors import loading, methods, perplexity, rotation, schema
-from longrope_factors.finetuning import attention, batch, devices, journal, plan, skipping, training
+from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file.schema import FactorSet
+from longrope_factors.finetuning import (
+    attention,
+    batch,
+    devices,
+    journal,
+    sequences,
+    skipping,
+    training,
+)
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning.loss import Learner
-from longrope_factors.finetuning.plan import Mixture
+from longrope_factors.finetuning.sequences import Mixture
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
-from longrope_factors.schema import FactorSet
+from longrope_factors.models import loading, perplexity, rotation
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.factors import finetuning
@@ -76,7 +85,7 @@ def test_sequences_come_by_their_shares() -> None:
     mixture = Mixture(
         length=256, short_length=32, window=64, full_share=0.25, retrieval_share=0.4, mixed=0.2
     )
-    planned = list(itertools.islice(plan.sequences([1000, 300, 50], mixture), 400))
+    planned = list(itertools.islice(sequences.sequences([1000, 300, 50], mixture), 400))
     retrieval = [each for each in planned if each.kind == "retrieval"]
     assert len(retrieval) == 160
     assert sum(each.whole for each in retrieval) == 40
@@ -181,7 +190,7 @@ def test_a_stopped_run_goes_on_with_the_same_windows(tmp_path: Path) -> None:
 def test_positions_of_a_batch_are_its_windows(tmp_path: Path) -> None:
     job = jobs.of(skipping_settings(tmp_path))
     lengths = [len(document) for document in job.corpus.documents]
-    planned = itertools.islice(plan.sequences(lengths, job.mixture), 40)
+    planned = itertools.islice(sequences.sequences(lengths, job.mixture), 40)
     made = [batch.of(each, job.corpus.documents, job.tokenizer, job.mixture) for each in planned]
     assert {len(each.token_ids) for each in made if each.positions.max() > 95} == set()
     skipped = [each for each in made if each.positions.max() > len(each.token_ids)]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import loading
 from longrope_factors.cli import app
+from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner

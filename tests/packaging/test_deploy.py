@@ -16,7 +16,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from longrope_factors import schema, shipped
+from longrope_factors.factor_file import schema, shipped
 from longrope_server.front_end import takes_requests
 from longrope_server.keys import key_file
 from longrope_server.plan import cost, units

@@ -87,7 +87,7 @@ def test_the_endpoint_plug_in_keeps_vllms_protocol() -> None:
 
 def test_an_installed_wheel_finds_its_library(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path)
-    code = "from longrope_factors import shipped; print(shipped.path('smollm2-135m'))"
+    code = "from longrope_factors.factor_file import shipped; print(shipped.path('smollm2-135m'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

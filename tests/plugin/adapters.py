@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import torch
-from longrope_factors import loading
-from longrope_factors.schema import Adapter, build, save
+from longrope_factors.factor_file.schema import Adapter, build, save
+from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 

@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from longrope_factors import hf
-from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity, Provenance, save
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.schema import (
+    FORMAT,
+    FactorFile,
+    FactorSet,
+    ModelIdentity,
+    Provenance,
+    save,
+)
 from longrope_server.serve.embedded import model_directory
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity
 from transformers import AutoModelForCausalLM
 
 from tests.plugin.conftest import ON_GPU

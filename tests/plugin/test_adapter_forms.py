@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import adapter, adapter_weights, schema
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.adapters import adapter, adapter_weights
 
 from tests.factors import adapters
 from tests.factors.test_adapter import (

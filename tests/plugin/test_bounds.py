@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors import bounds, schema
-from longrope_factors.bounds import Bounds
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity
+from longrope_factors.factor_file import bounds, schema
+from longrope_factors.factor_file.bounds import Bounds
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity
 from longrope_plugin.packing import pack
 from longrope_plugin.turns import turn_table
 

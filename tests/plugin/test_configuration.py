@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from longrope_factors.schema import save
+from longrope_factors.factor_file.schema import save
 from longrope_plugin import compat, register
 from longrope_plugin.config import SCHEDULER, WORKER
 from transformers import AutoConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from longrope_factors import hf
-from longrope_factors.interchange import hf_config
+from longrope_factors.factor_file import hf
+from longrope_factors.formats.two_lists import hf_config
 
 from tests.plugin.engine import random_prompts
 from tests.plugin.models import random_factor_file, tiny_model

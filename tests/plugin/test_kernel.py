@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
 from longrope_plugin import kernel
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
@@ -409,7 +409,7 @@ def test_without_a_gpu_nothing_is_registered_or_imported() -> None:
     code = f"""
 import sys
 import torch
-from longrope_factors.schema import load
+from longrope_factors.factor_file.schema import load
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 layer = LongRoPERotaryEmbedding(load({str(LIBRARY / "smollm2-135m.json")!r}), 64, True)
 print(layer._kernel_device, hasattr(torch.ops.longrope, "rotate_"),

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors import hf, loading, schema
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.models import loading
 from longrope_server.serve.command import compose
 
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens

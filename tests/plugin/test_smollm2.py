@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import hf, methods, schema
-from longrope_factors import shipped as library
-from longrope_factors.schema import FORMAT, FactorFile
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file import shipped as library
+from longrope_factors.factor_file.schema import FORMAT, FactorFile
 from longrope_server.serve.embedded import NAME, model_directory
 
 from tests.plugin.engine import engine, generate, scheduler, tokens

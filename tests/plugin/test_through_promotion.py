@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors.schema import FactorFile, save
+from longrope_factors.factor_file.schema import FactorFile, save
 from longrope_server.serve.embedded import model_directory
 
 from tests.plugin.engine import engine, scheduler

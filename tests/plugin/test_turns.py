@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors.schema import FORMAT, FactorFile, FactorSet, ModelIdentity
+from longrope_factors.factor_file.schema import FORMAT, FactorFile, FactorSet, ModelIdentity
 from longrope_plugin.packing import pack, unpack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from longrope_plugin.turns import turn_table

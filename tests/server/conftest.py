@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from longrope_factors import schema
+from longrope_factors.factor_file import schema
 
 from tests.server import models
 from tests.server.clients import document

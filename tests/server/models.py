@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import schema
-from longrope_factors.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 
 ORIGINAL = 64
 

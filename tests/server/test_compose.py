@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors import hf, schema
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.errors import FactorFileError
 from longrope_server.errors import UsageError
 from longrope_server.serve import embedded, environment
 from longrope_server.serve.command import compose

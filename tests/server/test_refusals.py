@@ -96,7 +96,7 @@ def test_a_longrope_config_with_too_few_factors(tmp_path: Path) -> None:
 def test_a_factor_file_for_another_model(model: Path, tmp_path: Path) -> None:
     config = models.config(hidden_size=64, head_dim=16)
     wider = models.write_model(tmp_path / "wider", config)
-    from longrope_factors import schema
+    from longrope_factors.factor_file import schema
 
     schema.save(models.factor_file(64), tmp_path / "f.json")
     sentence = refusal(str(wider), "--factors", str(tmp_path / "f.json"))

@@ -4,11 +4,13 @@ import math
 from functools import partial
 from pathlib import Path
 
-from longrope_factors import evaluation, loading, measuring, schema, texts
-from longrope_factors.contenders import OWN, Served, planned
+from longrope_factors.evaluating import evaluation, measuring
+from longrope_factors.evaluating.contenders import OWN, Served, planned
 from longrope_factors.extension.recipe import Recipe, RetrievalSection
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning.output import FACTORS
-from longrope_factors.schema import FactorSet
+from longrope_factors.models import loading, texts
 
 
 def perplexities(
@@ -59,10 +61,14 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     """
     from transformers import AutoTokenizer
 
-    from longrope_factors.retrieval import filler, scores, tasks
-    from longrope_factors.retrieval.measurement import Material, measurements, short_length
-    from longrope_factors.retrieval.prompts import Prompts
-    from longrope_factors.retrieval.results import Asking
+    from longrope_factors.evaluating.retrieval import filler, scores, tasks
+    from longrope_factors.evaluating.retrieval.measurement import (
+        Material,
+        measurements,
+        short_length,
+    )
+    from longrope_factors.evaluating.retrieval.prompts import Prompts
+    from longrope_factors.evaluating.retrieval.results import Asking
 
     machine, model_dir = recipe.machine, recipe.output / "model"
     chosen = [tasks.named(name) for name in asked.tasks]

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_factors import hf_fields
-from longrope_factors.architectures import completed
+from longrope_factors.evaluating.retrieval.tasks import named
 from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.factor_file import hf_fields
+from longrope_factors.factor_file.architectures import completed
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
-from longrope_factors.retrieval.tasks import named
 from longrope_factors.search import documents
-from longrope_factors.search.plan import Question
+from longrope_factors.search.question import Question
 from longrope_factors.search.settings import Settings as SearchSettings
 
 # Backward costs two forwards; gradient checkpointing, one more.

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longrope_factors import text_files
-from longrope_factors.refusal import sentence
-from longrope_factors.retrieval import tasks
+from longrope_factors.evaluating.retrieval import tasks
+from longrope_factors.factor_file.files import text_files
+from longrope_factors.factor_file.refusal import sentence
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
 # TOML has text and arrays.

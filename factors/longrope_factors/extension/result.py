@@ -4,9 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
-from longrope_factors import hf, interchange, schema
+from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning.output import FACTORS
-from longrope_factors.schema import FactorFile
+from longrope_factors.formats import two_lists
 
 _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "*token*", "*.jinja", "*.model")
 
@@ -27,9 +28,9 @@ def assemble(model: Path, found: FactorFile, adapters: Path, folder: Path) -> No
         for path in (adapters / name).iterdir():
             _link(path, folder / name / path.name)
     schema.save(found, folder / FACTORS)
-    config, _ = interchange.hf_config(hf.read_config(model), found)
+    config, _ = two_lists.hf_config(hf.read_config(model), found)
     config["longrope_factors"] = FACTORS
-    interchange.write_config(config, folder / "config.json")
+    two_lists.write_config(config, folder / "config.json")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from longrope_factors import compute, schema
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.extension.result import assemble
 from longrope_factors.extension.steps import Checked, Extension
+from longrope_factors.factor_file import schema
+from longrope_factors.models import compute
 
 
 def run(recipe: Recipe) -> Iterator[Checked]:

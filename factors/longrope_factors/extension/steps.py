@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import loading, schema
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
-from longrope_factors.schema import FactorFile, FactorSet
+from longrope_factors.models import loading
 from longrope_factors.search import files, progress
-from longrope_factors.search.plan import Plan, Question, plan
+from longrope_factors.search.question import Plan, Question, plan
 from longrope_factors.search.run import as_factor_set
 from longrope_factors.search.settings import Settings as SearchSettings
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from longrope_factors.finetuning import exercises, skipping
 from longrope_factors.finetuning.documents import Tokens
 from longrope_factors.finetuning.exercises import Exercise
-from longrope_factors.finetuning.plan import Kind, Mixture, Planned
+from longrope_factors.finetuning.sequences import Kind, Mixture, Planned
 
 # Of a passkey prompt's weight, this much lies on the key that is asked for. Its few tokens would
 # else be one in thousands and teach nothing among filler.
@@ -84,7 +84,7 @@ def passkey(tokenizer: Any, length: int, least: int, seed: Sequence[int]) -> Bat
     Length, depth and key are drawn by `seed`. The end-of-text token follows the key, so that the
     model learns where a key ends; the two have PASSKEY_ANSWER_SHARE of the weight.
     """
-    from longrope_factors import passkey as prompts
+    from longrope_factors.evaluating import passkey as prompts
 
     generator = np.random.default_rng(seed)
     tokens = int(generator.integers(min(least + 1, length), length + 1))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from longrope_factors.whole_file import replacing
+from longrope_factors.factor_file.files.whole_file import replacing
 
 KEPT = 2
 _STATE, _SEAL = "state.pt", "seal.json"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longrope_factors.schema import CorpusText
-from longrope_factors.texts import content
+from longrope_factors.factor_file.schema import CorpusText
+from longrope_factors.models.texts import content
 
 Tokens = npt.NDArray[np.int32]
 

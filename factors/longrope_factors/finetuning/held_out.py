@@ -10,15 +10,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from longrope_factors import texts
-from longrope_factors.loading import LoadedModel
-from longrope_factors.retrieval import filler, niah, words
-from longrope_factors.retrieval.documents import Document, Task, different
-from longrope_factors.retrieval.filler import Filler
-from longrope_factors.retrieval.fitting import Fitted
-from longrope_factors.retrieval.measurement import Material
-from longrope_factors.retrieval.prompts import Form, Prompts
-from longrope_factors.schema import CorpusText, FactorSet
+from longrope_factors.evaluating.retrieval import filler, niah, words
+from longrope_factors.evaluating.retrieval.documents import Document, Task, different
+from longrope_factors.evaluating.retrieval.filler import Filler
+from longrope_factors.evaluating.retrieval.fitting import Fitted
+from longrope_factors.evaluating.retrieval.measurement import Material
+from longrope_factors.evaluating.retrieval.prompts import Form, Prompts
+from longrope_factors.factor_file.schema import CorpusText, FactorSet
+from longrope_factors.models import texts
+from longrope_factors.models.loading import LoadedModel
 
 # Plain text, and the model's chat template where there is one.
 _FORMS: tuple[Form, ...] = ("plain", "chat")
@@ -75,7 +75,7 @@ def asked(
 
     True where the answer is what greedy decoding says, and its mean loss in nats a token.
     """
-    from longrope_factors.retrieval import asking
+    from longrope_factors.evaluating.retrieval import asking
 
     outcomes = []
     for fitted in documents:

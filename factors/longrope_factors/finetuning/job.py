@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import __version__, loading, schema
-from longrope_factors import adapter as adapters
+from longrope_factors import __version__
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.adapters import adapter as adapters
+from longrope_factors.factor_file.files.whole_file import replacing
+from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
 from longrope_factors.finetuning import (
     batch,
     devices,
@@ -20,10 +23,9 @@ from longrope_factors.finetuning import (
 from longrope_factors.finetuning.documents import Corpus
 from longrope_factors.finetuning.held_out import HeldOut
 from longrope_factors.finetuning.journal import Step
-from longrope_factors.finetuning.plan import Mixture
+from longrope_factors.finetuning.sequences import Mixture
 from longrope_factors.finetuning.settings import Settings
-from longrope_factors.schema import Adapter, FactorFile, FactorSet, ModelIdentity
-from longrope_factors.whole_file import replacing
+from longrope_factors.models import loading
 
 RECORD = "finetune.json"
 # So many exercises are made to see whether a window has room for them.

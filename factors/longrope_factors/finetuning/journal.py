@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from longrope_factors.whole_file import replacing
+from longrope_factors.factor_file.files.whole_file import replacing
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import hf, interchange, loading, schema, weight_files
-from longrope_factors.adapter import WEIGHTS
+from longrope_factors.factor_file import hf, schema, weight_files
+from longrope_factors.factor_file.adapters.adapter import WEIGHTS
+from longrope_factors.factor_file.schema import Adapter
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning import trainable
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
-from longrope_factors.schema import Adapter
+from longrope_factors.formats import two_lists
+from longrope_factors.models import loading
 
 FACTORS = "factors.json"
 ADAPTER = "adapter"
@@ -74,8 +76,8 @@ def _adapter(job: Job) -> Adapter:
 
 
 def _write_config(job: Job, factor_file: schema.FactorFile, path: Path) -> list[str]:
-    config, lost = interchange.hf_config(hf.read_config(job.settings.model), factor_file)
+    config, lost = two_lists.hf_config(hf.read_config(job.settings.model), factor_file)
     config.pop("torch_dtype", None)
     config |= {"dtype": job.dtype, "longrope_factors": FACTORS}
-    interchange.write_config(config, path)
+    two_lists.write_config(config, path)
     return lost

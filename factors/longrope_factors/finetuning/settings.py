@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import bounds
+from longrope_factors.factor_file import bounds
 
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("cpu", "cuda")

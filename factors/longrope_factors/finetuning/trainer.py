@@ -18,16 +18,16 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from longrope_factors import loading, perplexity, rotation
-from longrope_factors.finetuning import attention, batch, devices, held_out, plan, trainable
+from longrope_factors.finetuning import attention, batch, devices, held_out, sequences, trainable
 from longrope_factors.finetuning.batch import Batch
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.loss import Learner, Lesson
-from longrope_factors.finetuning.plan import Kind
 from longrope_factors.finetuning.schedule import learning_rate
+from longrope_factors.finetuning.sequences import Kind
 from longrope_factors.finetuning.watcher import Watcher
-from longrope_factors.loading import LoadedModel
+from longrope_factors.models import loading, perplexity, rotation
+from longrope_factors.models.loading import LoadedModel
 
 # YaRN's, which LongRoPE compares with and does not change: arXiv 2309.00071, section 4.1.
 _BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
@@ -105,7 +105,7 @@ class Trainer:
         """Train the steps after the first `done`, giving each when it is done."""
         settings = self._job.settings
         documents = self._job.corpus.documents
-        planned = plan.sequences([len(each) for each in documents], self._job.mixture)
+        planned = sequences.sequences([len(each) for each in documents], self._job.mixture)
         planned = itertools.islice(planned, done * settings.batch, None)
         for index in range(done, settings.steps):
             started = time.monotonic()

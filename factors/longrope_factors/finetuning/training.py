@@ -7,7 +7,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from longrope_factors import compute
 from longrope_factors.finetuning import checkpoint, curve, devices, journal, output
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning.job import Job
@@ -15,6 +14,7 @@ from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.trainer import Trainer
 from longrope_factors.finetuning.watcher import Watcher
+from longrope_factors.models import compute
 
 LOSSES, CURVE, CHECKPOINTS = "loss.jsonl", "loss.png", "checkpoints"
 

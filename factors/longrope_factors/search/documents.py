@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from longrope_factors.finetuning import skipping
-from longrope_factors.texts import Text
+from longrope_factors.models.texts import Text
 
 Objective = Literal["perplexity", "needle"]
 NEEDLES = 4

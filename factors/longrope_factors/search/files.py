@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors import plot_search, schema
-from longrope_factors.schema import FactorFile, FactorSet
-from longrope_factors.search import progress
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.schema import FactorFile, FactorSet
+from longrope_factors.search import plot, progress
 from longrope_factors.search.evolution import Iteration
-from longrope_factors.search.plan import Plan, file_of
+from longrope_factors.search.question import Plan, file_of
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,5 @@ def search(
     found, history = progress.run(plan, places.log, crew)
     factor_file = file_of(found, plan, kept)
     schema.save(factor_file, places.factors)
-    plot_search.draw(history, found, plan.identity, places.picture)
+    plot.draw(history, found, plan.identity, places.picture)
     return factor_file, found, history

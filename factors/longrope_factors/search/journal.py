@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import json_lines
+from longrope_factors.factor_file.files import json_lines
 from longrope_factors.search.genome import Genome
 
 JournalSettings = dict[str, Any]

@@ -17,9 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from longrope_factors.schema import FactorSet
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.evolution import Iteration
-from longrope_factors.search.plan import Plan
+from longrope_factors.search.question import Plan
 from longrope_factors.search.run import opened, search
 from longrope_factors.search.task import Laboratory
 from longrope_factors.search.workers import workers

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from longrope_factors import __version__
-from longrope_factors.schema import FactorSet, Provenance
+from longrope_factors.factor_file.schema import FactorSet, Provenance
 from longrope_factors.search.evolution import Iteration, evolve
 from longrope_factors.search.genome import Genome
 from longrope_factors.search.journal import Journal
-from longrope_factors.search.plan import Plan
+from longrope_factors.search.question import Plan
 from longrope_factors.search.workers import Workers
 
 

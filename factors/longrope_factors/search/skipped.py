@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning import attention
-from longrope_factors.loading import LoadedModel
-from longrope_factors.perplexity import checked_head
-from longrope_factors.rotation import rotated_by
-from longrope_factors.schema import FactorSet
+from longrope_factors.models.loading import LoadedModel
+from longrope_factors.models.perplexity import checked_head
+from longrope_factors.models.rotation import rotated_by
 from longrope_factors.search.documents import Document
 
 _AT_ONCE = 4096  # tokens

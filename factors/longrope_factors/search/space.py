@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from longrope_factors.methods import Rescaling
-from longrope_factors.schema import FactorSet
+from longrope_factors.factor_file.methods import Rescaling
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.genome import Genome
 from longrope_factors.search.shape import Shape, Vector
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_factors.schema import FactorSet
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.documents import Document
 
 _CHUNK = 1024
@@ -33,7 +33,7 @@ class Worker:
         """Loads the model; worker `number` takes one of the machine's GPUs in turn."""
         import torch
 
-        from longrope_factors import loading
+        from longrope_factors.models import loading
 
         torch.set_num_threads(laboratory.threads)
         device = laboratory.device
@@ -50,7 +50,7 @@ class Worker:
 
             losses = skipped.losses(self._loaded, what, factor_set)
         else:
-            from longrope_factors.perplexity import perplexity
+            from longrope_factors.models.perplexity import perplexity
 
             losses = perplexity(
                 self._loaded.model, what.token_ids, factor_set, self._loaded.identity, _CHUNK

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any, Protocol
 
-from longrope_factors.schema import FactorSet
+from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.task import Laboratory, Worker
 
 Job = tuple[FactorSet, int]

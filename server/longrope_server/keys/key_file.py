@@ -13,8 +13,8 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from longrope_factors import text_files
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.files import text_files
 
 from longrope_server.errors import UsageError
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file.schema import FactorFile
 
 from longrope_server.plan.layouts import Layout, stages
 from longrope_server.plan.model_shape import ModelShape

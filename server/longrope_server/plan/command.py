@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from longrope_factors import hf
-from longrope_factors.errors import FactorFileError
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.schema import FactorFile
 from rich.console import Console
 
 from longrope_server.errors import UsageError

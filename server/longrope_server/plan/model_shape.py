@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_factors.architectures import completed
-from longrope_factors.hf_fields import length
-from longrope_factors.strict_json import shown
+from longrope_factors.factor_file.architectures import completed
+from longrope_factors.factor_file.files.strict_json import shown
+from longrope_factors.factor_file.hf_fields import length
 
 from longrope_server.errors import UsageError
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_factors.hf_fields import length
+from longrope_factors.factor_file.hf_fields import length
 
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout, stages

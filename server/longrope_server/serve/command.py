@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from longrope_factors import adapter, hf, schema, shipped
-from longrope_factors.schema import FactorFile
+from longrope_factors.factor_file import hf, schema, shipped
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.schema import FactorFile
 from longrope_plugin.selection import Policy
 
 from longrope_server.errors import UsageError

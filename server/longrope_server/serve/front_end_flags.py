@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longrope_factors import numbers
+from longrope_factors.factor_file import numbers
 from pydantic import ValidationError
 
 from longrope_server.errors import UsageError

@@ -4,8 +4,8 @@ import itertools
 from typing import Any
 
 import pytest
+from longrope_factors.models.texts import Text
 from longrope_factors.search.documents import NEEDLES, skipping_to, windows, with_needles
-from longrope_factors.texts import Text
 
 from tests.factors.tiny import byte_level, metaspace
 

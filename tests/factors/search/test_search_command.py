@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longrope_factors import schema
 from longrope_factors.cli import app
+from longrope_factors.factor_file import schema
 from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
@@ -156,7 +156,7 @@ def test_a_finished_search_is_told_again_from_its_log(
     log = tmp_path / "log.jsonl"
     log.write_bytes(whole.with_suffix(".jsonl").read_bytes())
     output = tmp_path / "again.json"
-    monkeypatch.delattr("longrope_factors.loading.load")  # nothing is measured
+    monkeypatch.delattr("longrope_factors.models.loading.load")  # nothing is measured
     run(command(model, corpus, output, "--log", str(log)))
     assert output.read_bytes() == whole.read_bytes()
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from longrope_factors import loading, methods
-from longrope_factors.perplexity import perplexity
-from longrope_factors.rotation import rotated_by
+from longrope_factors.factor_file import methods
+from longrope_factors.models import loading
+from longrope_factors.models.perplexity import perplexity
+from longrope_factors.models.rotation import rotated_by
+from longrope_factors.models.texts import Text
 from longrope_factors.search import documents, skipped
-from longrope_factors.texts import Text
 
 from tests.factors import tiny
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from longrope_factors import methods
-from longrope_factors.schema import Method
+from longrope_factors.factor_file import methods
+from longrope_factors.factor_file.schema import Method
 from longrope_factors.search.evolution import Iteration, evolve
 from longrope_factors.search.genome import Genome
 from longrope_factors.search.settings import Settings

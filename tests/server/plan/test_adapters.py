@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from longrope_factors import hf, methods, schema
-from longrope_factors.schema import Adapter, FactorFile
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file.schema import Adapter, FactorFile
 from longrope_server.plan import adapters
 from longrope_server.plan.adapters import Adapters
 from longrope_server.plan.layouts import Layout, tensor_sizes

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from longrope_factors import hf
+from longrope_factors.factor_file import hf
 from longrope_server.plan import layouts
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.serve.embedded import model_directory

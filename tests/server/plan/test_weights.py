@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from longrope_factors import hf
-from longrope_factors.errors import FactorFileError
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.errors import FactorFileError
 from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout
 from longrope_server.plan.model_shape import ARCHITECTURES

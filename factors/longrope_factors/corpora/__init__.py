@@ -1,0 +1,1 @@
+"""Long texts to search, train and evaluate on."""

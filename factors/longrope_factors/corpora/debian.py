@@ -1,0 +1,103 @@
+"""Long real texts for search and evaluation, from Debian packages: fetched and hashed.
+
+Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the Jargon File
+(jargon-text). The texts are not part of this repository; the manifest beside them says what was
+fetched.
+"""
+
+import gzip
+import hashlib
+import json
+import subprocess
+import tempfile
+import zlib
+from pathlib import Path
+
+from longrope_factors.corpora.rdata import unserialize
+from longrope_factors.factor_file.files import text_files
+from longrope_factors.models import texts
+
+AUSTEN_PACKAGE, OPTICKS_PACKAGE = "r-cran-janeaustenr", "golang-1.19-src"
+JARGON_PACKAGE = "jargon-text"
+MANIFEST = "manifest.json"
+_AUSTEN = "usr/lib/R/site-library/janeaustenr/data/Rdata"
+_OPTICKS = "usr/share/go-1.19/src/testdata/Isaac.Newton-Opticks.txt"
+_JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
+# Before this come tables of contents and of revisions.
+_JARGON_START = "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Construction"
+
+
+def fetch(folder: Path) -> list[Path]:
+    """Write every text as `folder`/NAME.txt with a manifest of hashes; the texts' paths.
+
+    Needs apt-get with a Debian source, and dpkg. Raises ValueError where a package cannot be
+    downloaded or unpacked.
+    """
+    found: list[tuple[str, str, str]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        root, version = _unpacked(AUSTEN_PACKAGE, Path(scratch))
+        for name, lines in austen(root / _AUSTEN).items():
+            found.append((name, version, unwrapped(lines)))
+        root, version = _unpacked(OPTICKS_PACKAGE, Path(scratch))
+        lines = texts.content(root / _OPTICKS)[0].splitlines()
+        found.append(("opticks", version, unwrapped(lines)))
+        root, version = _unpacked(JARGON_PACKAGE, Path(scratch))
+        packed = (root / _JARGON).read_bytes()
+        jargon = text_files.decoded(root / _JARGON, gzip.decompress(packed))
+        lines = jargon[jargon.index(_JARGON_START) :].splitlines()
+        found.append(("jargon", version, unwrapped(lines)))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, manifest = [], []
+    for name, version, text in found:
+        content = text.encode("utf-8")
+        paths.append(folder / f"{name}.txt")
+        paths[-1].write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        manifest.append({"file": paths[-1].name, "package": version, "sha256": sha256})
+    (folder / MANIFEST).write_text(json.dumps({"texts": manifest}, indent=2) + "\n")
+    return paths
+
+
+def unwrapped(lines: list[str]) -> str:
+    """The lines with each paragraph joined to one line and a blank line between paragraphs."""
+    paragraphs: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip():
+            paragraphs[-1].append(line.strip())
+        elif paragraphs[-1]:
+            paragraphs.append([])
+    return "\n\n".join(" ".join(paragraph) for paragraph in paragraphs if paragraph) + "\n"
+
+
+def austen(database: Path) -> dict[str, list[str]]:
+    """The lines of each novel in R's lazy-load database `database`.rdx and `database`.rdb.
+
+    The .rdx lists where in the .rdb each variable lies: a big-endian length, then zlib.
+    """
+    index = unserialize(gzip.decompress(database.with_suffix(".rdx").read_bytes()))
+    blocks = database.with_suffix(".rdb").read_bytes()
+    return {
+        name: unserialize(zlib.decompress(blocks[start + 4 : start + length]))
+        for name, (start, length) in index["variables"].items()
+    }
+
+
+def _unpacked(package: str, scratch: Path) -> tuple[Path, str]:
+    folder = scratch / package
+    folder.mkdir()
+    _run(["apt-get", "download", package], folder)
+    archive = next(folder.glob("*.deb"))
+    _run(["dpkg", "-x", archive.name, "root"], folder)
+    return folder / "root", " ".join(archive.stem.split("_")[:2])
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{command[0]} is not installed: texts come from Debian packages."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason given"]
+        raise ValueError(f"{' '.join(command)} failed: {lines[-1]}") from None

@@ -1,0 +1,1 @@
+"""What a model does under a factor set: perplexity, passkeys and retrieval."""

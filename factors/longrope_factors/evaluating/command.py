@@ -1,0 +1,178 @@
+"""`longrope factors evaluate`: measure factor sets on a model, on texts or by questions."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longrope_factors.cli_errors import AppOfFiles, one_sentence
+from longrope_factors.evaluating.contenders import planned
+from longrope_factors.evaluating.options import (
+    DeviceOption,
+    DtypeOption,
+    FactorsOption,
+    JsonOption,
+    LengthOption,
+    MethodOption,
+    ModelOption,
+    OutputOption,
+    PlotOption,
+)
+from longrope_factors.evaluating.report_command import report
+from longrope_factors.evaluating.results import Result
+from longrope_factors.evaluating.retrieval_command import retrieval
+from longrope_factors.factor_file import schema
+from longrope_factors.models import compute, loading
+
+evaluate_app = AppOfFiles(
+    help="Measure factor sets on a model, on texts or by questions.", no_args_is_help=True
+)
+
+evaluate_app.command()(retrieval)
+evaluate_app.command()(report)
+
+
+@evaluate_app.command()
+def perplexity(
+    model: ModelOption,
+    length: LengthOption,
+    output: OutputOption,
+    corpus: Annotated[
+        list[Path] | None, typer.Option(metavar="TEXTFILE", help="UTF-8 text; may be repeated.")
+    ] = None,
+    method: MethodOption = None,
+    factors: FactorsOption = None,
+    window: Annotated[
+        int | None, typer.Option(min=2, help="Tokens in view at a time; without it, all.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Step of the window; 256 without it.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "bfloat16",
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
+) -> None:
+    """Perplexity of each text's first tokens and of their last 1,024, for every method.
+
+    With --window W, each W tokens are read alone and give the losses of their last --stride
+    tokens; the factor set is then the one for W. Results that are in the file already are not
+    measured again.
+    """
+    with one_sentence():
+        compute.check_here(device)
+        from longrope_factors.evaluating import evaluation, measuring
+        from longrope_factors.models import texts
+
+        views = {each: evaluation.view(each, window, stride) for each in length}
+        compared = planned(model, method, factors, [view[0] for view in views.values()])
+        loading.weights(model)
+        read = texts.read(corpus or [], model, max(length))
+        weights_sha256 = loading.weights_sha256(model)
+        wanted = [
+            evaluation.measurement(weights_sha256, dtype, text, tokens, view, served)
+            for text in read
+            for tokens, view in views.items()
+            for served in compared[view[0]]
+        ]
+        load = partial(loading.load, model, device, dtype)
+        found = measuring.run(wanted, output, evaluation.Evaluation, load)
+        if plot is not None:
+            from longrope_factors.evaluating.plot import draw_perplexity
+
+            draw_perplexity(found, plot)
+        if as_json:
+            _print_json(found)
+        else:
+            from longrope_factors.evaluating.tables import print_perplexity
+
+            print_perplexity(found)
+
+
+@evaluate_app.command()
+def passkey(
+    model: ModelOption,
+    length: LengthOption,
+    output: OutputOption,
+    method: MethodOption = None,
+    factors: FactorsOption = None,
+    depth: Annotated[
+        list[float] | None,
+        typer.Option(help="Where the key stands, 0 (beginning) to 1 (end); may be repeated."),
+    ] = None,
+    depths: Annotated[
+        int | None, typer.Option(min=1, help="So many even depths instead; 10 without either.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Keys for each length and depth.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws the keys.")] = 0,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "bfloat16",
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
+) -> None:
+    """Whether the model finds a number in a long text, for every length, depth and method.
+
+    A key counts as found where greedy decoding says it. Results that are in the file already are
+    not measured again.
+    """
+    with one_sentence():
+        compute.check_here(device)
+        from transformers import AutoTokenizer
+
+        from longrope_factors.evaluating import measuring
+        from longrope_factors.evaluating import passkey as task
+
+        if depth and depths:
+            raise ValueError("Give --depth or --depths, not both.")
+        compared = planned(model, method, factors, length)
+        weights_sha256 = loading.weights_sha256(model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        places = depth or task.even_depths(depths or 10)
+        for place in places:
+            task.prompt(tokenizer, min(length), place, task.GREATEST_KEY)
+        wanted = [
+            task.measurement(tokenizer, weights_sha256, dtype, tokens, place, trial, seed, served)
+            for tokens in dict.fromkeys(length)
+            for served in compared[tokens]
+            for place in places
+            for trial in range(trials)
+        ]
+        load = partial(loading.load, model, device, dtype)
+        found = measuring.run(wanted, output, task.Retrieval, load)
+        if plot is not None:
+            from longrope_factors.evaluating.plot import draw_passkey
+
+            draw_passkey(found, plot)
+        if as_json:
+            _print_json(found)
+        else:
+            from longrope_factors.evaluating.tables import print_passkey
+
+            print_passkey(found)
+
+
+@evaluate_app.command()
+def choose(
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (config.json).")],
+    name: Annotated[str, typer.Option(help="The model's name in the factor file.")],
+    results: Annotated[Path, typer.Option(metavar="FILE", help="Results of `perplexity`.")],
+    length: Annotated[list[int], typer.Option(min=1, max=2**31 - 1, help="max_length of a set.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
+) -> None:
+    """Write a factor file of the analytic method that measured best at each length."""
+    with one_sentence():
+        from longrope_factors.evaluating import choice, evaluation
+        from longrope_factors.evaluating import results as results_file
+
+        measured = results_file.read(results, evaluation.Evaluation)
+        factor_file = choice.best_measured(measured, loading.base_of(model, name), length)
+        schema.save(factor_file, output)
+        for each in factor_file.sets:
+            typer.echo(f"{each.max_length}: {each.provenance.source}.")
+
+
+def _print_json(found: Sequence[Result]) -> None:
+    typer.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))

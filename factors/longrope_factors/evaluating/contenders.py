@@ -1,0 +1,97 @@
+"""What an evaluation compares: methods and factor files, each with its set for any length."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from longrope_factors.factor_file import hf, methods
+from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method
+from longrope_factors.models import loading
+
+OWN = "own"
+
+
+class Served(NamedTuple):
+    """A contender's name, and the set and the folder of the adapter that serve a sequence."""
+
+    method: str
+    factor_set: FactorSet
+    adapter: Path | None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name for tables and plots, and the factor set that serves a sequence of a length.
+
+    `factor_set` raises ValueError for a length that it has no set for. `path` is the factor file
+    that the set stands in; an analytic method has none.
+    """
+
+    name: str
+    factor_set: Callable[[int], FactorSet]
+    path: Path | None = None
+
+    def served(self, length: int) -> Served:
+        """How a sequence of `length` tokens is served; ValueError as `factor_set`."""
+        factor_set = self.factor_set(length)
+        if factor_set.adapter is None:
+            return Served(self.name, factor_set, None)
+        assert self.path is not None, "an analytic method names no adapter"
+        return Served(self.name, factor_set, adapter.folder(factor_set.adapter, self.path))
+
+
+def contenders(
+    model_dir: Path, base: Base, names: Sequence[str], files: Sequence[Path]
+) -> list[Contender]:
+    """The analytic methods `names`, or "own" among them, then the factor `files`.
+
+    A method has one set for each length, the model's own rotation up to the original length, and
+    beyond it what goes on from that: of a longrope model, from its short list. A file and the
+    model's own longrope config have what they select for it. A file is called by its name, or
+    its path where two have the same. Raises ValueError where there is nothing to compare, for an
+    unknown method, for a file that does not fit the model and for adapters that do not.
+    """
+    if not names and not files:
+        raise ValueError("Nothing to evaluate: give --method, --factors or both.")
+    found = []
+    for name in names:
+        if name == OWN:
+            config = hf.read_config(model_dir)
+            own = hf.from_config(config, model_dir)
+            path = model_dir / str(config.get("longrope_factors", ""))
+            adapter.check(own, path, model_dir)
+            found.append(Contender(OWN, partial(_selected, own, model_dir), path))
+        else:
+            found.append(Contender(name, partial(_analytic, methods.named(name), base)))
+    file_names = [path.name for path in files]
+    for path in files:
+        factor_file = base.load(path)
+        adapter.check(factor_file, path, model_dir)
+        unique = file_names.count(path.name) == 1
+        name = path.name if unique else str(path)
+        found.append(Contender(name, partial(_selected, factor_file, path), path))
+    return found
+
+
+def planned(
+    model_dir: Path, names: Sequence[str] | None, files: Sequence[Path] | None, lengths: list[int]
+) -> dict[int, list[Served]]:
+    """How every contender serves each of `lengths`; ValueError as `contenders` and they raise."""
+    compared = contenders(model_dir, loading.base_of(model_dir), names or [], files or [])
+    return {length: [each.served(length) for each in compared] for length in lengths}
+
+
+def _analytic(method: Method, base: Base, length: int) -> FactorSet:
+    # Within the original length there is nothing to extend: there, every method is the original.
+    return base.factor_set(method, max(length, base.identity.original_max_position_embeddings))
+
+
+def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:
+    try:
+        return factor_file.sets[factor_file.select(length)]
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None

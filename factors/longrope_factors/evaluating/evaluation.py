@@ -1,0 +1,144 @@
+"""Perplexity of factor sets on texts: of whole documents or in sliding windows."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import Strict
+
+from longrope_factors.evaluating.contenders import Served
+from longrope_factors.evaluating.measuring import Measurement, common_fields
+from longrope_factors.evaluating.results import Result
+from longrope_factors.factor_file.schema import FactorSet
+from longrope_factors.models.loading import LoadedModel
+from longrope_factors.models.texts import Text
+
+LAST_TOKENS = 1024
+BUCKETS = 64
+STRIDE = 256  # YaRN's and LongRoPE's
+_CHUNK = 1024
+
+
+class Evaluation(Result):
+    """Perplexity of one model on the first `length` tokens of one text, under one factor set.
+
+    The model sees `window` tokens at a time, `stride` of them new; a whole document is one window
+    and both are its length. `curve` has the mean loss in nats of each of up to 64 equal stretches
+    of the text, from its beginning to its end: stretch b of B holds the tokens from
+    b * length // B to (b + 1) * length // B - 1, without token 0, which nothing predicts.
+    """
+
+    corpus: str
+    corpus_sha256: str
+    window: int
+    stride: int
+    perplexity: float
+    perplexity_last_1024: float
+    curve: Annotated[tuple[float, ...], Strict(False)]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Weights and their precision, rotation, text and what is read of it."""
+        return (
+            *(self.weights_sha256, self.dtype, self.fingerprint, self.corpus_sha256),
+            *(self.length, self.window, self.stride),
+        )
+
+
+def view(length: int, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Window and stride for a document of `length` tokens; without a window, the whole of it.
+
+    A document that is no longer than the window is one window. The stride is 256 where none is
+    given. Raises ValueError for a stride without a window, or one that is as long.
+    """
+    if window is None:
+        if stride is not None:
+            raise ValueError("--stride is the step of a sliding window: it needs --window.")
+        return length, length
+    if stride is not None and stride >= window:
+        raise ValueError(
+            f"--stride {stride} should be less than --window {window}, so that each token that is "
+            "new in a window has one before it."
+        )
+    if length <= window:
+        return length, length
+    return window, stride or min(STRIDE, window - 1)
+
+
+def measurement(
+    weights_sha256: str,
+    dtype: str,
+    text: Text,
+    length: int,
+    view: tuple[int, int],
+    served: Served,
+) -> Measurement[Evaluation]:
+    """The plan of one evaluation, `view` being its window and stride."""
+    window, stride = view
+    return Measurement(
+        key=(
+            *(weights_sha256, dtype, served.factor_set.fingerprint, text.sha256),
+            *(length, window, stride),
+        ),
+        method=served.method,
+        title=f"{text.name} {length} {served.method}",
+        window=window,
+        windows=1 + math.ceil((length - window) / stride),
+        make=partial(evaluate, text, length, view, served.method, served.factor_set),
+        adapter=served.adapter,
+    )
+
+
+def evaluate(
+    text: Text,
+    length: int,
+    view: tuple[int, int],
+    method: str,
+    factor_set: FactorSet,
+    loaded: LoadedModel,
+    on_layer: Callable[[], None],
+) -> Evaluation:
+    """Perplexity over the first `length` tokens of `text`, and over their last 1,024.
+
+    `view` is window and stride, both `length` for a whole document; `on_layer` is called after
+    each decoder layer.
+    """
+    from longrope_factors.models import perplexity  # torch: not for those who only read results
+
+    started = time.monotonic()
+    losses = perplexity.sliding(
+        loaded.model,
+        text.token_ids[:length],
+        factor_set,
+        loaded.identity,
+        _CHUNK,
+        *view,
+        on_layer,
+    )
+    return Evaluation(
+        **common_fields(loaded, factor_set, method, length, started),
+        corpus=text.name,
+        corpus_sha256=text.sha256,
+        window=view[0],
+        stride=view[1],
+        perplexity=perplexity.of_losses(losses),
+        perplexity_last_1024=perplexity.of_losses(losses, LAST_TOKENS),
+        curve=curve(losses.tolist()),
+    )
+
+
+def curve(losses: Sequence[float]) -> tuple[float, ...]:
+    """Mean loss of each of up to 64 equal stretches of a text: `Evaluation.curve`.
+
+    losses[t - 1] is that of token t, so that a text of n tokens has n - 1.
+    """
+    length = len(losses) + 1
+    buckets = min(BUCKETS, length // 2)
+    edges = [bucket * length // buckets for bucket in range(buckets + 1)]
+    edges[0] = 1
+    return tuple(
+        math.fsum(losses[start - 1 : end - 1]) / (end - start) for start, end in pairwise(edges)
+    )

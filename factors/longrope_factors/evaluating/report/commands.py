@@ -1,0 +1,106 @@
+"""The commands that make the numbers of a report again, from what the results say."""
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, get_args
+
+from longrope_factors.evaluating.contenders import OWN
+from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.passkey import Retrieval
+from longrope_factors.evaluating.results import Result
+from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.evaluating.retrieval.tasks import TASKS
+from longrope_factors.factor_file.schema import Method
+
+Kind = TypeVar("Kind", bound=Result)
+
+
+def commands(results: Sequence[Result]) -> list[str]:
+    """One line for all results that one run can make.
+
+    Model directory, texts and factor files are called by their names: where they lie, results do
+    not say. Of a retrieval's books they do not even say the names: TEXTFILE.
+    """
+    return [
+        *_of(results, Evaluation, _perplexity),
+        *_of(results, Retrieval, _passkey),
+        *_of(results, Asking, _retrieval),
+    ]
+
+
+def _of(
+    results: Sequence[Result],
+    kind: type[Kind],
+    options: Callable[[Sequence[Kind]], tuple[str, dict[str, Iterable[Any]]]],
+) -> list[str]:
+    runs: dict[tuple[Any, ...], list[Kind]] = {}
+    for result in results:
+        if isinstance(result, kind):
+            run = (result.model, result.weights_sha256, result.dtype, *_run(result))
+            runs.setdefault(run, []).append(result)
+    return [_command(run, *options(run)) for run in runs.values()]
+
+
+def _run(result: Result) -> tuple[Any, ...]:
+    """What is the same for all results of one run, besides the model."""
+    match result:
+        case Evaluation():
+            return (result.stride,) if result.window < result.length else ()
+        case Retrieval():
+            return (result.seed,)
+        case Asking():
+            return (result.form, result.facts, result.seed)
+    return ()
+
+
+def _perplexity(run: Sequence[Evaluation]) -> tuple[str, dict[str, Iterable[Any]]]:
+    sliding = [each for each in run if each.window < each.length][:1]
+    return "perplexity", {
+        "--corpus": (f"{each.corpus}.txt" for each in run),
+        "--window": (each.window for each in sliding),
+        "--stride": (each.stride for each in sliding),
+    }
+
+
+def _passkey(run: Sequence[Retrieval]) -> tuple[str, dict[str, Iterable[Any]]]:
+    return "passkey", {
+        "--depth": (f"{each.depth:g}" for each in run),
+        "--trials": (1 + max(each.trial for each in run),),
+        "--seed": (run[0].seed,),
+    }
+
+
+def _retrieval(run: Sequence[Asking]) -> tuple[str, dict[str, Iterable[Any]]]:
+    documents = (
+        1 + asking.document // (asking.facts if TASKS[asking.task].alone else 1) for asking in run
+    )
+    return "retrieval", {
+        "--short": (min(asking.length for asking in run),),
+        "--task": (asking.task for asking in run),
+        "--corpus": ("TEXTFILE" for asking in run if asking.filler_sha256),
+        "--form": (run[0].form,),
+        "--facts": (run[0].facts,),
+        "--documents": (max(documents),),
+        "--seed": (run[0].seed,),
+    }
+
+
+def _command(run: Sequence[Result], kind: str, options: dict[str, Iterable[Any]]) -> str:
+    methods = dict.fromkeys(each.method for each in run)
+    known = (*get_args(Method), OWN)
+    every: dict[str, Iterable[Any]] = {
+        "--model": (run[0].model,),
+        "--length": sorted({each.length for each in run}),
+        "--method": (name for name in methods if name in known),
+        "--factors": (name for name in methods if name not in known),
+        **options,
+        "--dtype": (run[0].dtype,),
+        "-o": (f"{kind}.jsonl",),
+    }
+    words = [
+        word
+        for option, values in every.items()
+        for value in dict.fromkeys(values)
+        for word in (option, str(value))
+    ]
+    return shlex.join(["longrope", "factors", "evaluate", kind, *words])

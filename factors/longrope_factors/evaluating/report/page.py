@@ -1,0 +1,74 @@
+"""From results to one HTML page."""
+
+import importlib.resources
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.passkey import Retrieval
+from longrope_factors.evaluating.report import sections, short_tasks
+from longrope_factors.evaluating.report.commands import commands
+from longrope_factors.evaluating.report.measured import Measured, read, told_apart
+from longrope_factors.evaluating.report.sections import Section
+from longrope_factors.evaluating.results import Result
+from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.factor_file.files.whole_file import replacing
+
+
+def write(paths: Sequence[Path], output: Path, lm_eval: tuple[Path, Path] | None) -> None:
+    """Write a page of the results in the files `paths` that needs no other file and no address.
+
+    `lm_eval` are lm-eval's results of short tasks, before and after. Raises ValueError, naming the
+    file, for one that is not what it should be, and for an `output` that cannot be written.
+    """
+    results = read(paths)
+    measured = told_apart(results)
+    # Autoescaping, because names of models and texts are anybody's words.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.from_string(_file("page.html")).render(
+        css=Markup(_file("page.css")),
+        title=" and ".join(dict.fromkeys(result.model for result in results)),
+        facts=_facts(results),
+        effective=sections.effective(measured.of(Asking), measured.methods),
+        sections=_sections(measured, lm_eval),
+        commands="\n\n".join(commands(results)),
+    )
+    with replacing(output) as path:
+        path.write_text(page, encoding="utf-8")
+
+
+def _facts(results: Sequence[Result]) -> list[tuple[str, str]]:
+    dates = sorted({result.date for result in results})
+    return [
+        ("weights, SHA-256", _all(result.weights_sha256[:16] for result in results)),
+        ("dtype", _all(result.dtype for result in results)),
+        ("device", _all(result.device for result in results)),
+        ("measured", " to ".join(dict.fromkeys((dates[0], dates[-1])))),
+        ("longrope", _all(result.tool_version for result in results)),
+    ]
+
+
+def _sections(measured: Measured, lm_eval: tuple[Path, Path] | None) -> list[Section]:
+    methods = measured.methods
+    found = []
+    if askings := measured.of(Asking):
+        found.append(sections.retrieval(askings, methods))
+    if evaluations := measured.of(Evaluation):
+        found.append(sections.perplexity(evaluations, methods))
+    if retrievals := measured.of(Retrieval):
+        found.append(sections.passkey(retrievals, methods))
+    short = short_tasks.section(measured, lm_eval)
+    return [*found, short] if short.tables else found
+
+
+def _all(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _file(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

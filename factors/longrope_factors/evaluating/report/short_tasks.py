@@ -1,0 +1,125 @@
+"""What an extension changed within the window that the model was trained with."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.report.measured import Measured
+from longrope_factors.evaluating.report.sections import Section, Table
+from longrope_factors.evaluating.results import Result
+from longrope_factors.evaluating.retrieval import scores
+from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.factor_file.files import strict_json
+
+
+def section(measured: Measured, lm_eval: tuple[Path, Path] | None) -> Section:
+    """What was compared at the shortest length, and lm-eval's results before and after.
+
+    Raises ValueError, naming the file, where one is not what lm-eval writes or the two have no task
+    in common.
+    """
+    tables = [table for table in (_perplexity(measured), _retrieval(measured)) if table]
+    if lm_eval is not None:
+        tables.append(_lm_eval(*lm_eval))
+    text = (
+        "Everything at the shortest length that it was measured at, against the first row. Where a "
+        "row has the same weights and the same rotation as the first, nothing can have changed."
+    )
+    return Section("Short texts and tasks", text, tables)
+
+
+def _perplexity(measured: Measured) -> Table | None:
+    evaluations = measured.of(Evaluation)
+    if not evaluations:
+        return None
+    length = min(each.length for each in evaluations)
+    here = [each for each in evaluations if each.length == length]
+    rows = {}
+    for method in measured.methods:
+        logs = {each.corpus: math.log(each.perplexity) for each in here if each.method == method}
+        if logs:
+            rows[method] = math.exp(math.fsum(logs.values()) / len(logs))
+    first, *_ = rows.values()
+    cells = [
+        (method, f"{found:.2f}", f"{found / first - 1:+.2%}", _same(here, rows, method))
+        for method, found in rows.items()
+    ]
+    return Table(("", "perplexity", "change", ""), cells, f"Perplexity at {length:,} tokens")
+
+
+def _retrieval(measured: Measured) -> Table | None:
+    askings = measured.of(Asking)
+    if not askings:
+        return None
+    length = min(asking.length for asking in askings)
+    here = [asking for asking in askings if asking.length == length]
+    averages = {
+        method: scores.averages([asking for asking in here if asking.method == method])
+        for method in measured.methods
+    }
+    rows = {method: shares[length] for method, shares in averages.items() if shares}
+    first, *_ = rows.values()
+    cells = [
+        (method, f"{share:.0%}", f"{100 * (share - first):+.0f} points", _same(here, rows, method))
+        for method, share in rows.items()
+    ]
+    return Table(("", "facts found", "change", ""), cells, f"Retrieval at {length:,} tokens")
+
+
+def _same(results: Sequence[Result], rows: Mapping[str, Any], method: str) -> str:
+    """Whether a method is the first one under another name."""
+    first = next(iter(rows))
+    rotations = [
+        {(each.weights_sha256, each.fingerprint) for each in results if each.method == name}
+        for name in (first, method)
+    ]
+    return (
+        "the same weights and rotation" if method != first and rotations[0] == rotations[1] else ""
+    )
+
+
+def _lm_eval(before: Path, after: Path) -> Table:
+    old, new = _scores(before), _scores(after)
+    both = [key for key in old if key in new]
+    if not both:
+        raise ValueError(f"{after}: has no task of {before}, so nothing can be compared.")
+    cells = []
+    for task, metric in both:
+        (was, was_error), (now, now_error) = old[task, metric], new[task, metric]
+        error = math.hypot(was_error, now_error)
+        cells.append(
+            (
+                f"{task}, {metric}",
+                f"{was:.4f} ± {was_error:.4f}",
+                f"{now:.4f} ± {now_error:.4f}",
+                f"{now - was:+.4f} ± {error:.4f}",
+            )
+        )
+    return Table(("task", "before", "after", "change"), cells, "lm-eval, with standard errors")
+
+
+def _scores(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    document = strict_json.read(path)
+    found = document.get("results") if isinstance(document, dict) else None
+    scores = dict(_numbers(found)) if isinstance(found, dict) else {}
+    if not scores:
+        raise ValueError(f"{path}: is no results file of lm-eval (results_*.json).")
+    return scores
+
+
+def _numbers(found: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+    """Each task's metrics with their standard errors, 0 where there is none.
+
+    lm-eval names them 'acc,none' and 'acc_stderr,none'.
+    """
+    for task, metrics in found.items():
+        if not isinstance(metrics, dict):
+            continue
+        for name, value in metrics.items():
+            metric, _, chosen = name.partition(",")
+            # 'sample_len' and the like are no scores.
+            if chosen and not metric.endswith("_stderr") and isinstance(value, float):
+                error = metrics.get(f"{metric}_stderr,{chosen}")
+                yield (task, metric), (value, error if isinstance(error, float) else 0.0)

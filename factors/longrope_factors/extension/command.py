@@ -1,0 +1,73 @@
+"""`longrope factors extend`: the papers' whole recipe as one plan."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longrope_factors.cli_errors import one_sentence
+from longrope_factors.factor_file import hf
+
+if TYPE_CHECKING:
+    from longrope_factors.extension.cost import Cost
+
+
+def extend(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file, TOML.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the steps and the most they cost; run none.")
+    ] = False,
+    teraflops: Annotated[
+        float, typer.Option(min=1e-6, help="Of the machine, for --dry-run's hours.")
+    ] = 100.0,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+) -> None:
+    """Extend a model: search, fine-tune, search again further out, search the short sets again.
+
+    Each step's result is checked on held-out texts before the next begins. Run the same command
+    again to go on after any end.
+    """
+    with one_sentence():
+        from longrope_factors.extension import cost, recipe
+
+        read = recipe.load(plan)
+        if dry_run:
+            _print(cost.of(read, hf.read_config(read.model)), teraflops, as_json)
+            return
+        from longrope_factors.extension.run import run
+
+        for done in run(read):
+            measured = ", ".join(f"{name} {each:.4f}" for name, each in done.measured.items())
+            what = "facts found at" if done.name == "retrieval" else "held-out perplexity"
+            typer.echo(f"{done.name}: done; {what} {measured}.")
+        typer.echo(f"{read.output / 'model'}: the extended model with all its factor sets.")
+
+
+def _print(costs: list["Cost"], teraflops: float, as_json: bool) -> None:
+    hours = [each.flops / teraflops / 1e12 / 3600 for each in costs]
+    if as_json:
+        rows = [
+            {**dataclasses.asdict(each), "hours": hour}
+            for each, hour in zip(costs, hours, strict=True)
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "step", "what", "tokens", "readings", "PFLOP", f"hours at {teraflops:g} TFLOP/s",
+        title="At most; racing makes searches cheaper", show_footer=True,
+    )  # fmt: skip
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for each, hour in zip(costs, hours, strict=True):
+        petaflop = f"{each.flops / 1e15:,.2f}"
+        table.add_row(
+            each.step, each.what, f"{each.length:,}", f"{each.readings:,}", petaflop, f"{hour:.2f}"
+        )
+    table.columns[4].footer = f"{sum(each.flops for each in costs) / 1e15:,.2f}"
+    table.columns[5].footer = f"{sum(hours):.2f}"
+    Console().print(table)

@@ -1,0 +1,82 @@
+"""The tensors of an adapter: pairs of lora_A and lora_B, each for a linear layer of the model."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from longrope_factors.factor_file import weight_files
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.weight_files import Tensor
+from longrope_factors.models import loading
+
+_NAME = re.compile(r"(base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+_EMBEDDINGS = ("embed_tokens", "lm_head")
+_NUMBERS = ("F64", "F32", "F16", "BF16")
+
+
+def shapes(path: Path, rank: int) -> dict[str, tuple[int, int]]:
+    """The shape [out, in] of each module that the weights at `path` are for, by its name.
+
+    Reads the header alone. Raises FactorFileError, naming file and tensor, for anything but
+    lora_A [rank, in] and lora_B [out, rank] of linear layers; ValueError for no safetensors file.
+    """
+    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in weight_files.header(path).items():
+        place = _NAME.fullmatch(name)
+        if place is None or place["module"].rpartition(".")[2] in _EMBEDDINGS:
+            raise FactorFileError(
+                f"{path}: has the tensor {name}, but vLLM serves only lora_A and lora_B of linear "
+                "layers, and no norms, embeddings, output heads or biases."
+            )
+        if tensor.dtype not in _NUMBERS or len(tensor.shape) != 2:
+            raise FactorFileError(
+                f"{path}: has {name} as {tensor.dtype} {list(tensor.shape)}; it should be a matrix "
+                f"of {', '.join(_NUMBERS)}."
+            )
+        found[place["module"]][place["part"]] = tensor
+    if not found:
+        raise FactorFileError(f"{path}: has no tensors.")
+    return {module: _shape(path, module, parts, rank) for module, parts in found.items()}
+
+
+def _shape(path: Path, module: str, parts: Mapping[str, Tensor], rank: int) -> tuple[int, int]:
+    if parts.keys() != {"A", "B"}:
+        missing = "B" if "A" in parts else "A"
+        raise FactorFileError(f"{path}: has no lora_{missing} for {module}.")
+    (rows, into), (out, columns) = parts["A"].shape, parts["B"].shape
+    if rows != rank or columns != rank:
+        raise FactorFileError(
+            f"{path}: has lora_A {[rows, into]} and lora_B {[out, columns]} for {module}; at rank "
+            f"{rank} they should be {[rank, into]} and {[out, rank]}."
+        )
+    return out, into
+
+
+def check_targets(path: Path, found: Mapping[str, tuple[int, int]], model_dir: Path) -> None:
+    """Raise FactorFileError where a module of `found` is not in the model, or not of that shape.
+
+    Names are compared from their layer on: a checkpoint may have other words before that than the
+    model that was trained. Of quantized weights the shape is not known.
+    """
+    weights: dict[str, list[Tensor]] = defaultdict(list)
+    for file in loading.weights(model_dir):
+        for name, tensor in weight_files.header(file).items():
+            module, _, part = _from_its_layer(name).rpartition(".")
+            if part != "bias":
+                weights[module].append(tensor)
+    for module, shape in found.items():
+        tensors = weights.get(_from_its_layer(module))
+        if tensors is None:
+            raise FactorFileError(f"{path}: is for {module}, which {model_dir} does not have.")
+        plain = {each.shape for each in tensors if each.dtype in _NUMBERS}
+        if len(tensors) == len(plain) == 1 and shape not in plain:
+            raise FactorFileError(
+                f"{path}: is for {list(shape)} weights of {module}, but those of {model_dir} are "
+                f"{list(*plain)}."
+            )
+
+
+def _from_its_layer(name: str) -> str:
+    _, layers, rest = name.partition("layers.")
+    return f"{layers}{rest}" if layers else name

@@ -1,0 +1,1 @@
+"""Files of text and JSON, read within bounds and written whole."""

@@ -1,0 +1,333 @@
+"""Hugging Face configs: a model's identity, its two-list factors, and what vLLM is told.
+
+A config here is a mapping: a parsed config.json, or transformers' `config.to_dict()`. What a
+config means follows transformers' `modeling_rope_utils`.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longrope_factors import __version__
+from longrope_factors.factor_file import (
+    architectures,
+    bounds,
+    hf_fields,
+    methods,
+    own_rotation,
+    schema,
+)
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.files import strict_json
+from longrope_factors.factor_file.files.strict_json import shown
+from longrope_factors.factor_file.hf_fields import factor_list, length, number
+from longrope_factors.factor_file.methods import Rescaling
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
+
+Config = Mapping[str, Any]
+
+_LONGROPE = ("longrope", "su")
+_NAMELESS = "model"
+# Phi-3.5-MoE's configuration class refuses a longrope without short_mscale and long_mscale.
+_WITH_MSCALES = ("PhiMoEForCausalLM", "PhimoeForCausalLM")
+
+
+def read_config(model_dir: Path | str) -> dict[str, Any]:
+    """The config.json of a model directory; FactorFileError where it is missing or no object."""
+    path = Path(model_dir) / "config.json"
+    config = strict_json.read(path)
+    if not isinstance(config, dict):
+        raise FactorFileError(f"{path}: should be a JSON object, not {shown(config)}.")
+    return config
+
+
+def base(config: Config, name: str | None = None, base_dir: Path | None = None) -> Base:
+    """The model as it ships: its identity, and its own rotation within its original length.
+
+    Of a longrope config that rotation is its short list, or the set of the original length in the
+    factor file that it names (a relative one as for `from_config`). Raises FactorFileError where
+    the config is unusable, or rotates by no vector of factors.
+    """
+    identity = model_identity(config, name)
+    if is_longrope(config):
+        own = from_config(config, base_dir)
+        reach = min(identity.original_max_position_embeddings, own.max_length)
+        short = own.sets[own.select(reach)]
+        return Base(identity, Rescaling(short.factors, short.attention_factor))
+    text = _text(config)
+    rope, kind = _rope_parameters(text), rope_type(config)
+    if own_rotation.is_scaled(kind):
+        pairs = own_rotation.Pairs(identity.rotary_dim, identity.rope_theta)
+        return Base(identity, own_rotation.factors(rope, kind, text, pairs))
+    return Base(identity, methods.original(identity, 1.0))
+
+
+def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
+    """Who the model is, as far as factors go.
+
+    rotary_dim is int(head_dim * partial_rotary_factor). The original length is the window that the
+    model ships with: that of `own_rotation.window` where its rotation is scaled already, else
+    original_max_position_embeddings of the config or of its rope_parameters, or else
+    max_position_embeddings. Of a multi-modal config, the text_config counts. What the config leaves
+    out is what its architecture has. Raises FactorFileError naming a field that is missing or
+    unusable, or the rope_type where the model rotates by no vector of factors.
+    """
+    text = _text(config)
+    rope = _rope_parameters(text)
+    kind = rope_type(config)
+    if not is_longrope(config):
+        own_rotation.check(rope, kind, text)
+    theta = rope.get("rope_theta", text.get("rope_theta"))
+    if theta is None:
+        raise FactorFileError(
+            "The model's config has no rope_theta, in rope_parameters or beside it, and its "
+            f"model_type {shown(text.get('model_type'))} is not known here: a model without rotary "
+            "embeddings has no factors, and one with them should say it."
+        )
+    named = config.get("architectures") or text.get("architectures")
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
+        raise FactorFileError("The model's config names no architecture in architectures.")
+    rotary_dim = _rotary_dim(text, rope)
+    if not 2 <= rotary_dim <= bounds.ROTARY_DIM or rotary_dim % 2:
+        raise FactorFileError(
+            f"The model's config gives a rotary dimension of {rotary_dim} (head_dim times "
+            f"partial_rotary_factor); it should be even and from 2 to {bounds.ROTARY_DIM}."
+        )
+    return ModelIdentity(
+        name=str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS),
+        architecture=named[0],
+        rotary_dim=rotary_dim,
+        rope_theta=hf_fields.theta(theta, "rope_theta"),
+        original_max_position_embeddings=(
+            own_rotation.window(rope, kind, text)
+            if own_rotation.is_scaled(kind)
+            else _original_length(config, text, rope)
+        ),
+    )
+
+
+def rope_type(config: Config) -> str:
+    """The config's rope_type (`type` in older ones); 'default' where it names none."""
+    return _type(_rope_parameters(_text(config)))
+
+
+def partial_rotary_factor(config: Config) -> float | None:
+    """The share of each head that rotates, where config or architecture say one."""
+    text = _text(config)
+    rope = _rope_parameters(text)
+    share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
+    return None if share is None else hf_fields.share(share, "partial_rotary_factor")
+
+
+def is_longrope(config: Config) -> bool:
+    """Whether the config's rope_type is longrope (once called su), for any type of layer."""
+    said = _said(config)
+    rope = said.get("rope_scaling") or said.get("rope_parameters")
+    if not isinstance(rope, Mapping):
+        return False
+    of_layers = (value for value in rope.values() if isinstance(value, Mapping))
+    return any(_type(each) in _LONGROPE for each in (rope, *of_layers))
+
+
+def served_window(config: Config) -> int:
+    """Tokens that vLLM serves the model for where no factors extend it.
+
+    max_position_embeddings, times `factor` where a rope_type states the length before scaling
+    (vLLM's `_get_and_verify_max_len`).
+    """
+    text = _text(config)
+    stated = length(text.get("max_position_embeddings"), "max_position_embeddings")
+    rope = _rope_parameters(text)
+    if _type(rope) not in ("linear", "dynamic"):
+        return stated
+    scaled = int(stated * hf_fields.factor(rope.get("factor"), "rope_parameters.factor"))
+    return length(scaled, "max_position_embeddings times rope_parameters.factor")
+
+
+def two_list(config: Config, name: str | None = None) -> FactorFile:
+    """The short and long factors of a longrope config as a factor file of two sets.
+
+    The short set serves up to the original length, the long one up to max_position_embeddings;
+    where that is no longer than the original length, up to `factor` times it, and without such a
+    factor there is no long set, because no length is left for it. Attention factors are
+    short_mscale and long_mscale if given, else attention_factor, else
+    sqrt(1 + ln s / ln L_original) with s the `factor` or, without one, max_position_embeddings
+    over L_original (1 for s <= 1), as in `_compute_longrope_parameters`. Raises FactorFileError
+    naming the field.
+    """
+    text = _text(config)
+    rope = _rope_parameters(text)
+    if not is_longrope(config):
+        raise FactorFileError(
+            f"The model's config has rope_type {shown(rope_type(config))}; "
+            'its own factors can be read only where that is "longrope".'
+        )
+    identity = model_identity(config, name)
+    original = identity.original_max_position_embeddings
+    window = length(text.get("max_position_embeddings"), "max_position_embeddings")
+    ratio = window / original
+    if rope.get("factor") is not None:
+        ratio = number(rope["factor"], "rope_parameters.factor")
+    attention = _attention_factor(rope, ratio, original)
+    extended = length(int(original * ratio), "rope_parameters.factor times the original length", 0)
+    reach = {"short": original, "long": window if window > original else extended}
+    provenance = _published(identity)
+    sets = []
+    for role, max_length in reach.items():
+        factors = factor_list(rope, f"{role}_factor", identity.rotary_dim)
+        if role == "long" and max_length <= original:
+            continue
+        mscale = rope.get(f"{role}_mscale")
+        sets.append(
+            FactorSet(
+                max_length=max_length,
+                factors=factors,
+                start_tokens=0,
+                attention_factor=(
+                    attention
+                    if mscale is None
+                    else hf_fields.attention_factor(mscale, f"rope_parameters.{role}_mscale")
+                ),
+                provenance=provenance,
+            )
+        )
+    return schema.build(identity, sets)
+
+
+def attention_factor(ratio: float, original: int) -> float:
+    """sqrt(1 + ln s / ln L_original) for s = `ratio`, 1 for s <= 1: what transformers computes.
+
+    LongRoPE, arXiv 2402.13753, as in its authors' code and `_compute_longrope_parameters`.
+    """
+    return 1.0 if ratio <= 1.0 else math.sqrt(1 + math.log(ratio) / math.log(original))
+
+
+def hf_overrides(
+    factor_file: FactorFile, path: Path | str, partial_rotary_factor: float | None = None
+) -> dict[str, Any]:
+    """What `vllm serve --hf-overrides` needs to serve a model with the factor file at `path`.
+
+    Short and long factors are the set of the original length and the last set, for readers that
+    know only those two; `longrope_factors` is the absolute path of the file that has them all. Pass
+    the model's partial_rotary_factor if it has one: rope_parameters replaces the model's own.
+    """
+    model, last = factor_file.model, factor_file.sets[-1]
+    original = model.original_max_position_embeddings
+    short = factor_file.sets[factor_file.select(min(original, factor_file.max_length))]
+    rope: dict[str, Any] = {
+        "rope_type": "longrope",
+        "rope_theta": model.rope_theta,
+        "short_factor": list(short.factors),
+        "long_factor": list(last.factors),
+        "original_max_position_embeddings": original,
+        "factor": last.max_length / original,
+        "attention_factor": last.attention_factor,
+    }
+    if model.architecture in _WITH_MSCALES:
+        rope["short_mscale"] = short.attention_factor
+        rope["long_mscale"] = last.attention_factor
+    if partial_rotary_factor is not None:
+        rope["partial_rotary_factor"] = partial_rotary_factor
+    return {
+        "rope_parameters": rope,
+        "max_position_embeddings": last.max_length,
+        "original_max_position_embeddings": original,
+        "longrope_factors": str(Path(path).absolute()),
+    }
+
+
+def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
+    """The factor file of a served model: the one its config names, or its own two lists.
+
+    A relative `longrope_factors` is relative to `base_dir` (the working directory without one).
+    Raises FactorFileError for a file that does not load or was made for another model.
+    """
+    named = config.get("longrope_factors")
+    if named is None:
+        return two_list(config)
+    if not isinstance(named, str):
+        raise FactorFileError(
+            f"The model's config has longrope_factors {shown(named)}; it should be a file's path."
+        )
+    path = (base_dir or Path()) / named
+    factor_file = schema.load(path)
+    schema.check_model(factor_file, model_identity(config), path)
+    return factor_file
+
+
+def _said(config: Config) -> Config:
+    nested = config.get("text_config")
+    return nested if isinstance(nested, Mapping) else config
+
+
+def _text(config: Config) -> Config:
+    """The language model's part of the config, with what it leaves to its architecture."""
+    said = _said(config)
+    if said is not config and said.get("model_type") is None:
+        said = {**said, "model_type": config.get("model_type")}
+    return architectures.completed(said)
+
+
+def _type(rope: Config) -> str:
+    return str(rope.get("rope_type") or rope.get("type") or "default")
+
+
+def _rope_parameters(text: Config) -> Config:
+    # transformers lets an old rope_scaling win over rope_parameters.
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise FactorFileError(
+            f"The model's config has rope_parameters {shown(rope)}; it should be an object."
+        )
+    if any(isinstance(value, Mapping) for value in rope.values()):
+        raise FactorFileError(
+            "The model's config has other rope_parameters for each type of layer; "
+            "one set of factors needs one rotation for all layers."
+        )
+    return rope
+
+
+def _rotary_dim(text: Config, rope: Config) -> int:
+    # With latent attention (MLA) only this part of each head is rotated.
+    head_dim = text.get("qk_rope_head_dim") or text.get("head_dim")
+    if head_dim is None:
+        hidden = length(text.get("hidden_size"), "hidden_size")
+        head_dim = hidden // length(text.get("num_attention_heads"), "num_attention_heads")
+    share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
+    share = 1.0 if share is None else hf_fields.share(share, "partial_rotary_factor")
+    return int(length(head_dim, "head_dim") * share)
+
+
+def _original_length(config: Config, text: Config, rope: Config) -> int:
+    # What the architecture has for it (Phi-3: 4,096) is about its two lists.
+    said = text if is_longrope(config) else _said(config)
+    for place, value in (
+        ("original_max_position_embeddings", said.get("original_max_position_embeddings")),
+        (
+            "rope_parameters.original_max_position_embeddings",
+            rope.get("original_max_position_embeddings"),
+        ),
+    ):
+        if value is not None:
+            return length(value, place, least=2)
+    return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+
+
+def _attention_factor(rope: Config, ratio: float, original: int) -> float:
+    if rope.get("attention_factor") is not None:
+        return hf_fields.attention_factor(
+            rope["attention_factor"], "rope_parameters.attention_factor"
+        )
+    return attention_factor(ratio, original)
+
+
+def _published(identity: ModelIdentity) -> Provenance:
+    return Provenance(
+        method="published",
+        source=f"rope_parameters in the config of {identity.name}",
+        date=datetime.date.today().isoformat(),
+        tool_version=__version__,
+    )

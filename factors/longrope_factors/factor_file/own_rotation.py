@@ -1,0 +1,196 @@
+"""The rotation that a model ships with, where its config scales it: as factors and a window.
+
+As transformers' `modeling_rope_utils` computes it (ROPE_INIT_FUNCTIONS), in float64.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.files.strict_json import shown
+from longrope_factors.factor_file.hf_fields import attention_factor, factor, length, number
+from longrope_factors.factor_file.methods import Rescaling, yarn_factors
+
+_EVERY = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "max_position_embeddings"}
+_ORIGINAL = "original_max_position_embeddings"
+# What each type's rotation depends on. Another field would be lost in a factor set.
+_FIELDS = {
+    "linear": {"factor"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", _ORIGINAL},
+    "yarn": {
+        "factor",
+        _ORIGINAL,
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "truncate",
+        "mscale",
+        "mscale_all_dim",
+        "finetuned",  # of YaRN's authors; changes nothing
+    },
+}
+
+
+class Pairs(NamedTuple):
+    """What plain RoPE says of a model: how many numbers rotate, and theta."""
+
+    rotary_dim: int
+    theta: float
+
+
+def is_scaled(rope_type: str) -> bool:
+    """Whether `rope_type` scales a rotation in a way that is a vector of factors."""
+    return rope_type in _FIELDS
+
+
+def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> None:
+    """Raise FactorFileError where rope parameters are no vector of factors.
+
+    `text` is the config that has them. Plain RoPE, and the types that `is_scaled` names, are one,
+    as far as nothing in the config says more than a factor set can.
+    """
+    where = "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
+    if rope_type != "default" and not is_scaled(rope_type):
+        raise FactorFileError(
+            f"The model's config has rope_type {shown(rope_type)}, whose rotation is not one "
+            f"vector of factors: take rope_type and what belongs to it out of {where}, and the "
+            "plain rotation is extended."
+        )
+    for name in ("mrope_section", "xdrope_section"):
+        if rope.get(name) or text.get(name):
+            raise FactorFileError(
+                f"The model's config has {name}, a rotation by several positions at once, which no "
+                "vector of factors is: a text model's config has none."
+            )
+    said = {name for name, value in rope.items() if value is not None}
+    if is_scaled(rope_type) and (more := said - _FIELDS[rope_type] - _EVERY):
+        raise FactorFileError(
+            f"The model's config has {where}.{min(more)}, which a factor set cannot say: take it "
+            f"out, or rope_type {shown(rope_type)} with all that belongs to it."
+        )
+    if rope.get("mscale_all_dim") and text.get("qk_rope_head_dim"):
+        raise FactorFileError(
+            f"The model's config has {where}.mscale_all_dim, by which latent attention is scaled "
+            "apart from its rotation: take it out, with rope_type and all that belongs to it."
+        )
+
+
+def window(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> int:
+    """The longest sequence, in tokens, that a scaled model ships for.
+
+    As vLLM derives it, but for yarn: linear states the length before scaling, llama3 the length
+    after it. Of yarn's configs some state one and some the other (Qwen2.5's 32,768 with factor 4
+    are 131,072 tokens, which vLLM before 0.32 served; gpt-oss states its 131,072), so that the
+    greater of max_position_embeddings and factor times the original length is meant.
+    """
+    stated = length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+    if rope_type == "llama3":
+        return stated
+    if rope_type == "linear":
+        scaled = int(stated * _factor(rope))
+    else:
+        original = _original(rope, text)
+        scaled = max(stated, int(original * _yarn_factor(rope, text, original)))
+    return length(scaled, "max_position_embeddings times rope_parameters.factor", least=2)
+
+
+def factors(
+    rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any], pairs: Pairs
+) -> Rescaling:
+    """The rotation of a scaled model, relative to plain RoPE at its theta, and attention factor.
+
+    Raises FactorFileError naming a field that is missing or unusable.
+    """
+    match rope_type:
+        case "linear":
+            found = Rescaling((_factor(rope),) * (pairs.rotary_dim // 2), 1.0)
+        case "llama3":
+            found = Rescaling(_llama3(rope, text, pairs), 1.0)
+        case _:
+            found = _yarn(rope, text, pairs)
+    name = f"the rotation of rope_type {rope_type}"
+    return Rescaling(
+        tuple(factor(each, f"{name}, factors[{pair}]") for pair, each in enumerate(found.factors)),
+        attention_factor(found.attention_factor, f"{name}, attention factor"),
+    )
+
+
+def _llama3(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> tuple[float, ...]:
+    """Llama 3.1's: 1 for short waves, the factor for long ones, smooth in between."""
+    ratio, original = _factor(rope), _original(rope, text)
+    low = number(rope.get("low_freq_factor"), "rope_parameters.low_freq_factor")
+    high = number(rope.get("high_freq_factor"), "rope_parameters.high_freq_factor")
+    if not 0 < low < high:
+        raise FactorFileError(
+            f"The model's config has rope_parameters.low_freq_factor {low:g} and high_freq_factor "
+            f"{high:g}; both should be above 0 and the second above the first."
+        )
+    found = []
+    for pair in range(pairs.rotary_dim // 2):
+        wavelength = 2 * math.pi * pairs.theta ** (2 * pair / pairs.rotary_dim)
+        waves = original / wavelength
+        if waves < low:
+            found.append(ratio)
+        elif waves > high:
+            found.append(1.0)
+        else:
+            smooth = (waves - low) / (high - low)
+            found.append(1.0 / ((1 - smooth) / ratio + smooth))
+    return tuple(found)
+
+
+def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> Rescaling:
+    original = _original(rope, text)
+    ratio = _yarn_factor(rope, text, original)
+    turns = _or(rope, "beta_fast", 32.0, factor), _or(rope, "beta_slow", 1.0, factor)
+    truncate = rope.get("truncate", True)
+    if not isinstance(truncate, bool):
+        raise FactorFileError(
+            f"The model's config has rope_parameters.truncate {shown(truncate)}; it should be true "
+            "or false."
+        )
+    stretched = yarn_factors(*pairs, original, ratio, turns, truncate)
+    if rope.get("attention_factor") is not None:
+        return Rescaling(
+            stretched, number(rope["attention_factor"], "rope_parameters.attention_factor")
+        )
+    mscale, of_all = (
+        _or(rope, name, 0.0, attention_factor) for name in ("mscale", "mscale_all_dim")
+    )
+    if mscale and of_all:
+        return Rescaling(stretched, _mscale(ratio, mscale) / _mscale(ratio, of_all))
+    return Rescaling(stretched, _mscale(ratio, 1.0))
+
+
+def _mscale(ratio: float, scale: float) -> float:
+    return 1.0 if ratio <= 1 else 0.1 * scale * math.log(ratio) + 1.0
+
+
+def _factor(rope: Mapping[str, Any]) -> float:
+    return factor(rope.get("factor"), "rope_parameters.factor")
+
+
+def _yarn_factor(rope: Mapping[str, Any], text: Mapping[str, Any], original: int) -> float:
+    if rope.get("factor") is not None:
+        return _factor(rope)
+    stated = length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+    return stated / original
+
+
+def _original(rope: Mapping[str, Any], text: Mapping[str, Any]) -> int:
+    """The window before scaling; transformers prefers the field outside rope_parameters."""
+    for place in (text, rope):
+        if place.get(_ORIGINAL) is not None:
+            return length(place[_ORIGINAL], _ORIGINAL, least=2)
+    return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+
+
+def _or(
+    rope: Mapping[str, Any],
+    field: str,
+    otherwise: float,
+    checked: Callable[[Any, str], float],
+) -> float:
+    value = rope.get(field)
+    return checked(value, f"rope_parameters.{field}") if value else otherwise

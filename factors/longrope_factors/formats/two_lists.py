@@ -1,0 +1,137 @@
+"""Factor files as forms of two lists: what such a form holds, loses, and how Hugging Face says it.
+
+The readers of a Hugging Face config are transformers' `_compute_longrope_parameters` and vLLM's
+`Phi3LongRoPEScaledRotaryEmbedding`. Both take the short list up to the original length and the
+long one beyond it: transformers by the length of its input, stock vLLM by max_model_len.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longrope_factors.factor_file import hf
+from longrope_factors.factor_file.files.whole_file import replacing
+from longrope_factors.factor_file.schema import FactorFile, FactorSet
+
+
+def hf_config(
+    config: Mapping[str, Any], factor_file: FactorFile, length: int | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """`config` (a parsed config.json) rotating by `factor_file`, and what that form cannot say.
+
+    The short list is the set of the original length, the long list the last set, or the one that
+    covers `length` tokens. transformers knows one attention factor for both lists; vLLM computes
+    its own from max_position_embeddings unless short_mscale and long_mscale say it, so these two
+    appear only where vLLM would compute another. A `longrope_factors` in `config` is dropped: the
+    result stands for itself. Each sentence names one thing that was lost. Raises FactorFileError
+    where the file was made for another model, ValueError where no set covers `length`.
+    """
+    name = factor_file.model.name
+    # A factor file that the config names is dropped here, so that its own lists count.
+    lists = {key: value for key, value in config.items() if key != "longrope_factors"}
+    hf.base(lists).check(factor_file, f"The factors of {name}")
+    original = factor_file.model.original_max_position_embeddings
+    short_set, long_set = two_sets(factor_file, length)
+    window = long_set.max_length
+    rope: dict[str, Any] = {
+        "rope_type": "longrope",
+        "rope_theta": factor_file.model.rope_theta,
+        "short_factor": list(short_set.factors),
+        "long_factor": list(long_set.factors),
+        "original_max_position_embeddings": original,
+        "factor": max(1.0, window / original),  # transformers warns of one below 1
+        "attention_factor": long_set.attention_factor,
+    }
+    mscales = (short_set.attention_factor, long_set.attention_factor)
+    if mscales != (authors_attention_factor(window, original),) * 2:
+        rope["short_mscale"], rope["long_mscale"] = mscales
+    if (partial := hf.partial_rotary_factor(config)) is not None:
+        rope["partial_rotary_factor"] = partial
+    fields = {
+        "rope_parameters": rope,
+        "max_position_embeddings": window,
+        # Here too for Phi-3 in transformers, and for vLLM's default max_model_len.
+        "original_max_position_embeddings": original,
+    }
+    lost = lost_by_two_lists(factor_file, (short_set, long_set), "A Hugging Face config")
+    if mscales[0] != mscales[1]:
+        lost.append(
+            f"transformers knows one attention factor, the long list's {mscales[1]!r}; the short "
+            f"list's {mscales[0]!r} stands in short_mscale, which vLLM reads."
+        )
+    return _with_fields(config, fields), lost
+
+
+def write_config(config: Mapping[str, Any], path: Path) -> None:
+    """Write a config.json in one step; FactorFileError where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def authors_attention_factor(length: int, original: int) -> float:
+    """sqrt(1 + ln s / ln L_original) with s = length / L_original, and 1 for s <= 1.
+
+    What the LongRoPE authors' loader, transformers and vLLM compute where nothing else is said,
+    here to the last bit of the latter two.
+    """
+    return hf.attention_factor(length / original, original)
+
+
+def two_sets(factor_file: FactorFile, length: int | None = None) -> tuple[FactorSet, FactorSet]:
+    """The sets for a form's short and long lists; one set twice where the file has no other.
+
+    The short one is the set of the original length (of the long one's length where that is
+    less), the long one the last, or the one that covers `length` tokens. Raises ValueError where
+    no set covers `length`.
+    """
+    original = factor_file.model.original_max_position_embeddings
+    sets = factor_file.sets
+    long_set = sets[-1] if length is None else sets[factor_file.select(length)]
+    return sets[factor_file.select(min(original, long_set.max_length))], long_set
+
+
+def lost_by_two_lists(
+    factor_file: FactorFile, pair: tuple[FactorSet, FactorSet], form: str
+) -> list[str]:
+    """What a form of two lists and no start tokens cannot say of `factor_file`, in sentences.
+
+    `pair` is what `two_sets` chose, `form` the sentences' subject, such as 'A GGUF file'.
+    """
+    original = factor_file.model.original_max_position_embeddings
+    short_set, long_set = pair
+    lost = []
+    dropped = [str(each.max_length) for each in factor_file.sets if each not in pair]
+    if dropped:
+        lost.append(f"{form} holds two sets: of max_length {', '.join(dropped)} none is left.")
+    if short_set is long_set and long_set.max_length != original:
+        lost.append(
+            f"{form} has a short list up to the original length, {original}, and a long one "
+            f"beyond: both are the set of {long_set.max_length}."
+        )
+    elif short_set.max_length != original:
+        lost.append(
+            f"{form} ends its short list at the original length, {original}, "
+            f"not at the set's max_length, {short_set.max_length}."
+        )
+    for each in factor_file.sets:
+        if each in pair and each.start_tokens:
+            lost.append(
+                f"{form} has no start tokens: the first {each.start_tokens} of the set of "
+                f"{each.max_length} are rotated like the others."
+            )
+        if each in pair and each.adapter is not None:
+            lost.append(
+                f"{form} names no adapter: the set of {each.max_length} is for weights with the "
+                f"one in {each.adapter.folder} merged into them."
+            )
+    return [*lost, f"{form} has no place for provenance: where the factors came from is left out."]
+
+
+def _with_fields(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    # transformers lets an old rope_scaling win over rope_parameters.
+    replaced = ("rope_scaling", "longrope_factors")
+    kept = {key: value for key, value in config.items() if key not in replaced}
+    if isinstance(text := kept.get("text_config"), Mapping):
+        return {**kept, "text_config": _with_fields(text, fields)}
+    return {**kept, **fields}

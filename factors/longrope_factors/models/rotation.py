@@ -1,0 +1,78 @@
+"""A Hugging Face model made to rotate by any factor set."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from longrope_factors.factor_file.schema import FactorSet, ModelIdentity
+from longrope_factors.models.reference import frequencies
+
+
+class ExactRotary(torch.nn.Module):
+    """Stands in for a model's rotary module: cos and sin of float64 angles under one set.
+
+    Gives cos and sin of shape [batch, n, d] in the dtype of the hidden states, each pair's
+    angle in both halves, as Llama and its relatives expect.
+    """
+
+    def __init__(self, factor_set: FactorSet, identity: ModelIdentity) -> None:
+        super().__init__()
+        self._factor_set = factor_set
+        # Plain attributes: as buffers they would be cast with the model's weights.
+        self._frequencies = torch.from_numpy(frequencies(identity))
+        self._factors = torch.tensor(factor_set.factors, dtype=torch.float64)
+
+    def forward(
+        self, hidden: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cos and sin, [batch, n, d], at `position_ids`, [batch, n]; of `hidden`, the dtype."""
+        n = position_ids[..., None].to(hidden.device)
+        rescaled = self._frequencies / self._factors
+        turning = torch.where(
+            n < self._factor_set.start_tokens,
+            self._frequencies.to(n.device),
+            rescaled.to(n.device),
+        )
+        angle = (n * turning).repeat(1, 1, 2)
+        scale = self._factor_set.attention_factor
+        return (angle.cos() * scale).to(hidden.dtype), (angle.sin() * scale).to(hidden.dtype)
+
+
+@contextlib.contextmanager
+def rotated_by(
+    model: torch.nn.Module, factor_set: FactorSet, identity: ModelIdentity
+) -> Iterator[None]:
+    """While open, `model` rotates by `factor_set`.
+
+    Raises ValueError for a model whose rotary module is missing, or lays its angles out otherwise.
+    """
+    owner, name, theirs = _rotary_module(model)
+    _check_layout(theirs, identity)
+    setattr(owner, name, ExactRotary(factor_set, identity))
+    try:
+        yield
+    finally:
+        setattr(owner, name, theirs)
+
+
+def _rotary_module(model: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.nn.Module]:
+    found = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(model).__name__} has {len(found)} modules named rotary_emb; "
+            "a factor set needs exactly one to stand in for."
+        )
+    owner, _, name = found[0].rpartition(".")
+    return model.get_submodule(owner), name, model.get_submodule(found[0])
+
+
+def _check_layout(rotary: torch.nn.Module, identity: ModelIdentity) -> None:
+    # Three positions tell whether each angle stands in both halves, or elsewhere.
+    cos, _ = rotary(torch.zeros(1, 3, 1, dtype=torch.float32), torch.arange(3)[None])
+    first, second = cos.chunk(2, dim=-1)
+    if cos.shape[-1] != identity.rotary_dim or not torch.equal(first, second):
+        raise ValueError(
+            f"{type(rotary).__name__} gives {cos.shape[-1]} angles a position, but rotary_dim "
+            f"{identity.rotary_dim} in two equal halves is what a factor set can stand in for."
+        )

@@ -1,0 +1,51 @@
+"""Texts as tokens: what searches, evaluations and fine-tunes read."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longrope_factors.factor_file.files import text_files
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus text and its tokens under the model's tokenizer."""
+
+    name: str
+    sha256: str
+    token_ids: list[int]
+
+
+def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
+    """Each file's tokens, by the tokenizer in `model_dir`; `sha256` is of the file's bytes.
+
+    Raises ValueError, naming the file, where it is no UTF-8 text or has fewer than `least` tokens.
+    """
+    from transformers import AutoTokenizer
+
+    if not paths:
+        raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
+    contents = [content(path) for path in paths]
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    return [
+        _tokenized(path, text, sha256, tokenizer, least)
+        for path, (text, sha256) in zip(paths, contents, strict=True)
+    ]
+
+
+def content(path: Path) -> tuple[str, str]:
+    """A file's text, without a byte order mark, and the SHA-256 of its bytes.
+
+    Raises FactorFileError, naming the file, where it is not UTF-8.
+    """
+    encoded = path.read_bytes()
+    return text_files.decoded(path, encoded), hashlib.sha256(encoded).hexdigest()
+
+
+def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -> Text:
+    token_ids = tokenizer(text)["input_ids"]
+    if len(token_ids) < least:
+        raise ValueError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
+    return Text(path.stem, sha256, token_ids)

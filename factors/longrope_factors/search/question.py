@@ -1,0 +1,263 @@
+"""A search, planned: checked settings, documents, space and seeds, before any weight is loaded."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.methods import Rescaling
+from longrope_factors.factor_file.schema import (
+    CorpusText,
+    FactorFile,
+    FactorSet,
+    Method,
+    ModelIdentity,
+)
+from longrope_factors.models import loading, texts
+from longrope_factors.models.reference import frequencies
+from longrope_factors.search import documents
+from longrope_factors.search.documents import Document, Objective
+from longrope_factors.search.genome import Genome
+from longrope_factors.search.settings import Settings
+from longrope_factors.search.shape import (
+    Critical,
+    Monotone,
+    Piecewise,
+    Shape,
+    theoretical_critical_pair,
+)
+from longrope_factors.search.space import START_TOKENS, Space, relative
+
+ShapeName = Literal["monotone", "piecewise", "critical"]
+_SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")
+# Over the extension ratio: the upper end of the space (arXiv 2402.13753, Table 1).
+_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is searched for: factors of which model, at which length, on which texts.
+
+    Factors found are multiplied by the model's own rotation. `base`, a set that the model was
+    fine-tuned with, makes this a second search: they are multiplied by that set's instead, and the
+    extension ratio counts from its max_length. `starts` are more seeds: known sets, such as the
+    long ones when short sets are searched again. `attention_factor` None is Hugging Face's formula
+    on top of the model's own; "search" lets it evolve. `windows_of` W has each window of a text be
+    16 of W tokens whose positions skip to the length; that needs one attention factor.
+    `critical_pair` fixes the critical dimension of that shape. `name` is what the factor file calls
+    the model; without it, its folder's.
+    """
+
+    model_dir: Path
+    length: int
+    corpus: tuple[Path, ...]
+    windows: int = 1
+    windows_of: int | None = None
+    objective: Objective = "perplexity"
+    shape: ShapeName = "monotone"
+    critical_pair: int | None = None
+    step: float = 0.01
+    max_factor: float | None = None
+    attention_factor: float | Literal["search"] | None = None
+    search_start_tokens: bool = True
+    base: FactorSet | None = None
+    starts: tuple[FactorSet, ...] = ()
+    dtype: str = "bfloat16"
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A question with what follows from it, such as the `seeds` by name.
+
+    `settings` is what a log and a factor file record.
+    """
+
+    question: Question
+    evolution: Settings
+    base: Base
+    space: Space
+    seeds: dict[str, Genome]
+    plain: Genome
+    documents: list[Document]
+    corpus: tuple[CorpusText, ...]
+    settings: dict[str, Any]
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Who the model is."""
+        return self.base.identity
+
+
+def plan(question: Question, evolution: Settings) -> Plan:
+    """Check the question and prepare its search.
+
+    Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
+    """
+    model = loading.base_of(question.model_dir, question.name)
+    identity, own = model.identity, model.own
+    loading.weights(question.model_dir)
+    from_length = (
+        question.base.max_length
+        if question.base is not None
+        else identity.original_max_position_embeddings
+    )
+    ratio = question.length / from_length
+    if ratio < 1 and not question.starts:
+        raise ValueError(
+            f"--length {question.length} is an extension ratio below 1: it should be at least "
+            f"{from_length}, or --start-from should name the sets to start from."
+        )
+    read = texts.read(question.corpus, question.model_dir, _tokens(question))
+    base = own.factors if question.base is None else question.base.factors
+    ratio = max(ratio, 1.0)
+    starts = tuple(relative(each, base) for each in question.starts)
+    upper = question.max_factor or _HEADROOM * max([ratio, *(max(each.factors) for each in starts)])
+    total = max(question.length / identity.original_max_position_embeddings, 1.0)
+    space = Space(
+        base=base,
+        upper=upper,
+        step=question.step,
+        shape=_shape(question, model, ratio),
+        # Start tokens rotate by plain RoPE, as a model whose rotation is scaled never did.
+        start_tokens=(START_TOKENS if question.search_start_tokens and model.is_plain else (0,)),
+        attention=_attention(question.attention_factor, model, total),
+    )
+    rescalings = {
+        f"{each.provenance.method} {each.max_length}": start
+        for each, start in zip(question.starts, starts, strict=True)
+    } | {method: _on_top(methods.rescale(method, identity, ratio), own) for method in _SEEDS}
+    return Plan(
+        question=question,
+        evolution=evolution,
+        base=model,
+        space=space,
+        seeds={name: space.genome(_bounded(each, upper)) for name, each in rescalings.items()},
+        plain=Genome(
+            tuple(mine / other for mine, other in zip(own.factors, base, strict=True)),
+            0,
+            own.attention_factor,
+        ),
+        documents=_documents(question, read, evolution.seed),
+        corpus=tuple(CorpusText(name=each.name, sha256=each.sha256) for each in read),
+        settings=_recorded(question, evolution, model, space, read),
+    )
+
+
+def _tokens(question: Question) -> int:
+    """The tokens of one document. Raises ValueError for windows that are none of the length's."""
+    window = question.windows_of
+    if window is None:
+        return question.length
+    if not 2 <= window < question.length:
+        raise ValueError(
+            f"--windows-of is {window}; it should be from 2 to {question.length - 1}, less than "
+            "--length, or left out."
+        )
+    if question.objective != "perplexity":
+        raise ValueError("--windows-of goes with --objective perplexity only.")
+    if question.attention_factor == "search":
+        raise ValueError(
+            "--attention-factor is 'search', which short windows cannot tell: with --windows-of "
+            "it should be a number, or left out."
+        )
+    return window * documents.WINDOWS
+
+
+def _documents(question: Question, read: list[texts.Text], seed: int) -> list[Document]:
+    tokens = _tokens(question)
+    found = documents.prepared(
+        read, question.model_dir, tokens, question.windows, question.objective, seed
+    )
+    window = question.windows_of
+    if window is None:
+        return found
+    return [documents.skipping_to(question.length, each, window, seed) for each in found]
+
+
+def _on_top(rescaling: Rescaling, own: Rescaling) -> Rescaling:
+    """With the attention factor of the model's own rotation; factors stay relative."""
+    return Rescaling(rescaling.factors, rescaling.attention_factor * own.attention_factor)
+
+
+def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
+    factors = tuple(min(factor, upper) for factor in rescaling.factors)
+    return Rescaling(factors, rescaling.attention_factor)
+
+
+def _shape(question: Question, model: Base, ratio: float) -> Shape:
+    if question.critical_pair is not None and question.shape != "critical":
+        raise ValueError("--critical-pair goes with --shape critical only.")
+    match question.shape:
+        case "monotone":
+            return Monotone()
+        case "piecewise":
+            return Piecewise(ratio)
+        case "critical":
+            pairs = model.identity.rotary_dim // 2
+            theory = theoretical_critical_pair(
+                (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
+                model.identity.original_max_position_embeddings,
+            )
+            pair = question.critical_pair or min(max(theory, 1), pairs - 1)
+            if not 1 <= pair < pairs:
+                raise ValueError(
+                    f"--critical-pair is {pair}; it should be from 1 to {pairs - 1}, because the "
+                    f"model has {pairs} dimension pairs."
+                )
+            return Critical(pair, fixed=question.critical_pair is not None)
+
+
+def _attention(
+    wanted: float | Literal["search"] | None, model: Base, total: float
+) -> tuple[float, float]:
+    """The range of the attention factor at extension ratio `total` from the original length."""
+    own = model.own.attention_factor
+    if wanted == "search":
+        # Twice YaRN's logarithm is well beyond every method's.
+        return own, own * max(1.0 + 0.2 * math.log(total), 1.05)
+    if wanted is None:
+        original = model.identity.original_max_position_embeddings
+        wanted = own * hf.attention_factor(total, original)
+    return wanted, wanted
+
+
+def _recorded(
+    question: Question, evolution: Settings, model: Base, space: Space, read: list[texts.Text]
+) -> dict[str, Any]:
+    base = question.base
+    if base is None and not model.is_plain:
+        base = model.factor_set("original", model.identity.original_max_position_embeddings)
+    # Iterations are left out of what must agree: a search may be asked to go on for more of them.
+    chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
+    return {
+        "weights_sha256": loading.weights_sha256(question.model_dir),
+        "corpus_sha256": [each.sha256 for each in read],
+        "length": question.length,
+        "windows": question.windows,
+        **({} if question.windows_of is None else {"windows_of": question.windows_of}),
+        "objective": question.objective,
+        "shape": question.shape,
+        "critical_pair": question.critical_pair,
+        "step": space.step,
+        "max_factor": space.upper,
+        "start_tokens": list(space.start_tokens),
+        "attention_factor": list(space.attention),
+        "base": None if base is None else base.fingerprint,
+        "start_from": [each.fingerprint for each in question.starts],
+        "dtype": question.dtype,
+        **chosen,
+    }
+
+
+def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFile:
+    """A factor file with the set that was found, and the others of `kept`."""
+    others = [each for each in (kept.sets if kept else ()) if each.max_length != found.max_length]
+    original = plan_.identity.original_max_position_embeddings
+    if kept is None and found.max_length > original:
+        others = [plan_.base.factor_set("original", original)]
+    return schema.build(plan_.identity, sorted([*others, found], key=lambda each: each.max_length))
