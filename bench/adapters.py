@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from longrope_factors.factor_file import hf, methods, weight_files
+from longrope_factors.factor_file import hf, methods, model_directory, weight_files
 from longrope_factors.factor_file.schema import Adapter, FactorFile, build, save
-from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 
 from bench.throughput import compared, engine, round_of_chats
@@ -74,7 +73,7 @@ def lines(name: str, figures: dict[str, dict[str, Any]]) -> str:
 
 
 def _factor_file(model: Path, adapter: Adapter | None) -> FactorFile:
-    identity = loading.identity_of(model)
+    identity = model_directory.identity_of(model)
     short = methods.factor_set("original", identity, identity.original_max_position_embeddings)
     long = methods.factor_set("yarn", identity, LENGTH)
     sets = (
@@ -89,7 +88,7 @@ def _write_adapter(model: Path, folder: Path, merged: Path) -> Adapter:
     shutil.copytree(model, merged)
     generator = torch.Generator().manual_seed(0)
     tensors = {}
-    for path in loading.weights(merged):
+    for path in model_directory.weights(merged):
         weights = load_file(path)
         for name, weight in weights.items():
             module = name.removesuffix(".weight")
@@ -111,7 +110,7 @@ def _write_adapter(model: Path, folder: Path, merged: Path) -> Adapter:
         sha256=weight_files.sha256([place / "adapter_model.safetensors"]),
         rank=RANK,
         scale=ALPHA / RANK,
-        base_sha256=loading.weights_sha256(model),
+        base_sha256=model_directory.weights_sha256(model),
     )
 
 

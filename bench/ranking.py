@@ -14,9 +14,10 @@ import numpy as np
 import typer
 from longrope_factors import figures
 from longrope_factors.cli_errors import one_sentence
+from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.files import json_lines
 from longrope_factors.factor_file.schema import FactorSet, Provenance
-from longrope_factors.models import loading, texts
+from longrope_factors.models import texts
 from longrope_factors.search import documents
 from longrope_factors.search.task import Laboratory, Worker
 from scipy import stats
@@ -41,7 +42,7 @@ def main(
             documents.skipping_to(length, each, windows_of, seed)
             for each in documents.windows(read, windows_of * documents.WINDOWS, 1)
         ]
-        loading.weights(model)
+        model_directory.weights(model)
         worker = Worker(Laboratory(model, placed, None, "bfloat16", threads))
         rows = []
         with output.open("w") as file:

@@ -10,13 +10,12 @@ from longrope_factors.cli_errors import AppOfFiles, one_sentence
 from longrope_factors.corpora.command import corpus_app
 from longrope_factors.evaluating.command import evaluate_app
 from longrope_factors.extension.command import extend
-from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning.command import finetune
 from longrope_factors.formats import command
 from longrope_factors.library_command import library_app
-from longrope_factors.models import loading
 from longrope_factors.search.command import search
 
 app = AppOfFiles(
@@ -111,7 +110,7 @@ def print_schema() -> None:
 
 def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
     method = methods.named(name)
-    base = loading.base_of(model)
+    base = model_directory.base_of(model)
     original = base.identity.original_max_position_embeddings
     if min(lengths) < original:
         raise ValueError(
@@ -128,7 +127,7 @@ def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
 def _checked(file: Path, model: Path | None) -> FactorFile:
     factor_file = schema.load(file)
     if model is not None:
-        loading.base_of(model).check(factor_file, file)
+        model_directory.base_of(model).check(factor_file, file)
     adapter.check(factor_file, file, model)
     return factor_file
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from longrope_factors.factor_file import methods, schema, weight_files
+from longrope_factors.factor_file import methods, model_directory, schema, weight_files
 from longrope_factors.factor_file.schema import Adapter, FactorFile
-from longrope_factors.models import loading
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -46,7 +45,7 @@ def named(folder: Path, model_dir: Path, **changes: Any) -> Adapter:
             "sha256": weight_files.sha256([folder / "adapter_model.safetensors"]),
             "rank": config["r"],
             "scale": config["lora_alpha"] / config["r"] ** (0.5 if config["use_rslora"] else 1),
-            "base_sha256": loading.weights_sha256(model_dir),
+            "base_sha256": model_directory.weights_sha256(model_dir),
             **changes,
         }
     )
@@ -54,7 +53,7 @@ def named(folder: Path, model_dir: Path, **changes: Any) -> Adapter:
 
 def factor_file(model_dir: Path, adapter: Adapter) -> FactorFile:
     """The original set without an adapter, and one of twice the length with it."""
-    identity = loading.identity_of(model_dir)
+    identity = model_directory.identity_of(model_dir)
     original = identity.original_max_position_embeddings
     short = methods.factor_set("original", identity, original)
     long = methods.factor_set("ntk", identity, 2 * original)

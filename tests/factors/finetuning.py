@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.finetuning.settings import Settings
-from longrope_factors.models import loading
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -71,7 +70,7 @@ def settings(folder: Path, **changes: Any) -> Settings:
     model = folder / "model"
     if not model.exists():
         tiny_model(model)
-        identity = loading.identity_of(model)
+        identity = model_directory.identity_of(model)
         sets = [methods.factor_set("original", identity, ORIGINAL)]
         sets.append(methods.factor_set("ntk", identity, 2 * LENGTH))
         schema.save(schema.build(identity, sets), folder / "given.json")

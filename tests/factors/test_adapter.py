@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 from longrope_factors.cli import app
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.schema import FactorFileError
-from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
@@ -386,7 +385,7 @@ def test_validate_and_show(place: Path) -> None:
             "sha256": adapters.named(place / "adapter", model).sha256,
             "rank": 4,
             "scale": 2.0,
-            "base_sha256": loading.weights_sha256(model),
+            "base_sha256": model_directory.weights_sha256(model),
         },
     ]
 

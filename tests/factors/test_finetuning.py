@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.schema import Adapter, FactorSet
 from longrope_factors.finetuning import checkpoint, journal, training
@@ -106,7 +106,7 @@ def test_the_factor_file_names_the_adapter(
     tmp_path: Path, lengths: tuple[int, ...], rank: int
 ) -> None:
     settings = finetuning.settings(tmp_path, lora=rank, steps=1)
-    identity = loading.identity_of(settings.model)
+    identity = model_directory.identity_of(settings.model)
     given = [methods.factor_set("original" if n == 32 else "ntk", identity, n) for n in lengths]
     schema.save(schema.build(identity, given), settings.factors)
     training.run(settings)
@@ -151,7 +151,7 @@ def test_a_merged_run_trains_norms_and_embeddings_where_it_is_told(
 
 def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, mixed=0.5)
-    identity = loading.identity_of(settings.model)
+    identity = model_directory.identity_of(settings.model)
     wild = methods.factor_set("pi", identity, finetuning.LENGTH)
     wild = wild.model_copy(update={"factors": (1000.0,) * 4})
     schema.save(schema.build(identity, [wild]), settings.factors)
@@ -177,7 +177,7 @@ def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: P
 
 
 def write_ntk(folder: Path) -> Path:
-    identity = loading.identity_of(folder / "model")
+    identity = model_directory.identity_of(folder / "model")
     sets = [methods.factor_set("ntk", identity, finetuning.LENGTH)]
     schema.save(schema.build(identity, sets), folder / "ntk.json")
     return folder / "ntk.json"
@@ -187,7 +187,7 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path)
     config = json.loads((settings.model / "config.json").read_text())
     write(settings.model / "config.json", {**config, "max_position_embeddings": 128})
-    identity = loading.identity_of(settings.model)
+    identity = model_directory.identity_of(settings.model)
     long_set = methods.factor_set("yarn", identity, 256)
     schema.save(schema.build(identity, [long_set]), settings.factors)
     result = training.run(replace(settings, length=256, passkey_share=0.25))

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.finetuning import held_out, journal, training
 from longrope_factors.finetuning.command import finetune
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
-from longrope_factors.models import loading
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from typer import Typer
@@ -30,7 +29,7 @@ BOOK = "The town lay still that year. Nobody came by, and nobody left. "
 def settings(tmp_path: Path) -> Settings:
     """Five short steps, with a check after the second, the fourth and the last."""
     model = tiny.save(tmp_path / "model", tiny.byte_level(), max_position_embeddings=1024)
-    identity = loading.identity_of(model)
+    identity = model_directory.identity_of(model)
     factor_set = methods.factor_set("yarn", identity, 4096)
     schema.save(schema.build(identity, [factor_set]), tmp_path / "factors.json")
     for name, text in (("a", BOOK * 60), ("held", BOOK.replace("town", "port") * 60)):

@@ -9,7 +9,7 @@ from longrope_factors.cli import app
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.retrieval.results import Asking
 from longrope_factors.factor_file import methods, schema
-from longrope_factors.models.loading import identity_of
+from longrope_factors.factor_file.model_directory import identity_of
 from typer.testing import CliRunner, Result
 
 from tests.factors import adapters, tiny

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 from longrope_factors.evaluating.contenders import contenders
-from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.finetuning import job, training
-from longrope_factors.models import loading
 from longrope_factors.models.rotation import rotated_by
 from longrope_factors.search.question import Plan, Question, file_of, plan
 from longrope_factors.search.run import as_factor_set
@@ -47,7 +46,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     config["rope_parameters"] = {"rope_theta": 10000.0, **rope}
     config["max_position_embeddings"] = stated
     (directory / "config.json").write_text(json.dumps(config))
-    assert loading.identity_of(directory).original_max_position_embeddings == ORIGINAL
+    assert model_directory.identity_of(directory).original_max_position_embeddings == ORIGINAL
     return directory
 
 
@@ -56,7 +55,7 @@ def test_the_original_set_is_the_model_as_it_ships(model: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     tokens = torch.arange(2, 2 + ORIGINAL)[None]
     as_it_ships = loaded(tokens).logits
-    base = loading.base_of(model)
+    base = model_directory.base_of(model)
     plain = methods.factor_set("original", base.identity, ORIGINAL)
     with rotated_by(loaded, base.factor_set("original", ORIGINAL), base.identity):
         torch.testing.assert_close(loaded(tokens).logits, as_it_ships, atol=1e-4, rtol=1e-4)
@@ -65,7 +64,7 @@ def test_the_original_set_is_the_model_as_it_ships(model: Path) -> None:
 
 
 def test_methods_that_are_compared_go_on_from_it(model: Path) -> None:
-    base = loading.base_of(model)
+    base = model_directory.base_of(model)
     original, pi = contenders(model, base, ["original", "pi"], [])
     for length in (5, ORIGINAL):
         assert original.factor_set(length).fingerprint == pi.factor_set(length).fingerprint
@@ -81,7 +80,7 @@ def planned(model: Path, **changes: Any) -> Plan:
 
 
 def test_a_search_multiplies_its_factors(model: Path) -> None:
-    own = loading.base_of(model).own
+    own = model_directory.base_of(model).own
     search = planned(model)
     assert search.space.base == own.factors
     assert search.space.start_tokens == (0,)
@@ -94,21 +93,21 @@ def test_a_search_multiplies_its_factors(model: Path) -> None:
     assert plain.factors == pytest.approx(own.factors)
     assert plain.attention_factor == own.attention_factor
     written = file_of(pi, search, None)
-    loading.base_of(model).check(written, "written")
+    model_directory.base_of(model).check(written, "written")
     assert written.sets[0].factors == own.factors
     assert search.settings["base"] == written.sets[0].fingerprint
 
 
 def test_a_searched_attention_factor_starts_at_the_models_own(model: Path) -> None:
     low, high = planned(model, attention_factor="search").space.attention
-    own = loading.base_of(model).own.attention_factor
+    own = model_directory.base_of(model).own.attention_factor
     assert low == own
     assert own * 1.2 < high < own * 1.3
     assert planned(model, attention_factor=1.5).space.attention == (1.5, 1.5)
 
 
 def test_fine_tuning_writes_absolute_factors(model: Path, tmp_path: Path) -> None:
-    base = loading.base_of(model)
+    base = model_directory.base_of(model)
     sets = [base.factor_set("original", ORIGINAL), base.factor_set("ntk", 2 * LENGTH)]
     schema.save(schema.build(base.identity, sets), tmp_path / "given.json")
     settings = finetuning.settings(
@@ -125,13 +124,13 @@ def test_fine_tuning_writes_absolute_factors(model: Path, tmp_path: Path) -> Non
     assert written["rope_parameters"]["short_factor"] == list(base.own.factors)
     assert written["rope_parameters"]["long_factor"] == list(sets[1].factors)
     assert "low_freq_factor" not in written["rope_parameters"]
-    tuned = loading.base_of(settings.output)
+    tuned = model_directory.base_of(settings.output)
     assert tuned.own == base.own
     assert tuned.identity.original_max_position_embeddings == ORIGINAL
 
 
 def test_factors_for_plain_rope_are_refused(model: Path, tmp_path: Path) -> None:
-    identity = loading.identity_of(model)
+    identity = model_directory.identity_of(model)
     plain = [methods.factor_set("original", identity, ORIGINAL)]
     plain.append(methods.factor_set("ntk", identity, 2 * LENGTH))
     schema.save(schema.build(identity, plain), tmp_path / "given.json")
@@ -141,4 +140,4 @@ def test_factors_for_plain_rope_are_refused(model: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="an original set"):
         job.of(settings)
     with pytest.raises(ValueError, match="an original set"):
-        contenders(model, loading.base_of(model), [], [tmp_path / "given.json"])
+        contenders(model, model_directory.base_of(model), [], [tmp_path / "given.json"])

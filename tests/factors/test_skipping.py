@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors.factor_file import methods, schema
+from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning import (
     attention,
@@ -266,7 +266,7 @@ def keys_found(directory: Path, factor_set: FactorSet, tokens: int) -> tuple[int
 
 def test_training_at_skipped_positions_finds_keys_in_texts_of_eight_windows(tmp_path: Path) -> None:
     model = copying_model(tmp_path / "model")
-    identity = loading.identity_of(model)
+    identity = model_directory.identity_of(model)
     factor_set = methods.factor_set("ntk", identity, LONG)
     schema.save(schema.build(identity, [factor_set]), tmp_path / "factors.json")
     source = random.Random(0)

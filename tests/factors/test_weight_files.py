@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from longrope_factors.cli import app
+from longrope_factors.factor_file import model_directory
 from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -44,7 +45,7 @@ def change_index(model: Path, **changes: Any) -> None:
 
 def test_a_model_in_shards_is_loaded(sharded: Path) -> None:
     assert len(shards(sharded)) > 3
-    assert len(loading.weights(sharded)) == len(shards(sharded))
+    assert len(model_directory.weights(sharded)) == len(shards(sharded))
     assert loading.load(sharded, "cpu").identity.rotary_dim == 64
 
 

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import torch
+from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.schema import Adapter, build, save
-from longrope_factors.models import loading
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -61,7 +61,7 @@ def _written(directory: Path, name: str, weights: dict[str, torch.Tensor], seed:
         sha256=hashlib.sha256(content).hexdigest(),
         rank=RANK,
         scale=ALPHA / RANK,
-        base_sha256=loading.weights_sha256(directory),
+        base_sha256=model_directory.weights_sha256(directory),
     )
 
 

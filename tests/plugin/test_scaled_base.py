@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_factors.factor_file import hf, schema
-from longrope_factors.models import loading
+from longrope_factors.factor_file import hf, model_directory, schema
 from longrope_server.serve.command import compose
 
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
@@ -76,7 +75,7 @@ def shipped(directory: Path, rope_type: str) -> tuple[TinyModel, dict[str, Any]]
     form = "rope_scaling" if rope_type == "yarn" else "rope_parameters"
     config |= {"max_position_embeddings": stated, "rope_theta": 10000.0, form: rope}
     path.write_text(json.dumps(config))
-    base = loading.base_of(directory)
+    base = model_directory.base_of(directory)
     assert base.identity.original_max_position_embeddings == WINDOW
     made = [("original", WINDOW), ("yarn", 2 * WINDOW), ("ntk", 4 * WINDOW)]
     factor_file = schema.build(

@@ -24,7 +24,7 @@ from longrope_factors.evaluating.options import (
 from longrope_factors.evaluating.report_command import report
 from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval_command import retrieval
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.models import compute, loading
 
 evaluate_app = AppOfFiles(
@@ -69,9 +69,9 @@ def perplexity(
 
         views = {each: evaluation.view(each, window, stride) for each in length}
         compared = planned(model, method, factors, [view[0] for view in views.values()])
-        loading.weights(model)
+        model_directory.weights(model)
         read = texts.read(corpus or [], model, max(length))
-        weights_sha256 = loading.weights_sha256(model)
+        weights_sha256 = model_directory.weights_sha256(model)
         wanted = [
             evaluation.measurement(weights_sha256, dtype, text, tokens, view, served)
             for text in read
@@ -128,7 +128,7 @@ def passkey(
         if depth and depths:
             raise ValueError("Give --depth or --depths, not both.")
         compared = planned(model, method, factors, length)
-        weights_sha256 = loading.weights_sha256(model)
+        weights_sha256 = model_directory.weights_sha256(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
         places = depth or task.even_depths(depths or 10)
         for place in places:
@@ -168,7 +168,7 @@ def choose(
         from longrope_factors.evaluating import results as results_file
 
         measured = results_file.read(results, evaluation.Evaluation)
-        factor_file = choice.best_measured(measured, loading.base_of(model, name), length)
+        factor_file = choice.best_measured(measured, model_directory.base_of(model, name), length)
         schema.save(factor_file, output)
         for each in factor_file.sets:
             typer.echo(f"{each.max_length}: {each.provenance.source}.")

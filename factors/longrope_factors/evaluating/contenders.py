@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from longrope_factors.factor_file import hf, methods
+from longrope_factors.factor_file import hf, methods, model_directory
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method
-from longrope_factors.models import loading
 
 OWN = "own"
 
@@ -81,7 +80,7 @@ def planned(
     model_dir: Path, names: Sequence[str] | None, files: Sequence[Path] | None, lengths: list[int]
 ) -> dict[int, list[Served]]:
     """How every contender serves each of `lengths`; ValueError as `contenders` and they raise."""
-    compared = contenders(model_dir, loading.base_of(model_dir), names or [], files or [])
+    compared = contenders(model_dir, model_directory.base_of(model_dir), names or [], files or [])
     return {length: [each.served(length) for each in compared] for length in lengths}
 
 

@@ -21,6 +21,7 @@ from longrope_factors.evaluating.options import (
     PlotOption,
 )
 from longrope_factors.evaluating.retrieval.prompts import Form
+from longrope_factors.factor_file import model_directory
 from longrope_factors.models import compute, loading
 
 
@@ -78,7 +79,7 @@ def retrieval(
         from longrope_factors.evaluating.retrieval.results import Asking
 
         chosen = [tasks.named(name) for name in dict.fromkeys(task or tasks.DEFAULT)]
-        original = loading.identity_of(model).original_max_position_embeddings
+        original = model_directory.identity_of(model).original_max_position_embeddings
         least = short or short_length(original)
         if min(length) < least:
             raise ValueError(
@@ -87,7 +88,7 @@ def retrieval(
             )
         lengths = sorted({least, *length})
         compared = planned(model, method, factors, lengths)
-        weights_sha256 = loading.weights_sha256(model)
+        weights_sha256 = model_directory.weights_sha256(model)
         books = filler.of_books(corpus or [])
         prompts = Prompts(AutoTokenizer.from_pretrained(model), form)
         material = Material(prompts, books, facts, seed)

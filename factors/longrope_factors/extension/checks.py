@@ -7,7 +7,7 @@ from pathlib import Path
 from longrope_factors.evaluating import evaluation, measuring
 from longrope_factors.evaluating.contenders import OWN, Served, planned
 from longrope_factors.extension.recipe import Recipe, RetrievalSection
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.models import loading, texts
@@ -28,7 +28,7 @@ def perplexities(
     """
     machine = recipe.machine
     read = texts.read(recipe.held_out, model_dir, length)
-    weights_sha256 = loading.weights_sha256(model_dir)
+    weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = [
         evaluation.measurement(
             weights_sha256,
@@ -72,13 +72,13 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
 
     machine, model_dir = recipe.machine, recipe.output / "model"
     chosen = [tasks.named(name) for name in asked.tasks]
-    original = loading.identity_of(model_dir).original_max_position_embeddings
+    original = model_directory.identity_of(model_dir).original_max_position_embeddings
     ends = {each.max_length for each in schema.load(model_dir / FACTORS).sets}
     served = planned(model_dir, [OWN], None, sorted({short_length(original), *ends}))
     prompts = Prompts(AutoTokenizer.from_pretrained(model_dir), asked.form)
     books = filler.of_books(list(recipe.held_out[1:]))
     material = Material(prompts, books, asked.facts, recipe.finetune.seed or 0)
-    weights_sha256 = loading.weights_sha256(model_dir)
+    weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
     found = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)

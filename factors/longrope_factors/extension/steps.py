@@ -5,11 +5,10 @@ from pathlib import Path
 
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
-from longrope_factors.models import loading
 from longrope_factors.search import files, progress
 from longrope_factors.search.question import Plan, Question, plan
 from longrope_factors.search.run import as_factor_set
@@ -155,7 +154,7 @@ class Extension:
             base=base,
             starts=starts,
             dtype=recipe.machine.dtype,
-            name=recipe.name or loading.identity_of(recipe.model).name,
+            name=recipe.name or model_directory.identity_of(recipe.model).name,
             **recipe.space.given,
         )
         given = recipe.search.given | differing.given

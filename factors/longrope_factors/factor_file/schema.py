@@ -102,7 +102,7 @@ class Adapter(_Record):
 
     `folder` is relative to the factor file's folder, with `/` between its parts. `sha256` is that
     of its adapter_model.safetensors, `base_sha256` that of the weights it was trained on, as
-    `loading.weights_sha256` gives it. `scale` is what the product of its matrices is multiplied by,
+    `model_directory.weights_sha256` gives it. The product of its matrices is multiplied by `scale`,
     lora_alpha / rank (LoRA, arXiv 2106.09685, section 4.1).
     """
 

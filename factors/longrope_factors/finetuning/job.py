@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longrope_factors import __version__
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.adapters import adapter as adapters
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
@@ -25,7 +25,6 @@ from longrope_factors.finetuning.held_out import HeldOut
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.sequences import Mixture
 from longrope_factors.finetuning.settings import Settings
-from longrope_factors.models import loading
 
 RECORD = "finetune.json"
 # So many exercises are made to see whether a window has room for them.
@@ -81,7 +80,7 @@ def of(settings: Settings) -> Job:
     a text that is not UTF-8, a corpus too short, and an output folder that another run or anything
     else uses.
     """
-    base = loading.base_of(settings.model)
+    base = model_directory.base_of(settings.model)
     identity, factor_file = base.identity, base.load(settings.factors)
     original = identity.original_max_position_embeddings
     if settings.length < original:
@@ -94,7 +93,7 @@ def of(settings: Settings) -> Job:
             f"{settings.factors}: covers {factor_file.max_length} tokens, "
             f"fewer than the {settings.length} of --length."
         )
-    loading.weights(settings.model)
+    model_directory.weights(settings.model)
     index = factor_file.select(settings.length)
     long_set = factor_file.sets[index]
     start = _start(settings, factor_file, index)
@@ -111,7 +110,7 @@ def of(settings: Settings) -> Job:
     record = {
         **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
         "model": identity.name,
-        "weights_sha256": loading.weights_sha256(settings.model),
+        "weights_sha256": model_directory.weights_sha256(settings.model),
         "factors": long_set.fingerprint,
         "corpus": [each.model_dump() for each in corpus.texts],
         "window": settings.window_tokens,

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longrope_factors.factor_file import hf, weight_files
-from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.schema import ModelIdentity
 
 
@@ -19,18 +18,8 @@ class LoadedModel:
 
     @property
     def weights_sha256(self) -> str:
-        """Of the files in `directory`: `weights_sha256`."""
-        return weights_sha256(self.directory)
-
-
-def base_of(model_dir: Path, name: str | None = None) -> Base:
-    """The model in `model_dir` as it ships; called after its folder where no name is given."""
-    return hf.base(hf.read_config(model_dir), name or model_dir.resolve().name, model_dir)
-
-
-def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:
-    """Who the model in `model_dir` is; called after its folder where no name is given."""
-    return hf.model_identity(hf.read_config(model_dir), name or model_dir.resolve().name)
+        """The hash of the weights in `directory`, as `model_directory.weights_sha256` makes it."""
+        return model_directory.weights_sha256(self.directory)
 
 
 def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") -> LoadedModel:
@@ -42,8 +31,8 @@ def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") ->
     import torch
     from transformers import AutoModelForCausalLM
 
-    identity = identity_of(model_dir)
-    weights(model_dir)
+    identity = model_directory.identity_of(model_dir)
+    model_directory.weights(model_dir)
     model, found = AutoModelForCausalLM.from_pretrained(
         model_dir,
         dtype=getattr(torch, dtype),
@@ -57,17 +46,3 @@ def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") ->
         )
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     return LoadedModel(model, identity, model_dir)
-
-
-def weights(model_dir: Path) -> list[Path]:
-    """The safetensors files of a model directory; ValueError where there are none, or not all."""
-    paths = list(model_dir.glob("*.safetensors"))
-    if not paths:
-        raise ValueError(f"{model_dir}: has no *.safetensors file with the model's weights.")
-    weight_files.check(model_dir, paths)
-    return paths
-
-
-def weights_sha256(model_dir: Path) -> str:
-    """One SHA-256 over the model's safetensors files, in the order of their names."""
-    return weight_files.sha256(sorted(weights(model_dir)))

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from longrope_factors.cli_errors import one_sentence
-from longrope_factors.factor_file import bounds, numbers
+from longrope_factors.factor_file import bounds, model_directory, numbers
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
-from longrope_factors.models import compute, loading
+from longrope_factors.models import compute
 from longrope_factors.models.compute import Dtype
 
 Objective = Literal["perplexity", "needle"]
@@ -169,7 +169,7 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
 
 
 def _checked(path: Path, model: Path) -> FactorFile:
-    return loading.base_of(model).load(path)
+    return model_directory.base_of(model).load(path)
 
 
 def _all_sets(paths: list[Path], model: Path) -> tuple[FactorSet, ...]:

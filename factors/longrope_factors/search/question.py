@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from longrope_factors.factor_file import hf, methods, schema
+from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.methods import Rescaling
 from longrope_factors.factor_file.schema import (
@@ -17,7 +17,7 @@ from longrope_factors.factor_file.schema import (
     Method,
     ModelIdentity,
 )
-from longrope_factors.models import loading, texts
+from longrope_factors.models import texts
 from longrope_factors.models.reference import frequencies
 from longrope_factors.search import documents
 from longrope_factors.search.documents import Document, Objective
@@ -98,9 +98,9 @@ def plan(question: Question, evolution: Settings) -> Plan:
 
     Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
     """
-    model = loading.base_of(question.model_dir, question.name)
+    model = model_directory.base_of(question.model_dir, question.name)
     identity, own = model.identity, model.own
-    loading.weights(question.model_dir)
+    model_directory.weights(question.model_dir)
     from_length = (
         question.base.max_length
         if question.base is not None
@@ -235,7 +235,7 @@ def _recorded(
     # Iterations are left out of what must agree: a search may be asked to go on for more of them.
     chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
     return {
-        "weights_sha256": loading.weights_sha256(question.model_dir),
+        "weights_sha256": model_directory.weights_sha256(question.model_dir),
         "corpus_sha256": [each.sha256 for each in read],
         "length": question.length,
         "windows": question.windows,

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from longrope_factors.factor_file import weight_files
+from longrope_factors.factor_file import model_directory, weight_files
 from longrope_factors.factor_file.adapters import adapter_config, adapter_weights
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.schema import Adapter, FactorFile
-from longrope_factors.models import loading
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -70,7 +69,7 @@ def _check(adapter: Adapter, factors_path: Path, model_dir: Path | None) -> None
         )
     if model_dir is not None:
         adapter_weights.check_targets(weights, found, model_dir)
-        if (sha256 := loading.weights_sha256(model_dir)) != adapter.base_sha256:
+        if (sha256 := model_directory.weights_sha256(model_dir)) != adapter.base_sha256:
             raise FactorFileError(
                 f"{place}: was trained on weights with the hash {adapter.base_sha256}, but those "
                 f"of {model_dir} have {sha256}."

@@ -5,10 +5,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from longrope_factors.factor_file import weight_files
+from longrope_factors.factor_file import model_directory, weight_files
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.weight_files import Tensor
-from longrope_factors.models import loading
 
 _NAME = re.compile(r"(base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 _EMBEDDINGS = ("embed_tokens", "lm_head")
@@ -60,7 +59,7 @@ def check_targets(path: Path, found: Mapping[str, tuple[int, int]], model_dir: P
     model that was trained. Of quantized weights the shape is not known.
     """
     weights: dict[str, list[Tensor]] = defaultdict(list)
-    for file in loading.weights(model_dir):
+    for file in model_directory.weights(model_dir):
         for name, tensor in weight_files.header(file).items():
             module, _, part = _from_its_layer(name).rpartition(".")
             if part != "bias":

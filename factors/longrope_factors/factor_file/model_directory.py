@@ -1,0 +1,31 @@
+"""A Hugging Face model directory: who the model in it is, and the files of its weights."""
+
+from pathlib import Path
+
+from longrope_factors.factor_file import hf, weight_files
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.schema import ModelIdentity
+
+
+def base_of(model_dir: Path, name: str | None = None) -> Base:
+    """The model in `model_dir` as it ships; called after its folder where no name is given."""
+    return hf.base(hf.read_config(model_dir), name or model_dir.resolve().name, model_dir)
+
+
+def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:
+    """Who the model in `model_dir` is; called after its folder where no name is given."""
+    return hf.model_identity(hf.read_config(model_dir), name or model_dir.resolve().name)
+
+
+def weights(model_dir: Path) -> list[Path]:
+    """The safetensors files of a model directory; ValueError where there are none, or not all."""
+    paths = list(model_dir.glob("*.safetensors"))
+    if not paths:
+        raise ValueError(f"{model_dir}: has no *.safetensors file with the model's weights.")
+    weight_files.check(model_dir, paths)
+    return paths
+
+
+def weights_sha256(model_dir: Path) -> str:
+    """One SHA-256 over the model's safetensors files, in the order of their names."""
+    return weight_files.sha256(sorted(weights(model_dir)))
