@@ -18,7 +18,8 @@ from unittest import mock
 
 import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
-from longrope_plugin import compat, kernel
+from longrope_plugin import kernel
+from longrope_plugin.compat import hooks
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from torch import nn
@@ -124,7 +125,7 @@ def vllms_kernel_is_missing() -> str | None:
     query = torch.zeros(1, 64, dtype=DTYPE)
     position = torch.zeros(1, dtype=torch.int64)
     try:
-        compat.rotate_by_table(position, query, query.clone(), 64, query.clone(), True)
+        hooks.rotate_by_table(position, query, query.clone(), 64, query.clone(), True)
     except Exception as error:  # a part of vLLM may be broken in any way: its column stays empty
         return reason(error)
     return None
@@ -138,7 +139,7 @@ def reason(error: Exception) -> str:
 
 def by_vllms_kernel(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
     """vLLM's plain RoPE."""
-    compat.rotate_by_table(each.positions, each.query, each.key, shape.head_size, table, True)
+    hooks.rotate_by_table(each.positions, each.query, each.key, shape.head_size, table, True)
 
 
 def by_table_in_triton(each: Tokens, table: torch.Tensor, shape: Shape) -> None:

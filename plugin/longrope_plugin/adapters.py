@@ -1,11 +1,11 @@
 """Factor sets with an adapter: the LoRA weights that requests of a set run with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from longrope_factors.factor_file.adapters import adapter
 
-from longrope_plugin import compat
+from longrope_plugin.compat import hooks
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
         vllm_config.lora_config = LoRAConfig(
             max_lora_rank=rank, max_loras=slots, target_modules=sorted(targets)
         )
-        compat.compile_with(vllm_config.lora_config)
+        hooks.compile_with(vllm_config.lora_config)
         return
     if vllm_config.speculative_config is not None and vllm_config.use_v2_model_runner:
         raise ValueError(
@@ -75,6 +75,20 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     theirs.max_lora_rank = max(theirs.max_lora_rank, rank)
     theirs.max_loras += slots
     theirs.max_cpu_loras = (theirs.max_cpu_loras or 0) + slots
+
+
+def check_callers(input_processor: Any, request: Any) -> None:
+    """Raises ValueError, a sentence, for a caller's adapter where the request's set has its own."""
+    if not hasattr(input_processor, "longrope_selection"):  # reads the factor file
+        selection = Selection.from_vllm_config(input_processor.vllm_config)
+        input_processor.longrope_selection = selection
+    if (selection := input_processor.longrope_selection) is None:
+        return
+    prompt = request.prompt_token_ids
+    prompt_tokens = len(request.prompt_embeds if prompt is None else prompt)
+    sampling = request.sampling_params
+    max_tokens = sampling.max_tokens if sampling is not None else 0
+    refuse_callers_adapter(selection, prompt_tokens, max_tokens, request.resumable)
 
 
 def refuse_callers_adapter(

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 from longrope_factors.factor_file import hf
 
-from longrope_plugin import adapters, compat
+from longrope_plugin import adapters
+from longrope_plugin.compat import hooks
+from longrope_plugin.compat.check import check
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def configure(vllm_config: "VllmConfig") -> None:
     selection = Selection.from_vllm_config(vllm_config)
     if selection is None:
         return
-    compat.check()
+    check()
     for refusal in (
         _refuse_length,
         _refuse_foreign_classes,
@@ -34,7 +36,7 @@ def configure(vllm_config: "VllmConfig") -> None:
     ):
         refusal(vllm_config, selection)
     adapters.configure(vllm_config, selection)
-    compat.refuse_callers_adapters()
+    hooks.check_callers_adapters(adapters.check_callers)
     vllm_config.parallel_config.worker_cls = WORKER
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
 

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from longrope_plugin.compat import BaseLinearLayerWithLoRA, PunicaWrapperCPU, get_forward_context
+from longrope_plugin.compat.names import (
+    BaseLinearLayerWithLoRA,
+    PunicaWrapperCPU,
+    get_forward_context,
+)
 
 # A step's tokens by the slot of their adapter: a slice where they lie side by side, else their
 # indices, int64. Tokens without an adapter are in no group.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longrope_plugin.compat import GPUModelRunner
+from longrope_plugin.compat.names import GPUModelRunner
 from longrope_plugin.packing import pack
 
 if TYPE_CHECKING:

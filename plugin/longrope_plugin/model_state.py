@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longrope_plugin.compat import StagedWriteTensor
+from longrope_plugin.compat.names import StagedWriteTensor
 from longrope_plugin.packing_triton import pack_batch
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from longrope_plugin import compat
+from longrope_plugin.compat import hooks
 from longrope_plugin.packing import pack
 from longrope_plugin.rotary import LongRoPERotaryEmbedding
 from longrope_plugin.transformers_rotary import TransformersRotaryEmbedding
@@ -33,7 +33,7 @@ def check(runner: Any) -> None:
         tokens = torch.zeros(_TOKENS, dtype=torch.int64)
     watch = _Watch(runner.get_model(), positions)
     with watch.modules(), watch:
-        compat.run_model(runner, tokens, positions)
+        hooks.run_model(runner, tokens, positions)
     name = runner.vllm_config.model_config.model
     if watch.others:
         layer, module = watch.others[0]

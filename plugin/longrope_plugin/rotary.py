@@ -4,7 +4,8 @@ import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorFileError
 from torch import nn
 
-from longrope_plugin import compat, kernel, remembered
+from longrope_plugin import kernel, remembered
+from longrope_plugin.compat import hooks
 from longrope_plugin.selection import Selection
 from longrope_plugin.turns import TurnTable, turn_table
 
@@ -57,7 +58,7 @@ class LongRoPERotaryEmbedding(nn.Module):
             # vLLM's kernel looks rows up in a table by position; here the table is the cos and
             # sin of just these tokens, looked up by token.
             indices, cos_sin = remembered.rows(positions, *self._on_cpu, query.dtype)
-            compat.rotate_by_table(indices, query, key, self.head_size, cos_sin, self.is_neox_style)
+            hooks.rotate_by_table(indices, query, key, self.head_size, cos_sin, self.is_neox_style)
             return query, key
         if query.device.type == "cpu":
             cos_sin = torch.ops.longrope.cos_sin(positions, *self._tables, query.dtype)
@@ -112,7 +113,7 @@ def from_vllm(
     The two lists are not enough to build from (they hold no start tokens and only two sets), so
     the factor file of the model being built is used, after a check that this layer is its.
     """
-    selection = Selection.from_vllm_config(compat.current_vllm_config())
+    selection = Selection.from_vllm_config(hooks.current_vllm_config())
     assert selection is not None
     model = selection.factor_file.model
     for field, layer, file in (

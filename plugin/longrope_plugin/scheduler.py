@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from longrope_plugin import adapters, compat
-from longrope_plugin.compat import AsyncScheduler, Request, RequestStatus, Scheduler
+from longrope_plugin import adapters
+from longrope_plugin.compat import hooks, names
+from longrope_plugin.compat.names import AsyncScheduler, Request, RequestStatus, Scheduler
 from longrope_plugin.pacing import Pacing
 from longrope_plugin.selection import Selection
 
@@ -168,7 +169,7 @@ class FactorSetScheduling(Base):
         """
         for request in list(self.preempted):
             if request.status == RequestStatus.PREEMPTED:
-                if compat.tokens_in_flight(request):
+                if names.tokens_in_flight(request):
                     continue
                 index = self.selection.covering(request.num_tokens)
                 if index > request.factor_set:
@@ -190,7 +191,7 @@ def scheduler(**kwargs: Any) -> Scheduler:
 
     A function, because vLLM decides on asynchronous scheduling after our configuration hook.
     """
-    compat.add_prefill_progress()
+    hooks.add_prefill_progress()
     if kwargs["vllm_config"].scheduler_config.async_scheduling:
         return LongRoPEAsyncScheduler(**kwargs)
     return LongRoPEScheduler(**kwargs)

@@ -2,18 +2,21 @@
 
 from typing import Any
 
-from longrope_plugin import compat, model_runner, positions_check, transformers_rotary
+from longrope_plugin import model_runner, positions_check, rotary, transformers_rotary
+from longrope_plugin.compat import hooks
 from longrope_plugin.selection import Selection
 
+ADAPTERS_ON_A_CPU = "longrope_plugin.grouped_adapters.GroupedAdapters"
 
-class LongRoPEWorker(compat.platform_worker()):  # type: ignore[misc]
+
+class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
     """The platform's own worker, whose model rotates with factor sets on either model runner."""
 
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
-        compat.replace_rotary_embedding()
+        hooks.replace_rotary_embedding(rotary.from_vllm)
         if self._applies_adapters_on_a_cpu():
-            compat.use_grouped_adapters()
+            hooks.use_punica_wrapper(ADAPTERS_ON_A_CPU)
         super().init_device()
         if not self.use_v2_model_runner:
             model_runner.add_factor_sets(self.model_runner)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from longrope_factors.factor_file.schema import save
-from longrope_plugin import compat, register
+from longrope_plugin import register
+from longrope_plugin.compat import hooks, names
+from longrope_plugin.compat.check import check
 from longrope_plugin.config import SCHEDULER, WORKER
 from transformers import AutoConfig
 
@@ -51,7 +53,7 @@ def test_register_is_idempotent_and_every_touched_name_exists() -> None:
     hooked = VllmConfig.try_verify_and_update_config
     register()
     assert VllmConfig.try_verify_and_update_config is hooked
-    compat.check()
+    check()
 
 
 def test_a_renamed_name_is_a_sentence(monkeypatch: pytest.MonkeyPatch, model: TinyModel) -> None:
@@ -66,17 +68,17 @@ def test_a_renamed_name_is_a_sentence(monkeypatch: pytest.MonkeyPatch, model: Ti
 def test_tokens_in_flight_are_looked_up_where_vllm_has_them(
     monkeypatch: pytest.MonkeyPatch, counts_stale_tokens: bool
 ) -> None:
-    monkeypatch.setattr(compat, "_has_stale_tokens", lambda: counts_stale_tokens)
+    monkeypatch.setattr(names, "_has_stale_tokens", lambda: counts_stale_tokens)
     request = SimpleNamespace(
         num_output_placeholders=3, num_stale_output_tokens=2, drop_stale_output=False
     )
-    assert compat.tokens_in_flight(request) == (2 if counts_stale_tokens else 3)
+    assert names.tokens_in_flight(request) == (2 if counts_stale_tokens else 3)
     request.drop_stale_output = True  # never delivered
-    assert compat.tokens_in_flight(request) == (0 if counts_stale_tokens else 3)
+    assert names.tokens_in_flight(request) == (0 if counts_stale_tokens else 3)
 
 
 def test_every_touch_says_why_and_until_when() -> None:
-    for touch in (*compat.TOUCHES.values(), *compat.STALE_TOUCHES.values()):
+    for touch in (*hooks.TOUCHES, *names.TOUCHES.values(), *names.STALE_TOUCHES.values()):
         assert touch.why
         assert touch.until
 

@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 import torch
-from longrope_plugin import compat, kernel
+from longrope_plugin import kernel
+from longrope_plugin.compat import hooks
 
 from bench.gpu import blocks, report, rotation, timing
 from bench.vllm_longrope import vllm_longrope
@@ -172,7 +173,7 @@ def test_what_vllm_lacks_is_said(
     monkeypatch.setattr(sys, "argv", ["bench-gpu"])
     monkeypatch.setattr(rotation, "check", lambda _: None)  # it needs vLLM's kernel on a CPU
     monkeypatch.setattr(rotation, "vllm_longrope", missing)
-    monkeypatch.setattr(compat, "rotate_by_table", missing)
+    monkeypatch.setattr(hooks, "rotate_by_table", missing)
     rotation.main()
     printed = capsys.readouterr().out
     assert "a Triton kernel, for want of vLLM's (RuntimeError: no such thing)" in printed

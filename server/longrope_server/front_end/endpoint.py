@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from longrope_plugin import compat
 from longrope_plugin.selection import Selection
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
@@ -20,6 +19,10 @@ from longrope_server.front_end.pieces import FrontEnd
 from longrope_server.front_end.settings import Settings
 from longrope_server.front_end.stumbles import engine_has_it
 from longrope_server.front_end.takes_requests import draining_first, ready
+from longrope_server.front_end.vllm_patches import refusal_texts
+from longrope_server.front_end.vllm_patches.check import check
+from longrope_server.front_end.vllm_patches.prefill import prefill_progress
+from longrope_server.front_end.vllm_patches.stumbling import refuse_what_stumbles
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -69,16 +72,16 @@ class LongRoPEEndpoint:
         self, engine_client: "EngineClient | None", state: State, args: Namespace
     ) -> None:
         """Reads what is served and starts to note the engine's requests."""
-        compat.check_front_end()
-        compat.count_whole_prompts()
-        compat.keep_inputs_out_of_errors()
-        compat.refuse_what_stumbles(engine_has_it)
+        check()
+        refusal_texts.count_whole_prompts()
+        refusal_texts.keep_inputs_out_of_errors()
+        refuse_what_stumbles(engine_has_it)
         config: VllmConfig = state.vllm_config
         selection = Selection.from_vllm_config(config)
         state.longrope_selection = selection
         ask = None
         if selection is not None and engine_client is not None:
-            ask = partial(compat.prefill_progress, engine_client)
+            ask = partial(prefill_progress, engine_client)
         self.front_end = FrontEnd(
             Settings.from_environment(os.environ),
             boundaries=_boundaries(config, selection),

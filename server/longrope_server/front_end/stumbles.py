@@ -10,13 +10,13 @@ import logging
 import traceback
 from contextvars import ContextVar
 
-from longrope_plugin import compat
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longrope_server.front_end.bodies.body_limit import BODY
 from longrope_server.front_end.openai_error import Count, Refusal, is_event_stream, uncounted
+from longrope_server.front_end.vllm_patches.stumbling import is_stumble, stumble_sentence
 
 FAILED = Refusal(500, "answer_failed", "The server failed before this answer was complete.")
 
@@ -44,13 +44,13 @@ class Stumbles:
         except Exception as error:
             # Starlette wraps what an exception handler would have answered, had it not been late.
             cause = (answer.has_begun and error.__cause__) or error
-            is_clients = BODY in scope and compat.is_stumble(cause, answer.has_engine)
+            is_clients = BODY in scope and is_stumble(cause, answer.has_engine)
             if not answer.is_open_stream and (answer.has_begun or not is_clients):
                 raise
             _log(cause, scope)
             refusal = FAILED
             if is_clients:
-                refusal = Refusal(400, "unreadable_request", compat.stumble_sentence(cause))
+                refusal = Refusal(400, "unreadable_request", stumble_sentence(cause))
             self.refused(refusal.reason)
             if answer.has_begun:
                 event = refusal.event()

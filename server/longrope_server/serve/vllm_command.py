@@ -21,10 +21,10 @@ def run_vllm_serve(words: list[str]) -> None:
     asks for the version of a distribution named `vllm`.
     """
     sys.argv = ["vllm", "serve", *words]  # vLLM looks there too
-    from longrope_plugin import compat
+    from longrope_server.front_end.vllm_patches.check import check
 
     try:
-        compat.check_front_end()
+        check()
     except RuntimeError as error:
         raise UsageError(str(error)) from error
 

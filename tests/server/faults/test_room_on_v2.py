@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from longrope_plugin import compat
+from longrope_server.front_end.vllm_patches.stumbling import refuse_what_stumbles
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -64,7 +64,7 @@ def name(given: Any) -> str:
 async def test_too_many_tokens_do_not_reach_the_engine_of_v2(
     fields: dict[str, Any], said: str, on_v2: bool
 ) -> None:
-    compat.refuse_what_stumbles(lambda: None)
+    refuse_what_stumbles(lambda: None)
     params = SamplingParams(**fields)
     if "bad_words" in fields:  # as the tokenizer does it
         params._bad_words_token_ids = [[5] * 1025]

@@ -1,0 +1,219 @@
+"""vLLM's private names that ours extend or read, each with what breaks without it.
+
+`from longrope_plugin.compat.names import Scheduler` resolves that name where it is used.
+"""
+
+import functools
+import importlib
+import inspect
+from typing import Any
+
+from longrope_plugin.compat.touch import Touch, resolve
+
+_PUBLIC_SCHEDULER = "vLLM's scheduler has a hook for per-request state"
+_PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
+_PUBLIC_PACING = "vLLM bounds the time of a step itself"
+_CORE = "vllm.v1.core.sched"
+_WORKER = "vllm.v1.worker"
+
+TOUCHES: dict[str, Touch] = {
+    "PunicaWrapperCPU": Touch(
+        "vllm.lora.punica_wrapper.punica_cpu",
+        "PunicaWrapperCPU.update_metadata",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "get_forward_context": Touch(
+        "vllm.forward_context",
+        "get_forward_context",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "BaseLinearLayerWithLoRA": Touch(
+        "vllm.lora.layers.base_linear",
+        "BaseLinearLayerWithLoRA._apply_lora_to_output",
+        "adapters are slow on a CPU",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
+    "lora_request": Touch(
+        "vllm.v1.request",
+        "Request.__init__:lora_request",
+        "requests run without their set's adapter",
+        _PUBLIC_SCHEDULER,
+    ),
+    "Scheduler": Touch(_CORE + ".scheduler", "Scheduler", "no promotion", _PUBLIC_SCHEDULER),
+    "AsyncScheduler": Touch(
+        _CORE + ".async_scheduler", "AsyncScheduler", "no asynchronous step", _PUBLIC_SCHEDULER
+    ),
+    "preempt": Touch(
+        _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    "running": Touch(
+        _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    **{
+        f"pacing_{name}": Touch(
+            f"{_CORE}.scheduler",
+            f"Scheduler.{where}",
+            "chats wait for long prefills",
+            _PUBLIC_PACING,
+        )
+        for name, where in {
+            "waiting": "__init__:waiting",
+            "max_num_scheduled_tokens": "schedule:max_num_scheduled_tokens",
+            "threshold": "schedule:long_prefill_token_threshold",
+            "get_request_counts": "get_request_counts",
+            "update_from_output": "update_from_output",
+        }.items()
+    },
+    **{
+        name: Touch(
+            f"{_CORE}.request_queue", f"RequestQueue.{name}", "no promotion", _PUBLIC_SCHEDULER
+        )
+        for name in ("remove_requests", "prepend_requests")
+    },
+    "Request": Touch("vllm.v1.request", "Request", "no pinning", _PUBLIC_SCHEDULER),
+    "RequestStatus": Touch(
+        "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", _PUBLIC_SCHEDULER
+    ),
+    "update_block_hashes": Touch(
+        "vllm.v1.request",
+        "Request.update_block_hashes:block_hashes",
+        "KV blocks of different sets are not kept apart",
+        _PUBLIC_SCHEDULER,
+    ),
+    **{
+        attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
+        for attribute, why in {
+            "cache_salt": "KV blocks of different sets are not kept apart",
+            "num_output_placeholders": "tokens in flight are not counted against the limit",
+            "resumable": "a streaming session could outgrow its set",
+            "spec_token_ids": "draft tokens could cross the limit",
+        }.items()
+    },
+    "GPUModelRunner": Touch(
+        _WORKER + ".gpu_model_runner", "GPUModelRunner", "no V1 runner", _PUBLIC_POSITIONS
+    ),
+    "preprocess": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._preprocess",
+        "V1 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+    "update_states": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._update_states",
+        "the V1 runner does not learn a request's set",
+        _PUBLIC_POSITIONS,
+    ),
+    "req_indices": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner.__init__:req_indices",
+        "V1 tokens are not mapped to requests",
+        _PUBLIC_POSITIONS,
+    ),
+    **{
+        name: Touch(
+            _WORKER + ".gpu_model_runner",
+            f"GPUModelRunner.{where}",
+            "a seeded request whose prompt takes several steps ends a CPU's engine",
+            "vLLM keeps a generator's state over a prefill on every device (a test tells)",
+        )
+        for name, where in {
+            "sample": "_sample",
+            "bookkeeping": "_bookkeeping_sync:generators",
+            "discarded": "__init__:discard_request_mask",
+        }.items()
+    },
+    "dummy_run": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._dummy_run:positions",
+        "V1's CUDA graphs replay with positions that hold no set",
+        _PUBLIC_POSITIONS,
+    ),
+    "model_state": Touch(
+        _WORKER + ".gpu.model_runner",
+        "GPUModelRunner.load_model:model_state",
+        "V2 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+    "make_buffer": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner._make_buffer",
+        "V1 positions are not packed",
+        _PUBLIC_POSITIONS,
+    ),
+    "StagedWriteTensor": Touch(
+        _WORKER + ".gpu.buffer_utils",
+        "StagedWriteTensor.apply_write",
+        "the V2 runner's device does not learn a request's set",
+        _PUBLIC_POSITIONS,
+    ),
+    **{
+        f"model_state_{method}": Touch(
+            _WORKER + ".gpu.model_states.interface",
+            f"ModelState.{method}",
+            "V2 positions are not packed",
+            _PUBLIC_POSITIONS,
+        )
+        for method in (
+            "add_request",
+            "apply_staged_writes",
+            "prepare_inputs",
+            "prepare_dummy_inputs",
+        )
+    },
+}
+
+# Where preemption moves the count of tokens in flight into one of its own (vLLM 0.27 and later).
+STALE_TOUCHES: dict[str, Touch] = {
+    attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
+    for attribute, why in {
+        "num_stale_output_tokens": "promotion does not wait for tokens in flight",
+        "drop_stale_output": "promotion waits for tokens that never come",
+    }.items()
+}
+
+
+@functools.cache
+def _has_stale_tokens() -> bool:
+    """Whether preemption sets the count of a request's tokens in flight to zero."""
+    preempt = inspect.unwrap(resolve(TOUCHES["preempt"]))
+    return "num_output_placeholders" in preempt.__code__.co_names
+
+
+def touches() -> tuple[Touch, ...]:
+    """All that this release of vLLM should have."""
+    return (*TOUCHES.values(), *(STALE_TOUCHES.values() if _has_stale_tokens() else ()))
+
+
+def tokens_in_flight(preempted: Any) -> int:
+    """How many tokens of a preempted request are being computed and will still be delivered."""
+    if not _has_stale_tokens():
+        return preempted.num_output_placeholders
+    return 0 if preempted.drop_stale_output else preempted.num_stale_output_tokens
+
+
+_TAKEN = (
+    "get_forward_context",
+    "Scheduler",
+    "AsyncScheduler",
+    "Request",
+    "GPUModelRunner",
+)
+_CLASSES_WITH_AN_ATTRIBUTE = (
+    "RequestStatus",
+    "StagedWriteTensor",
+    "PunicaWrapperCPU",
+    "BaseLinearLayerWithLoRA",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TAKEN:
+        return resolve(TOUCHES[name])
+    if name in _CLASSES_WITH_AN_ATTRIBUTE:
+        touch = TOUCHES[name]
+        resolve(touch)
+        return getattr(importlib.import_module(touch.module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

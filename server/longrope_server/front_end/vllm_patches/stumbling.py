@@ -1,0 +1,151 @@
+"""What a malformed request makes vLLM raise: its client's error, and answered so."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from longrope_plugin.compat.touch import Touch, replace, resolve
+
+# What code raises that meets a value which it does not expect. RecursionError apart no
+# RuntimeError is: those, and errors of the system, are the server's.
+_STUMBLES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def is_stumble(error: BaseException, engine_has_it: bool) -> bool:
+    """Whether a request made vLLM raise this in front of the engine.
+
+    Once an engine has the request only arithmetic tells that: it is of the request's own numbers,
+    such as `length_penalty`. vLLM itself answers 400 to every OverflowError.
+    """
+    if engine_has_it:
+        return isinstance(error, (ArithmeticError, _validation_error()))
+    return isinstance(error, (*_STUMBLES, _validation_error()))
+
+
+def stumble_sentence(error: BaseException) -> str:
+    """Tells the client. What vLLM says itself of a request is a sentence; other texts are not."""
+    if isinstance(error, _validation_error()):
+        return str(error)
+    return (
+        f"The request cannot be read ({type(error).__name__}): a field of it has a value that this "
+        "API does not take."
+    )
+
+
+def _validation_error() -> type[Exception]:
+    from vllm.exceptions import VLLMValidationError
+
+    return VLLMValidationError
+
+
+_WHY = "some malformed requests are answered with 500"
+_UNTIL = "vLLM answers 400 to whatever a client's values make it raise"
+_CHAT = Touch("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat", _WHY, _UNTIL)
+_REQUEST, _SENT, _GENERATE = (
+    Touch("vllm.v1.engine.async_llm", f"AsyncLLM.{name}", _WHY, _UNTIL)
+    for name in ("add_request", "_add_request:output_processor", "generate")
+)
+_ROOM_ON_V2 = "a request that names many tokens ends Model Runner V2's engine"
+_ROOM_CHECKED = "vLLM refuses what its runner has no room for"
+
+_LOGIT_BIAS = "vllm.v1.worker.gpu.sample.logit_bias"
+# How many tokens of a request Model Runner V2 has room for.
+V2_ROOM: dict[str, Touch] = {
+    "logit_bias": Touch(_LOGIT_BIAS, "MAX_NUM_LOGIT_BIAS_TOKENS", _ROOM_ON_V2, _ROOM_CHECKED),
+    "allowed_token_ids": Touch(
+        _LOGIT_BIAS, "MAX_NUM_ALLOWED_TOKEN_IDS", _ROOM_ON_V2, _ROOM_CHECKED
+    ),
+    "stop_token_ids": Touch(_LOGIT_BIAS, "MAX_NUM_STOP_TOKEN_IDS", _ROOM_ON_V2, _ROOM_CHECKED),
+    "bad_words": Touch("vllm.envs", "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS", _ROOM_ON_V2, _ROOM_CHECKED),
+}
+TOUCHES = (_CHAT, _REQUEST, _SENT, _GENERATE, *V2_ROOM.values())
+
+
+def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
+    """Makes what a request raises before an engine has it the client's error, not the server's.
+
+    Where vLLM turns every exception into its answer itself: while messages become a prompt, and
+    between `AsyncLLM.generate` and the engine. engine_has_it: called once the engine has a request.
+    """
+
+    def giving(original: Any) -> Any:
+        async def _add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+            if self.vllm_config.use_v2_model_runner and request.sampling_params is not None:
+                _refuse_what_v2_has_no_room_for(request.sampling_params)
+            try:
+                await original(self, request, *args, **kwargs)
+            except _STUMBLES:  # it cannot be sent; what waits for its outputs goes with it
+                self.output_processor.abort_requests([request.request_id], internal=True)
+                raise
+            engine_has_it()
+
+        return _add_request
+
+    replace(_CHAT, _refusing)
+    replace(_REQUEST, _refusing)
+    replace(_SENT, giving)
+    replace(_GENERATE, _refusing_dead_ends)
+
+
+def _refusing(original: Any) -> Any:
+    """A coroutine function that raises vLLM's own error for a malformed request."""
+
+    async def refusing(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(*args, **kwargs)
+        except _STUMBLES as error:
+            if isinstance(error, _validation_error()):
+                raise
+            raise _validation_error()(stumble_sentence(error)) from error
+
+    return refusing
+
+
+def _refuse_what_v2_has_no_room_for(sampling_params: Any) -> None:
+    """Raises vLLM's own error for what its sampler would raise in the engine, and end it."""
+    params = sampling_params
+    named: dict[str, Any] = {
+        "logit_bias": params.logit_bias,
+        "allowed_token_ids": params.allowed_token_ids,
+        "stop_token_ids": params.min_tokens and params.all_stop_token_ids,  # the model's among them
+        "bad_words": [token for word in params.bad_words_token_ids or () for token in word],
+    }
+    for field, tokens in named.items():
+        room = resolve(V2_ROOM[field])
+        if tokens and len(tokens) > room:
+            beside = " with min_tokens" if field == "stop_token_ids" else ""
+            raise _validation_error()(
+                f"{field}{beside} names {len(tokens)} tokens; this engine has room for {room}."
+            )
+
+
+def _refusing_dead_ends(original: Any) -> Any:
+    """`generate`, which says what it means that the engine gave a structured output up.
+
+    vLLM cannot tell beforehand: a grammar that does not compile, or one that with the request's
+    other constraints (allowed tokens, bad words) leaves no token to go on with.
+    """
+
+    async def constrained(outputs: Any) -> Any:
+        async with contextlib.aclosing(outputs):
+            async for output in outputs:
+                if any(sequence.finish_reason == "error" for sequence in output.outputs):
+                    raise _validation_error()(
+                        "The answer cannot be written: its structured output, together with what "
+                        "else the request asks of its tokens, allows none at this place."
+                    )
+                yield output
+
+    def generate(self: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = original(self, prompt, sampling_params, *args, **kwargs)
+        return outputs if sampling_params.structured_outputs is None else constrained(outputs)
+
+    return generate
