@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from longrope_factors.factor_file.schema import FactorFile, load
-from longrope_plugin.packing import pack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation.packing import pack
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
 from rich.table import Table
 from torch import nn
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import torch
-from longrope_plugin import kernel
-from longrope_plugin.turns import turn_table
+from longrope_plugin.rotation import kernel
+from longrope_plugin.rotation.turns import turn_table
 
 from bench.gpu import rotation
 from bench.gpu.rotation import Call, Shape, Tokens

@@ -18,10 +18,10 @@ from unittest import mock
 
 import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
-from longrope_plugin import kernel
 from longrope_plugin.compat import hooks
-from longrope_plugin.packing import pack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation import kernel
+from longrope_plugin.rotation.packing import pack
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
 from torch import nn
 
 from bench.gpu import report, timing

@@ -4,7 +4,7 @@
 
 import triton
 import triton.language as tl
-from longrope_plugin.kernel_triton import heads_of, load_pairs, rotate_heads
+from longrope_plugin.rotation.kernel_triton import heads_of, load_pairs, rotate_heads
 
 
 @triton.jit(do_not_specialize=["tokens"])

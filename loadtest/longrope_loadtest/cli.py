@@ -11,16 +11,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from longrope_loadtest import live, plan, results, shipped
-from longrope_loadtest import profile as profiles
-from longrope_loadtest.capacity_command import find_capacity
-from longrope_loadtest.compare import compared, print_comparison
-from longrope_loadtest.driving import Target
+from longrope_loadtest import live_view
+from longrope_loadtest.capacity.command import find_capacity
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.figures import share_within_objectives
-from longrope_loadtest.preflight import served_model
+from longrope_loadtest.profiles import plan, shipped
+from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.report import write_report
-from longrope_loadtest.running import run_profile
+from longrope_loadtest.results import results
+from longrope_loadtest.results.compare import compared, print_comparison
+from longrope_loadtest.results.figures import share_within_objectives
+from longrope_loadtest.run.driving import Target
+from longrope_loadtest.run.preflight import served_model
+from longrope_loadtest.whole_run import run_profile
 
 app = typer.Typer(
     help="Load an OpenAI-compatible server, and read what came of it.",
@@ -84,7 +86,7 @@ def run(
             sys.exit(0 if found.rate is not None else MISSED)
         planned = plan.make(loaded, chosen, path.parent)
         result = run_profile(loaded, planned, chosen, target, served, directory, console)
-        live.print_summary(result, console)
+        live_view.print_summary(result, console)
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
@@ -99,7 +101,7 @@ def report(
     """Write a result's report.html again, and print its figures."""
     with _one_sentence():
         result = results.read(directory)
-        live.print_summary(result, Console())
+        live_view.print_summary(result, Console())
         typer.echo(write_report(result))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longrope_plugin.compat.names import GPUModelRunner
-from longrope_plugin.packing import pack
+from longrope_plugin.rotation.packing import pack
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput

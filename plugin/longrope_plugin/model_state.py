@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longrope_plugin.compat.names import StagedWriteTensor
-from longrope_plugin.packing_triton import pack_batch
+from longrope_plugin.rotation.packing_triton import pack_batch
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData

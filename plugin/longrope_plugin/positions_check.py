@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from longrope_plugin.compat import hooks
-from longrope_plugin.packing import pack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
-from longrope_plugin.transformers_rotary import TransformersRotaryEmbedding
+from longrope_plugin.rotation.packing import pack
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation.transformers_rotary import TransformersRotaryEmbedding
 
 OURS = (LongRoPERotaryEmbedding, TransformersRotaryEmbedding)
 _TOKENS = 2

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from longrope_plugin import model_runner, positions_check, rotary, transformers_rotary
+from longrope_plugin import model_runner, positions_check
 from longrope_plugin.compat import hooks
+from longrope_plugin.rotation import rotary, transformers_rotary
 from longrope_plugin.selection import Selection
 
 ADAPTERS_ON_A_CPU = "longrope_plugin.grouped_adapters.GroupedAdapters"

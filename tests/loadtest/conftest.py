@@ -19,7 +19,7 @@ def _one_server() -> Iterator[MockServer]:
 @pytest.fixture(autouse=True)
 def _little_lead(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred runs here are of a few requests each."""
-    monkeypatch.setattr("longrope_loadtest.driving.LEAD", 0.03)
+    monkeypatch.setattr("longrope_loadtest.run.driving.LEAD", 0.03)
 
 
 @pytest.fixture

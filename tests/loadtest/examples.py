@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from longrope_loadtest.figures import summary
-from longrope_loadtest.lag import ClientLoad
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
-from longrope_loadtest.results import FORMAT, Result
-from longrope_loadtest.scrape import Scrape
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.figures import summary
+from longrope_loadtest.results.results import FORMAT, Result
+from longrope_loadtest.run.lag import ClientLoad
+from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.scrape import Scrape
 
 BEGAN = 1_790_000_000.0  # Unix time of every example
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from longrope_loadtest import bodies, plan
-from longrope_loadtest.driving import Run, Target, Watcher
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.run import bodies
+from longrope_loadtest.run.driving import Run, Target, Watcher
+from longrope_loadtest.run.record import Record
 
 from tests.loadtest.mock_server import MODEL, Truth
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from longrope_loadtest.record import Record
+from longrope_loadtest.run.record import Record
 
 
 def record(number: int = 0, *, at: float = 0, late: float = 0, **fields: Any) -> Record:

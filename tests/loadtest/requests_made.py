@@ -6,7 +6,8 @@ python -m tests.loadtest.requests_made PROFILE SEED
 import sys
 from pathlib import Path
 
-from longrope_loadtest import bodies, plan, profile
+from longrope_loadtest.profiles import plan, profile
+from longrope_loadtest.run import bodies
 
 
 def sha256(path: Path, seed: int) -> str:

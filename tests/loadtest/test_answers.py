@@ -2,8 +2,8 @@ import json
 from typing import Any
 
 import pytest
-from longrope_loadtest.answers import Answer, BrokenAnswerError, error_message
-from longrope_loadtest.record import Record
+from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message
+from longrope_loadtest.run.record import Record
 
 ROLE = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
 DONE = "[DONE]"

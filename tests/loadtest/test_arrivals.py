@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest.arrivals import Constant, Gamma, Poisson, Ramp
+from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson, Ramp
 from pydantic import ValidationError
 
 SEEDS = st.integers(0, 2**32)

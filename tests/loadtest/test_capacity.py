@@ -3,10 +3,11 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest import capacity, plan
-from longrope_loadtest.capacity import PRECISION, Capacity, StopWhenLost
+from longrope_loadtest.capacity import capacity
+from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.slo import Goodput
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.results.slo import Goodput
 
 from tests.loadtest.mocking import profile
 from tests.loadtest.records import record

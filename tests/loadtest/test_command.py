@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_loadtest import capacity, results
+from longrope_loadtest.capacity import capacity
+from longrope_loadtest.results import results
 
 from tests.loadtest.commands import Outcome, loadtest, requests_in, written
 from tests.loadtest.mocking import MockServer

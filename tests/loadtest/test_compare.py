@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from longrope_loadtest.compare import Change, Comparison, compared, print_comparison
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
-from longrope_loadtest.results import Result
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.compare import Change, Comparison, compared, print_comparison
+from longrope_loadtest.results.results import Result
+from longrope_loadtest.run.record import Record
 from rich.console import Console
 from scipy.stats import bootstrap
 

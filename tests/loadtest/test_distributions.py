@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest.distributions import Distribution, draw_tokens
+from longrope_loadtest.profiles.distributions import Distribution, draw_tokens
 from pydantic import TypeAdapter, ValidationError
 
 SEEDS = st.integers(0, 2**32)

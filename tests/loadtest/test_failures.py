@@ -6,8 +6,8 @@ from statistics import median
 from typing import Any
 
 import pytest
-from longrope_loadtest.figures import summary
-from longrope_loadtest.profile import Profile
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.figures import summary
 
 from tests.loadtest.mocking import MockServer, driven, profile
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest.figures import spread, summary, values
-from longrope_loadtest.profile import Profile
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.figures import spread, summary, values
 
 from tests.loadtest.mocking import profile
 from tests.loadtest.records import record

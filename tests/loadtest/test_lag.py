@@ -2,7 +2,7 @@ import asyncio
 import time
 
 import pytest
-from longrope_loadtest.lag import LoopLag
+from longrope_loadtest.run.lag import LoopLag
 
 from tests.loadtest.records import record
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest import bodies, plan, shipped
-from longrope_loadtest import profile as profiles
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.profile import Profile
+from longrope_loadtest.profiles import plan, shipped
+from longrope_loadtest.profiles import profile as profiles
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.run import bodies
 
 from tests.loadtest.mocking import ROOT, profile
 from tests.loadtest.requests_made import sha256

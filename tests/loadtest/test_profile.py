@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from longrope_loadtest import profile as profiles
-from longrope_loadtest import shipped
-from longrope_loadtest.arrivals import Poisson
 from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.profiles import profile as profiles
+from longrope_loadtest.profiles import shipped
+from longrope_loadtest.profiles.arrivals import Poisson
 
 WHOLE = """
 arrivals: {kind: poisson, rate: 2, duration: 60}

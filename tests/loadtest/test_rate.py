@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_loadtest import plan
-from longrope_loadtest.driving import Target
-from longrope_loadtest.preflight import served_model
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.results import Result
-from longrope_loadtest.running import run_profile
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.results import Result
+from longrope_loadtest.run.driving import Target
+from longrope_loadtest.run.preflight import served_model
+from longrope_loadtest.whole_run import run_profile
 from rich.console import Console
 
 from tests.loadtest.mock_server import MODEL

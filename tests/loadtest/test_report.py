@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
-from longrope_loadtest.profile import Profile
+from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.report import server, write_report
 from longrope_loadtest.report.lengths import wilson
 from longrope_loadtest.report.texts import duration, percent
-from longrope_loadtest.results import Result
-from longrope_loadtest.scrape import Scrape
+from longrope_loadtest.results.results import Result
+from longrope_loadtest.run.scrape import Scrape
 from scipy.stats import binomtest
 
 from tests.loadtest import examples

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 import pytest
-from longrope_loadtest.figures import summary
-from longrope_loadtest.record import Record
+from longrope_loadtest.results.figures import summary
+from longrope_loadtest.run.record import Record
 
 from tests.loadtest.mocking import MockServer, driven, matched, profile
 

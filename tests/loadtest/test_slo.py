@@ -1,8 +1,8 @@
 from typing import Any
 
 import pytest
-from longrope_loadtest.profile import Slo
-from longrope_loadtest.slo import counted, goodput, met
+from longrope_loadtest.profiles.profile import Slo
+from longrope_loadtest.results.slo import counted, goodput, met
 
 from tests.loadtest.mocking import profile
 from tests.loadtest.records import record

@@ -4,7 +4,7 @@ from itertools import cycle, pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from longrope_loadtest.sse import Events
+from longrope_loadtest.run.sse import Events
 
 # Also what splitlines() would take for the end of a line, and characters of several bytes.
 LINE = st.text(

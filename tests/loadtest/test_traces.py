@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_loadtest import plan
-from longrope_loadtest import profile as profiles
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.plan import Planned
-from longrope_loadtest.profile import TokenIds, Words
-from longrope_loadtest.prompts import text_of, token_ids_of
-from longrope_loadtest.trace_units import DEFAULT_BLOCK_TOKENS as BLOCK_TOKENS
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles import profile as profiles
+from longrope_loadtest.profiles.plan import Planned
+from longrope_loadtest.profiles.profile import TokenIds, Words
+from longrope_loadtest.profiles.prompts import text_of, token_ids_of
+from longrope_loadtest.profiles.trace_units import DEFAULT_BLOCK_TOKENS as BLOCK_TOKENS
 
 # The lengths are the trace's, not the class's.
 WORDS = Words.model_validate({"tokens": 1})

@@ -10,10 +10,10 @@ from statistics import median
 from typing import Any
 
 import pytest
-from longrope_loadtest.driving import Run
-from longrope_loadtest.figures import summary
-from longrope_loadtest.record import Record
-from longrope_loadtest.scrape import Scraper
+from longrope_loadtest.results.figures import summary
+from longrope_loadtest.run.driving import Run
+from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.scrape import Scraper
 
 from tests.loadtest.mock_server import Truth
 from tests.loadtest.mocking import MockServer, driven, matched, profile

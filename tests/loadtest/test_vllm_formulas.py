@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from longrope_loadtest.figures import summary
+from longrope_loadtest.results.figures import summary
 
 from tests.loadtest.mock_server import MODEL
 from tests.loadtest.mocking import MockServer, driven, profile

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from longrope_factors.factor_file import bounds, schema
 from longrope_factors.factor_file.bounds import Bounds
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity
-from longrope_plugin.packing import pack
-from longrope_plugin.turns import turn_table
+from longrope_plugin.rotation.packing import pack
+from longrope_plugin.rotation.turns import turn_table
 
 from tests.plugin.models import PROVENANCE
 

@@ -18,10 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longrope_factors.factor_file.schema import FactorFile
-from longrope_plugin import kernel
-from longrope_plugin.packing import pack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
-from longrope_plugin.turns import turn_table
+from longrope_plugin.rotation import kernel
+from longrope_plugin.rotation.packing import pack
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation.turns import turn_table
 from torch._inductor import config as inductor
 from torch._inductor.utils import run_and_get_code
 
@@ -410,10 +410,10 @@ def test_without_a_gpu_nothing_is_registered_or_imported() -> None:
 import sys
 import torch
 from longrope_factors.factor_file.schema import load
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
 layer = LongRoPERotaryEmbedding(load({str(LIBRARY / "smollm2-135m.json")!r}), 64, True)
 print(layer._kernel_device, hasattr(torch.ops.longrope, "rotate_"),
-      "longrope_plugin.kernel_triton" in sys.modules)
+      "longrope_plugin.rotation.kernel_triton" in sys.modules)
 """
     assert run(code).split() == ["None", "False", "False"]
 
@@ -448,7 +448,7 @@ def test_compiles_for_gpus(tmp_path: Path) -> None:
 import json, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from longrope_plugin.kernel_triton import rotate
+from longrope_plugin.rotation.kernel_triton import rotate
 constants = {CONSTANTS!r}
 types = {{name: "*bf16" for name in ("query", "key", "rotated_query", "rotated_key")}}
 types |= dict(packed="*i64", turns="*i64", start_tokens="*i64", attention_factor="*fp32")

@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 import torch
-from longrope_plugin import kernel
 from longrope_plugin.compat import hooks
+from longrope_plugin.rotation import kernel
 
 from bench.gpu import blocks, report, rotation, timing
 from bench.vllm_longrope import vllm_longrope

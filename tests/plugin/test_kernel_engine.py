@@ -5,7 +5,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from longrope_plugin import kernel
+from longrope_plugin.rotation import kernel
 
 from tests.plugin.conftest import ON_GPU
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_plugin.packing import pack, unpack
+from longrope_plugin.rotation.packing import pack, unpack
 
 from tests.plugin.conftest import ON_GPU
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
@@ -35,7 +35,7 @@ def interpreted() -> Iterator[None]:
 def test_a_batch_is_packed_by_its_requests_slots(
     lengths: list[int], padding: int, data: st.DataObject
 ) -> None:
-    from longrope_plugin.packing_triton import pack_batch
+    from longrope_plugin.rotation.packing_triton import pack_batch
 
     with torch.device("cuda" if ON_GPU else "cpu"):
         slots = torch.tensor(data.draw(st.permutations(range(8))))[: len(lengths)]
@@ -86,7 +86,7 @@ def test_compiles_for_gpus(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from longrope_plugin.packing_triton import _pack_batch as kernel
+from longrope_plugin.rotation.packing_triton import _pack_batch as kernel
 types = dict(positions="*i64", factor_sets="*i32", slots="*i64", query_start_loc="*i32",
              packed="*i64", size="i32", block="constexpr")
 for target in (("cuda", 90, 32), ("hip", "gfx942", 64)):

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_factors.factor_file.schema import FORMAT, FactorFile, FactorSet, ModelIdentity
-from longrope_plugin.packing import pack, unpack
-from longrope_plugin.rotary import LongRoPERotaryEmbedding
-from longrope_plugin.turns import turn_table
+from longrope_plugin.rotation.packing import pack, unpack
+from longrope_plugin.rotation.rotary import LongRoPERotaryEmbedding
+from longrope_plugin.rotation.turns import turn_table
 
 from tests.plugin.models import PROVENANCE, random_factor_file
 from tests.plugin.reference import angles

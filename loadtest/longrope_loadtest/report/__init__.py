@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longrope_loadtest.results import Result
+from longrope_loadtest.results.results import Result
 
 
 def write_report(result: Result) -> Path:

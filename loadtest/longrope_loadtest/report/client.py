@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from longrope_loadtest.record import Record
 from longrope_loadtest.report import texts
 from longrope_loadtest.report.drawing import INK, Picture, picture, points, scale, time_axis
 from longrope_loadtest.report.looks import ORANGE, Look
 from longrope_loadtest.report.timelines import end_of
+from longrope_loadtest.run.record import Record
 
 FLOOR = 1e-5  # seconds of lag; below is noise
 BINS = 50

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from longrope_loadtest.figures import values
-from longrope_loadtest.record import Record
 from longrope_loadtest.report import texts
 from longrope_loadtest.report.drawing import Picture, picture, scale
 from longrope_loadtest.report.looks import Look
+from longrope_loadtest.results.figures import values
+from longrope_loadtest.run.record import Record
 
 FLOOR = 1e-4  # seconds; below is the network's doing, and a logarithmic axis has no zero
 SHARES = np.linspace(0, 1, 401)  # of which a line has a point each

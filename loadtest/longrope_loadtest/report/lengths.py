@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-from longrope_loadtest.record import Record
 from longrope_loadtest.report import texts
 from longrope_loadtest.report.drawing import Picture, picture, points, scale
 from longrope_loadtest.report.looks import Look
-from longrope_loadtest.slo import counted
+from longrope_loadtest.results.slo import counted
+from longrope_loadtest.run.record import Record
 
 Z95 = 1.96  # standard deviations of a normal distribution that hold 95 % of it
 

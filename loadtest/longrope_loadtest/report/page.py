@@ -9,11 +9,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from longrope_loadtest.figures import share_within_objectives
 from longrope_loadtest.report import client, latencies, lengths, server, tables, texts, timelines
 from longrope_loadtest.report.drawing import Picture
 from longrope_loadtest.report.looks import looks_of
-from longrope_loadtest.results import Result
+from longrope_loadtest.results.figures import share_within_objectives
+from longrope_loadtest.results.results import Result
 
 FILE = "report.html"
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from longrope_loadtest.report import texts
 from longrope_loadtest.report.drawing import STEPS, Picture, picture, time_axis
 from longrope_loadtest.report.looks import BLUE
-from longrope_loadtest.scrape import Scrape
+from longrope_loadtest.run.scrape import Scrape
 
 PANELS = 8
 POINTS = 600  # of a line

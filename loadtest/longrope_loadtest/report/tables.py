@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from longrope_loadtest.profile import ALL, Profile, Slo
-from longrope_loadtest.record import Record
+from longrope_loadtest.profiles.profile import ALL, Profile, Slo
 from longrope_loadtest.report import texts
+from longrope_loadtest.run.record import Record
 
 Of = dict[str, Any]  # the figures of one class
 _MakeRow = Callable[[str, Callable[[Of], str]], "Row"]

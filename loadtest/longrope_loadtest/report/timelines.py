@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from longrope_loadtest.record import Record
 from longrope_loadtest.report import texts
 from longrope_loadtest.report.drawing import (
     FAINT,
@@ -18,6 +17,7 @@ from longrope_loadtest.report.drawing import (
     time_axis,
 )
 from longrope_loadtest.report.looks import Look
+from longrope_loadtest.run.record import Record
 
 LOOKS_IN_FLIGHT = 500  # moments at which the requests in flight are counted
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from longrope_loadtest.answers import Answer, BrokenAnswerError, error_message
-from longrope_loadtest.record import Record
+from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message
+from longrope_loadtest.run.record import Record
 
 PIECE = 64 * 1024  # bytes handed to the socket at once
 CONNECT_SECONDS = 60

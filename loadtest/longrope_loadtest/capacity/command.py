@@ -6,15 +6,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from longrope_loadtest import capacity, plan
-from longrope_loadtest.capacity import Capacity, StopWhenLost
-from longrope_loadtest.driving import Run, Target
-from longrope_loadtest.preflight import ServedModel
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
-from longrope_loadtest.results import new_directory
-from longrope_loadtest.running import run_profile
-from longrope_loadtest.slo import Goodput, counted, met
+from longrope_loadtest.capacity import capacity
+from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.results import new_directory
+from longrope_loadtest.results.slo import Goodput, counted, met
+from longrope_loadtest.run.driving import Run, Target
+from longrope_loadtest.run.preflight import ServedModel
+from longrope_loadtest.run.record import Record
+from longrope_loadtest.whole_run import run_profile
 
 FILE = "capacity.json"
 

@@ -29,4 +29,4 @@ def find(word: str) -> Path:
 
 
 def _directory() -> Path:
-    return Path(str(importlib.resources.files("longrope_loadtest"))) / "profiles"
+    return Path(str(importlib.resources.files(__package__)))

@@ -59,7 +59,7 @@ def launch(
     strides that leave a head's elements side by side; key the same with its own number of heads.
     turns, start_tokens, attention_factor: a TurnTable's. blocks: `grid_and_blocks`'s.
     """
-    from longrope_plugin import kernel_triton
+    from longrope_plugin.rotation import kernel_triton
 
     tokens = query.shape[0]
     if not tokens:

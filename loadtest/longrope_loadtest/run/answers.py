@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from longrope_loadtest.record import Record
-from longrope_loadtest.sse import Events
+from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.sse import Events
 
 KEPT = 200  # characters of a passkey's answer
 DONE = "[DONE]"  # after the last event

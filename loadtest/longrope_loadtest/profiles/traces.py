@@ -21,9 +21,9 @@ from pydantic import (
 )
 
 from longrope_loadtest import text_files
-from longrope_loadtest.distributions import Listed
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.trace_units import (
+from longrope_loadtest.profiles.distributions import Listed
+from longrope_loadtest.profiles.trace_units import (
     DEFAULT_BLOCK_TOKENS,
     PER_SECOND,
     Unit,

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from longrope_loadtest.plan import Plan, Planned
-from longrope_loadtest.profile import Profile, RequestClass
-from longrope_loadtest.prompts import text_of, token_ids_of
+from longrope_loadtest.profiles.plan import Plan, Planned
+from longrope_loadtest.profiles.profile import Profile, RequestClass
+from longrope_loadtest.profiles.prompts import text_of, token_ids_of
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 

@@ -14,10 +14,11 @@ from pydantic import (
     model_validator,
 )
 
-from longrope_loadtest import text_files, yaml_numbers
-from longrope_loadtest.arrivals import Arrivals, Closed
-from longrope_loadtest.distributions import Distribution, Strict
+from longrope_loadtest import text_files
 from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.profiles import yaml_numbers
+from longrope_loadtest.profiles.arrivals import Arrivals, Closed
+from longrope_loadtest.profiles.distributions import Distribution, Strict
 
 ALL = "all"  # names the figures of all classes together
 Share = Annotated[float, Field(ge=0, le=1)]

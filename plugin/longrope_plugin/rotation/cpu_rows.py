@@ -6,7 +6,7 @@ address: a pure function made cheaper, and not a state that could be stale.
 
 import torch
 
-from longrope_plugin.turns import TurnTable
+from longrope_plugin.rotation.turns import TurnTable
 
 
 class _LastRows:

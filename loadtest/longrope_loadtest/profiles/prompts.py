@@ -14,8 +14,8 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from longrope_loadtest.plan import Planned
-from longrope_loadtest.profile import Passkey, TokenIds, Words
+from longrope_loadtest.profiles.plan import Planned
+from longrope_loadtest.profiles.profile import Passkey, TokenIds, Words
 
 OWN_WORDS = 8  # before the introduction to a passkey, which is the same in every prompt
 INTRODUCTION = (
@@ -106,5 +106,5 @@ def _draws(seed: str, number: int, kinds: int) -> NDArray[np.int64]:
 
 @functools.cache
 def _word_list() -> tuple[str, ...]:
-    file = importlib.resources.files("longrope_loadtest") / "words.txt"
+    file = importlib.resources.files(__package__) / "words.txt"
     return tuple(file.read_text(encoding="ascii").split())

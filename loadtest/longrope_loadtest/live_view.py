@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from longrope_loadtest.driving import Run
-from longrope_loadtest.profile import ALL
-from longrope_loadtest.record import Record
-from longrope_loadtest.results import Result
+from longrope_loadtest.profiles.profile import ALL
+from longrope_loadtest.results.results import Result
+from longrope_loadtest.run.driving import Run
+from longrope_loadtest.run.record import Record
 
 Figures = dict[str, Any]  # of one class
 RECENT = 200  # requests of which the live view shows the median

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from longrope_loadtest.profile import Profile, Slo
-from longrope_loadtest.record import Record
+from longrope_loadtest.profiles.profile import Profile, Slo
+from longrope_loadtest.run.record import Record
 
 
 def counted(records: Iterable[Record]) -> list[Record]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from longrope_loadtest.profile import ALL, Profile
-from longrope_loadtest.record import Record
-from longrope_loadtest.slo import counted, goodput
+from longrope_loadtest.profiles.profile import ALL, Profile
+from longrope_loadtest.results.slo import counted, goodput
+from longrope_loadtest.run.record import Record
 
 PERCENTILES = (50, 90, 95, 99)
 

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from longrope_loadtest.figures import values
-from longrope_loadtest.profile import ALL
-from longrope_loadtest.record import Record
-from longrope_loadtest.results import Result
-from longrope_loadtest.slo import counted
+from longrope_loadtest.profiles.profile import ALL
+from longrope_loadtest.results.figures import values
+from longrope_loadtest.results.results import Result
+from longrope_loadtest.results.slo import counted
+from longrope_loadtest.run.record import Record
 
 LATENCIES = {
     "ttft": "TTFT",

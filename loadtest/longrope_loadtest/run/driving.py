@@ -11,12 +11,12 @@ from typing import Protocol
 
 import uvloop  # aiohttp needs a third less of our core on it
 
-from longrope_loadtest.bodies import PATHS, Bodies
-from longrope_loadtest.client import Client, Sending, connected
-from longrope_loadtest.lag import ClientLoad, LoopLag
-from longrope_loadtest.plan import Plan, Planned, Users
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
+from longrope_loadtest.profiles.plan import Plan, Planned, Users
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.run.bodies import PATHS, Bodies
+from longrope_loadtest.run.client import Client, Sending, connected
+from longrope_loadtest.run.lag import ClientLoad, LoopLag
+from longrope_loadtest.run.record import Record
 
 LEAD = 0.2  # seconds before the first request
 

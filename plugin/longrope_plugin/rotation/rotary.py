@@ -4,10 +4,10 @@ import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorFileError
 from torch import nn
 
-from longrope_plugin import kernel, remembered
 from longrope_plugin.compat import hooks
+from longrope_plugin.rotation import cpu_rows, kernel
+from longrope_plugin.rotation.turns import TurnTable, turn_table
 from longrope_plugin.selection import Selection
-from longrope_plugin.turns import TurnTable, turn_table
 
 
 class LongRoPERotaryEmbedding(nn.Module):
@@ -57,7 +57,7 @@ class LongRoPERotaryEmbedding(nn.Module):
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
             # vLLM's kernel looks rows up in a table by position; here the table is the cos and
             # sin of just these tokens, looked up by token.
-            indices, cos_sin = remembered.rows(positions, *self._on_cpu, query.dtype)
+            indices, cos_sin = cpu_rows.rows(positions, *self._on_cpu, query.dtype)
             hooks.rotate_by_table(indices, query, key, self.head_size, cos_sin, self.is_neox_style)
             return query, key
         if query.device.type == "cpu":

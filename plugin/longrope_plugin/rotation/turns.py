@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from longrope_factors.factor_file.schema import FactorFile
 
-from longrope_plugin.packing import unpack
+from longrope_plugin.rotation.packing import unpack
 
 _RADIANS_PER_UNIT = 2 * math.pi / 2**64
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_loadtest import traces
-from longrope_loadtest.arrivals import Arrivals, Closed, Trace
-from longrope_loadtest.distributions import Distribution, draw_tokens
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.profile import Profile, RequestClass, SharedPrefix
+from longrope_loadtest.profiles import traces
+from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
+from longrope_loadtest.profiles.distributions import Distribution, draw_tokens
+from longrope_loadtest.profiles.profile import Profile, RequestClass, SharedPrefix
 
 
 @dataclass(frozen=True, slots=True)

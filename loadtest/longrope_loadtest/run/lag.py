@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from longrope_loadtest.record import Record
+from longrope_loadtest.run.record import Record
 
 TICK = 0.05  # seconds between looks at the event loop
 LAG_LIMIT = 0.010  # seconds at p99, and

@@ -11,7 +11,7 @@ import torch
 from longrope_factors.factor_file.schema import FactorFile
 from torch import nn
 
-from longrope_plugin.turns import TurnTable, turn_table
+from longrope_plugin.rotation.turns import TurnTable, turn_table
 
 # How a module of transformers lays out the angles of a position, one for each dimension pair.
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -6,14 +6,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from longrope_loadtest import bodies, results
-from longrope_loadtest.driving import Run, Target, Watcher
-from longrope_loadtest.live import LiveView
-from longrope_loadtest.plan import Plan
-from longrope_loadtest.preflight import ServedModel, check_lengths
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.results import Journal, Result
-from longrope_loadtest.scrape import Scraper
+from longrope_loadtest.live_view import LiveView
+from longrope_loadtest.profiles.plan import Plan
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results import results
+from longrope_loadtest.results.results import Journal, Result
+from longrope_loadtest.run import bodies
+from longrope_loadtest.run.driving import Run, Target, Watcher
+from longrope_loadtest.run.preflight import ServedModel, check_lengths
+from longrope_loadtest.run.scrape import Scraper
 
 
 def run_profile(

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from longrope_loadtest.driving import Run
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.figures import summary
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import FIELDS, Record
-from longrope_loadtest.scrape import Scrape
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.figures import summary
+from longrope_loadtest.run.driving import Run
+from longrope_loadtest.run.record import FIELDS, Record
+from longrope_loadtest.run.scrape import Scrape
 
 FORMAT = "longrope-loadtest/1"
 REQUESTS = "requests.jsonl"

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from longrope_loadtest.distributions import Distribution, Strict
-from longrope_loadtest.trace_units import Unit
+from longrope_loadtest.profiles.distributions import Distribution, Strict
+from longrope_loadtest.profiles.trace_units import Unit
 
 
 class _Until(Strict):

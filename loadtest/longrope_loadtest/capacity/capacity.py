@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longrope_loadtest.arrivals import Constant, Gamma, Poisson
 from longrope_loadtest.errors import LoadTestError
-from longrope_loadtest.plan import Plan
-from longrope_loadtest.profile import Profile
-from longrope_loadtest.record import Record
-from longrope_loadtest.slo import Goodput, met
+from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
+from longrope_loadtest.profiles.plan import Plan
+from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results.slo import Goodput, met
+from longrope_loadtest.run.record import Record
 
 PRECISION = 0.05  # the search ends when the two rates are that near
 DOUBLINGS = 12

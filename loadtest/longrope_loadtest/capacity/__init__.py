@@ -1,0 +1,1 @@
+"""The highest rate of requests that a server answers within its objectives."""

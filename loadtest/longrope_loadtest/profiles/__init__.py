@@ -1,0 +1,1 @@
+"""What load to send: profiles, arrivals, lengths, traces and prompts."""

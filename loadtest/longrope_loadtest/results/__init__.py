@@ -1,0 +1,1 @@
+"""What a run was, in figures; two runs compared."""

@@ -1,0 +1,1 @@
+"""Sending the load and writing down what comes back."""

@@ -1,0 +1,1 @@
+"""Rotating each token by its position under the factor set packed with it."""
