@@ -7,8 +7,9 @@ import pytest
 import torch
 from longrope_factors.factor_file import schema
 from longrope_factors.factor_file.adapters import adapter
-from longrope_factors.finetuning import batch, sequences, training
 from longrope_factors.finetuning import job as jobs
+from longrope_factors.finetuning import training
+from longrope_factors.finetuning.data import batch, sequences
 from longrope_factors.models import loading, rotation
 from safetensors.torch import load_file
 

@@ -11,9 +11,10 @@ import pytest
 from longrope_factors.evaluating import passkey
 from longrope_factors.evaluating.retrieval import words
 from longrope_factors.factor_file import schema
-from longrope_factors.finetuning import batch, exercises, questions, training, wordings
-from longrope_factors.finetuning.exercises import Exercise
-from longrope_factors.finetuning.sequences import Mixture, Planned
+from longrope_factors.finetuning import training
+from longrope_factors.finetuning.data import batch, exercises, questions, wordings
+from longrope_factors.finetuning.data.exercises import Exercise
+from longrope_factors.finetuning.data.sequences import Mixture, Planned
 from transformers import PreTrainedTokenizerFast
 
 from tests.factors import finetuning, tiny

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_factors.finetuning import batch, documents, sequences
-from longrope_factors.finetuning.packing import LEAST, Span, cut, pack
+from longrope_factors.finetuning.data import batch, documents, sequences
+from longrope_factors.finetuning.data.packing import LEAST, Span, cut, pack
+from longrope_factors.finetuning.data.sequences import Mixture, Planned
 from longrope_factors.finetuning.schedule import learning_rate
-from longrope_factors.finetuning.sequences import Mixture, Planned
 from transformers import AutoTokenizer
 
 from tests.factors import finetuning

@@ -7,8 +7,9 @@ import pytest
 import torch
 from longrope_factors.factor_file import methods
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.finetuning import attention, batch, trainable
-from longrope_factors.finetuning.batch import Batch
+from longrope_factors.finetuning import attention, trainable
+from longrope_factors.finetuning.data import batch
+from longrope_factors.finetuning.data.batch import Batch
 from longrope_factors.finetuning.loss import Learner, token_losses
 from longrope_factors.models import loading, perplexity, rotation
 from longrope_factors.models.loading import LoadedModel

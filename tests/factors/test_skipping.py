@@ -13,18 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.finetuning import (
-    attention,
-    batch,
-    devices,
-    journal,
-    sequences,
-    skipping,
-    training,
-)
+from longrope_factors.finetuning import attention, devices, journal, training
 from longrope_factors.finetuning import job as jobs
+from longrope_factors.finetuning.data import batch, sequences, skipping
+from longrope_factors.finetuning.data.sequences import Mixture
 from longrope_factors.finetuning.loss import Learner
-from longrope_factors.finetuning.sequences import Mixture
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
 from longrope_factors.models import loading, perplexity, rotation

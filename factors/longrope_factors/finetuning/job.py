@@ -11,19 +11,12 @@ from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.adapters import adapter as adapters
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
-from longrope_factors.finetuning import (
-    batch,
-    devices,
-    documents,
-    exercises,
-    held_out,
-    questions,
-    trainable,
-)
-from longrope_factors.finetuning.documents import Corpus
+from longrope_factors.finetuning import devices, held_out, trainable
+from longrope_factors.finetuning.data import batch, documents, exercises, questions
+from longrope_factors.finetuning.data.documents import Corpus
+from longrope_factors.finetuning.data.sequences import Mixture
 from longrope_factors.finetuning.held_out import HeldOut
 from longrope_factors.finetuning.journal import Step
-from longrope_factors.finetuning.sequences import Mixture
 from longrope_factors.finetuning.settings import Settings
 
 RECORD = "finetune.json"

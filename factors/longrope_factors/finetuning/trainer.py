@@ -18,13 +18,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from longrope_factors.finetuning import attention, batch, devices, held_out, sequences, trainable
-from longrope_factors.finetuning.batch import Batch
+from longrope_factors.finetuning import attention, devices, held_out, trainable
+from longrope_factors.finetuning.data import batch, sequences
+from longrope_factors.finetuning.data.batch import Batch
+from longrope_factors.finetuning.data.sequences import Kind
 from longrope_factors.finetuning.job import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.loss import Learner, Lesson
 from longrope_factors.finetuning.schedule import learning_rate
-from longrope_factors.finetuning.sequences import Kind
 from longrope_factors.finetuning.watcher import Watcher
 from longrope_factors.models import loading, perplexity, rotation
 from longrope_factors.models.loading import LoadedModel

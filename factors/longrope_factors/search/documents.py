@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from longrope_factors.finetuning import skipping
+from longrope_factors.finetuning.data import skipping
 from longrope_factors.models.texts import Text
 
 Objective = Literal["perplexity", "needle"]

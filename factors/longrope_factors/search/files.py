@@ -6,7 +6,7 @@ from pathlib import Path
 from longrope_factors.factor_file import schema
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.search import plot, progress
-from longrope_factors.search.evolution import Iteration
+from longrope_factors.search.evolving.evolution import Iteration
 from longrope_factors.search.question import Plan, file_of
 
 

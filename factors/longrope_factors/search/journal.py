@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longrope_factors.factor_file.files import json_lines
-from longrope_factors.search.genome import Genome
+from longrope_factors.search.evolving.genome import Genome
 
 JournalSettings = dict[str, Any]
 _KEYS = {"genome", "document", "loss", "seconds", "factors", "start_tokens", "attention_factor"}

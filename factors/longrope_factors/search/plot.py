@@ -8,7 +8,7 @@ import numpy as np
 from longrope_factors import figures
 from longrope_factors.factor_file import methods
 from longrope_factors.factor_file.schema import FactorSet, ModelIdentity
-from longrope_factors.search.evolution import Iteration
+from longrope_factors.search.evolving.evolution import Iteration
 
 
 def draw(

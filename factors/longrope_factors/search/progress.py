@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.search.evolution import Iteration
+from longrope_factors.search.evolving.evolution import Iteration
 from longrope_factors.search.question import Plan
 from longrope_factors.search.run import opened, search
 from longrope_factors.search.task import Laboratory

@@ -21,16 +21,16 @@ from longrope_factors.models import texts
 from longrope_factors.models.reference import frequencies
 from longrope_factors.search import documents
 from longrope_factors.search.documents import Document, Objective
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.settings import Settings
-from longrope_factors.search.shape import (
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.shape import (
     Critical,
     Monotone,
     Piecewise,
     Shape,
     theoretical_critical_pair,
 )
-from longrope_factors.search.space import START_TOKENS, Space, relative
+from longrope_factors.search.evolving.space import START_TOKENS, Space, relative
+from longrope_factors.search.settings import Settings
 
 ShapeName = Literal["monotone", "piecewise", "critical"]
 _SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from longrope_factors import __version__
 from longrope_factors.factor_file.schema import FactorSet, Provenance
-from longrope_factors.search.evolution import Iteration, evolve
-from longrope_factors.search.genome import Genome
+from longrope_factors.search.evolving.evolution import Iteration, evolve
+from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.journal import Journal
 from longrope_factors.search.question import Plan
 from longrope_factors.search.workers import Workers

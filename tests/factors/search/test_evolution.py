@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from longrope_factors.search.evolving.shape import Critical, Monotone, Piecewise, Shape
 from longrope_factors.search.settings import Settings
-from longrope_factors.search.shape import Critical, Monotone, Piecewise, Shape
 
 from tests.factors.search import toy
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from longrope_factors.search.genome import Genome
+from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.journal import Journal
 
 SETTINGS = {"length": 128, "seed": 0, "attention_factor": [1.0, 1.2]}

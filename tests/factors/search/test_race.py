@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.race import Candidate, race
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.race import Candidate, race
 
 
 def genome(level: float) -> Genome:

@@ -5,15 +5,15 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.shape import (
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.shape import (
     Critical,
     Monotone,
     Piecewise,
     Shape,
     theoretical_critical_pair,
 )
-from longrope_factors.search.variation import crossed, mutated
+from longrope_factors.search.evolving.variation import crossed, mutated
 
 from tests.factors.search import toy
 

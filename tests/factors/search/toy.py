@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from longrope_factors.factor_file import methods
 from longrope_factors.factor_file.schema import Method
-from longrope_factors.search.evolution import Iteration, evolve
-from longrope_factors.search.genome import Genome
+from longrope_factors.search.evolving.evolution import Iteration, evolve
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.shape import Monotone, Shape
+from longrope_factors.search.evolving.space import START_TOKENS, Space
 from longrope_factors.search.settings import Settings
-from longrope_factors.search.shape import Monotone, Shape
-from longrope_factors.search.space import START_TOKENS, Space
 
 from tests.factors.examples import IDENTITY
 

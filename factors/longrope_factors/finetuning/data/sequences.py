@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from longrope_factors.finetuning.packing import Span, cut, pack
+from longrope_factors.finetuning.data.packing import (Span, cut, pack)
 
 Kind = Literal["long", "short", "passkey", "retrieval"]
 _LONG, _SHORT, _PASSKEY, _WHOLE, _DRAWN = range(5)  # streams of random numbers

@@ -5,7 +5,7 @@ PoSE, arXiv 2309.10400, section 3; the ends held fast are EndPrompt's, arXiv 260
 
 import numpy as np
 
-from longrope_factors.finetuning.documents import Tokens
+from longrope_factors.finetuning.data.documents import Tokens
 
 # Two chunks alone show a long distance too rarely; many are nearer to random positions.
 _CHUNKS = (2, 3, 8)

@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.race import Candidate, Measure, race
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.race import Candidate, Measure, race
+from longrope_factors.search.evolving.space import Space
+from longrope_factors.search.evolving.variation import crossed, mutated
 from longrope_factors.search.settings import Settings
-from longrope_factors.search.space import Space
-from longrope_factors.search.variation import crossed, mutated
 
 _TRIES = 100
 # A candidate must look as good as the best third of the parents to be measured on: of those below,

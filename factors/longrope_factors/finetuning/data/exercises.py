@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from longrope_factors.finetuning import questions, wordings
-from longrope_factors.finetuning.documents import Tokens
-from longrope_factors.finetuning.questions import Draw, Task
+from longrope_factors.finetuning.data import (questions, wordings)
+from longrope_factors.finetuning.data.documents import Tokens
+from longrope_factors.finetuning.data.questions import (Draw, Task)
 
 _DOCUMENT = "\N{LEFT WHITE SQUARE BRACKET}document\N{RIGHT WHITE SQUARE BRACKET}"
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+")

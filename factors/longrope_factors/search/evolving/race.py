@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from longrope_factors.search.genome import Genome
+from longrope_factors.search.evolving.genome import Genome
 
 Measure = Callable[[Sequence[tuple[Genome, int]]], Iterable[float]]
 """Losses, in nats, of genomes on documents (by index), in the order asked."""

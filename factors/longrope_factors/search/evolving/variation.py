@@ -3,8 +3,8 @@
 import math
 import random
 
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.space import Space
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.space import Space
 
 _ATTENTION_MOVE = 0.02
 _TRIES = 64

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from longrope_factors.finetuning import wordings
+from longrope_factors.finetuning.data import wordings
 
 Draw = np.random.Generator
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longrope_factors.finetuning import exercises, skipping
-from longrope_factors.finetuning.documents import Tokens
-from longrope_factors.finetuning.exercises import Exercise
-from longrope_factors.finetuning.sequences import Kind, Mixture, Planned
+from longrope_factors.finetuning.data import (exercises, skipping)
+from longrope_factors.finetuning.data.documents import Tokens
+from longrope_factors.finetuning.data.exercises import Exercise
+from longrope_factors.finetuning.data.sequences import (Kind, Mixture, Planned)
 
 # Of a passkey prompt's weight, this much lies on the key that is asked for. Its few tokens would
 # else be one in thousands and teach nothing among filler.

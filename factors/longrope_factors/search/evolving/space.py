@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from longrope_factors.factor_file.methods import Rescaling
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.search.genome import Genome
-from longrope_factors.search.shape import Shape, Vector
+from longrope_factors.search.evolving.genome import Genome
+from longrope_factors.search.evolving.shape import Shape, Vector
 
 START_TOKENS = (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256)
 """The values of n_hat (arXiv 2402.13753, Table 1)."""

@@ -1,0 +1,1 @@
+"""What is trained on: texts, windows of them, and retrieval exercises."""
