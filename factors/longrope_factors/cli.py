@@ -12,6 +12,7 @@ from longrope_factors.evaluating.command import evaluate_app
 from longrope_factors.extension.command import extend
 from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning.command import finetune
 from longrope_factors.formats import command
@@ -113,7 +114,7 @@ def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
     base = model_directory.base_of(model)
     original = base.identity.original_max_position_embeddings
     if min(lengths) < original:
-        raise ValueError(
+        raise UsageError(
             f"--length {min(lengths)} is an extension ratio below 1: it should be at least the "
             f"original length, {original}."
         )

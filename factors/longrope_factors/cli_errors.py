@@ -6,14 +6,16 @@ from typing import Any
 
 import typer
 
+from longrope_factors.factor_file.errors import UsageError
+
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a ValueError or OSError inside into one line on stderr and exit status 2."""
+    """Turn a UsageError or OSError inside into one line on stderr and exit status 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        typer.echo(" ".join(_said(error).split()), err=True)
+    except (UsageError, OSError) as error:
+        typer.echo(f"longrope: {' '.join(_said(error).split())}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -37,7 +39,7 @@ class AppOfFiles(typer.Typer):
         return decorated
 
 
-def _said(error: ValueError | OSError) -> str:
+def _said(error: UsageError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: cannot be read or written: {error.strerror}."
     return str(error)

@@ -399,7 +399,7 @@ def test_commands_refuse_it(command: str, name: str, place: Path) -> None:
     found = CliRunner().invoke(app, [command, str(path), "--model", str(model)])
     assert found.exit_code == 2
     assert found.stdout == ""
-    assert found.stderr.startswith(f"{path}: sets[1] (max_length 64): adapter: ")
+    assert found.stderr.startswith(f"longrope: {path}: sets[1] (max_length 64): adapter: ")
     assert reason in found.stderr
 
 

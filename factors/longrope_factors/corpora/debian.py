@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 from longrope_factors.corpora.rdata import unserialize
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
 from longrope_factors.models import texts
 
@@ -30,7 +31,7 @@ _JARGON_START = "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Constructio
 def fetch(folder: Path) -> list[Path]:
     """Write every text as `folder`/NAME.txt with a manifest of hashes; the texts' paths.
 
-    Needs apt-get with a Debian source, and dpkg. Raises ValueError where a package cannot be
+    Needs apt-get with a Debian source, and dpkg. Raises UsageError where a package cannot be
     downloaded or unpacked.
     """
     found: list[tuple[str, str, str]] = []
@@ -95,9 +96,9 @@ def _run(command: list[str], folder: Path) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ValueError(
+        raise UsageError(
             f"{command[0]} is not installed: texts come from Debian packages."
         ) from None
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise ValueError(f"{' '.join(command)} failed: {lines[-1]}") from None
+        raise UsageError(f"{' '.join(command)} failed: {lines[-1]}") from None

@@ -6,6 +6,8 @@ The format is in R Internals, section 1.8, 'Serialization Formats' (XDR, version
 import struct
 from typing import Any
 
+from longrope_factors.factor_file.errors import UsageError
+
 _NIL, _GLOBAL_ENVIRONMENT, _REFERENCE = 254, 253, 255
 _SYMBOL, _PAIRLIST, _CHARACTERS, _LOGICALS, _INTEGERS, _REALS, _STRINGS, _LIST = (
     1,
@@ -23,10 +25,10 @@ _HAS_ATTRIBUTES, _HAS_TAG = 1 << 9, 1 << 10
 def unserialize(content: bytes) -> Any:
     """The object in `content`: lists with names become dicts, vectors become lists.
 
-    Raises ValueError for another format, or a type of object that data packages do not need.
+    Raises UsageError for another format, or a type of object that data packages do not need.
     """
     if content[:2] != b"X\n":
-        raise ValueError("R data should be serialised as XDR, and begins otherwise.")
+        raise UsageError("R data should be serialised as XDR, and begins otherwise.")
     return _Reader(content).whole()
 
 
@@ -80,7 +82,7 @@ class _Reader:
         elif kind in (_STRINGS, _LIST):
             values = [self._object() for _ in range(length)]
         else:
-            raise ValueError(f"R data holds an object of type {kind}, which is not read here.")
+            raise UsageError(f"R data holds an object of type {kind}, which is not read here.")
         attributes = self._object() if flags & _HAS_ATTRIBUTES else {}
         return dict(zip(attributes["names"], values, strict=True)) if attributes else values
 
@@ -93,6 +95,6 @@ class _Reader:
     def _take(self, count: int) -> bytes:
         taken = self._content[self._offset : self._offset + count]
         if len(taken) != count:
-            raise ValueError("R data ends in the middle of an object.")
+            raise UsageError("R data ends in the middle of an object.")
         self._offset += count
         return taken

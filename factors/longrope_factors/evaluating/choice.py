@@ -5,6 +5,7 @@ import math
 from longrope_factors.evaluating.evaluation import Evaluation
 from longrope_factors.factor_file import methods, schema
 from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import CorpusText, FactorFile, FactorSet
 
 
@@ -13,7 +14,7 @@ def best_measured(evaluations: list[Evaluation], base: Base, lengths: list[int])
 
     The original length gets the original set. Over several texts, a method's perplexity is their
     geometric mean; only methods that were measured on the same texts, each as one window, are
-    compared. The plain model's becomes `perplexity_before`. Raises ValueError for a length without
+    compared. The plain model's becomes `perplexity_before`. Raises UsageError for a length without
     measurements.
     """
     original = base.identity.original_max_position_embeddings
@@ -37,7 +38,7 @@ def _best(evaluations: list[Evaluation], base: Base, length: int) -> FactorSet:
             measured.setdefault(each.fingerprint, {})[each.corpus_sha256] = each
     texts = {frozenset(by_text) for by_text in measured.values()}
     if len(texts) != 1 or len({(each.weights_sha256, each.dtype) for each in evaluations}) != 1:
-        raise ValueError(
+        raise UsageError(
             f"Length {length} should have every method measured on the same texts and weights, "
             "in one dtype."
         )

@@ -25,6 +25,7 @@ from longrope_factors.evaluating.report_command import report
 from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval_command import retrieval
 from longrope_factors.factor_file import model_directory, schema
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import compute, loading
 
 evaluate_app = AppOfFiles(
@@ -126,7 +127,7 @@ def passkey(
         from longrope_factors.evaluating import passkey as task
 
         if depth and depths:
-            raise ValueError("Give --depth or --depths, not both.")
+            raise UsageError("Give --depth or --depths, not both.")
         compared = planned(model, method, factors, length)
         weights_sha256 = model_directory.weights_sha256(model)
         tokenizer = AutoTokenizer.from_pretrained(model)

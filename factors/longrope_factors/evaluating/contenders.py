@@ -9,6 +9,7 @@ from typing import NamedTuple
 from longrope_factors.factor_file import hf, methods, model_directory
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method
 
 OWN = "own"
@@ -26,7 +27,7 @@ class Served(NamedTuple):
 class Contender:
     """A name for tables and plots, and the factor set that serves a sequence of a length.
 
-    `factor_set` raises ValueError for a length that it has no set for. `path` is the factor file
+    `factor_set` raises UsageError for a length that it has no set for. `path` is the factor file
     that the set stands in; an analytic method has none.
     """
 
@@ -35,7 +36,7 @@ class Contender:
     path: Path | None = None
 
     def served(self, length: int) -> Served:
-        """How a sequence of `length` tokens is served; ValueError as `factor_set`."""
+        """How a sequence of `length` tokens is served; UsageError as `factor_set`."""
         factor_set = self.factor_set(length)
         if factor_set.adapter is None:
             return Served(self.name, factor_set, None)
@@ -51,11 +52,11 @@ def contenders(
     A method has one set for each length, the model's own rotation up to the original length, and
     beyond it what goes on from that: of a longrope model, from its short list. A file and the
     model's own longrope config have what they select for it. A file is called by its name, or
-    its path where two have the same. Raises ValueError where there is nothing to compare, for an
+    its path where two have the same. Raises UsageError where there is nothing to compare, for an
     unknown method, for a file that does not fit the model and for adapters that do not.
     """
     if not names and not files:
-        raise ValueError("Nothing to evaluate: give --method, --factors or both.")
+        raise UsageError("Nothing to evaluate: give --method, --factors or both.")
     found = []
     for name in names:
         if name == OWN:
@@ -79,7 +80,7 @@ def contenders(
 def planned(
     model_dir: Path, names: Sequence[str] | None, files: Sequence[Path] | None, lengths: list[int]
 ) -> dict[int, list[Served]]:
-    """How every contender serves each of `lengths`; ValueError as `contenders` and they raise."""
+    """How every contender serves each of `lengths`; UsageError as `contenders` and they raise."""
     compared = contenders(model_dir, model_directory.base_of(model_dir), names or [], files or [])
     return {length: [each.served(length) for each in compared] for length in lengths}
 
@@ -92,5 +93,5 @@ def _analytic(method: Method, base: Base, length: int) -> FactorSet:
 def _selected(factor_file: FactorFile, source: Path, length: int) -> FactorSet:
     try:
         return factor_file.sets[factor_file.select(length)]
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None

@@ -12,6 +12,7 @@ from pydantic import Strict
 from longrope_factors.evaluating.contenders import Served
 from longrope_factors.evaluating.measuring import Measurement, common_fields
 from longrope_factors.evaluating.results import Result
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models.loading import LoadedModel
 from longrope_factors.models.texts import Text
@@ -52,14 +53,14 @@ def view(length: int, window: int | None, stride: int | None) -> tuple[int, int]
     """Window and stride for a document of `length` tokens; without a window, the whole of it.
 
     A document that is no longer than the window is one window. The stride is 256 where none is
-    given. Raises ValueError for a stride without a window, or one that is as long.
+    given. Raises UsageError for a stride without a window, or one that is as long.
     """
     if window is None:
         if stride is not None:
-            raise ValueError("--stride is the step of a sliding window: it needs --window.")
+            raise UsageError("--stride is the step of a sliding window: it needs --window.")
         return length, length
     if stride is not None and stride >= window:
-        raise ValueError(
+        raise UsageError(
             f"--stride {stride} should be less than --window {window}, so that each token that is "
             "new in a window has one before it."
         )

@@ -50,7 +50,7 @@ def run(
     """The results in the order of `wanted`, with the method's name as it is called there.
 
     Those in the file `output` already are not measured again, and the model is loaded only where
-    one is missing. Each new result is appended at once. Raises ValueError where `output` holds
+    one is missing. Each new result is appended at once. Raises UsageError where `output` holds
     anything else, OSError where it cannot be written, both before loading.
     """
     done = {each.key: each for each in results.read(output, kind)}

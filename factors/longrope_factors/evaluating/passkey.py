@@ -14,6 +14,7 @@ from typing import Any
 from longrope_factors.evaluating.contenders import Served
 from longrope_factors.evaluating.measuring import Measurement, common_fields
 from longrope_factors.evaluating.results import Result
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models.loading import LoadedModel
 
@@ -61,10 +62,10 @@ def prompt(tokenizer: Any, length: int, depth: float, key: int) -> tuple[list[in
 
     The text has as many of the filler's sentences as fit into `length` tokens, answer included; the
     key stands after the share `depth` of them, 0 to 1. The answer is the key and ends the text.
-    Raises ValueError where `length` is too short for a text without filler, or for another depth.
+    Raises UsageError where `length` is too short for a text without filler, or for another depth.
     """
     if not 0 <= depth <= 1:
-        raise ValueError(f"A passkey's depth is a share of the text from 0 to 1, not {depth:g}.")
+        raise UsageError(f"A passkey's depth is a share of the text from 0 to 1, not {depth:g}.")
 
     def tokens(sentences: int) -> list[int]:
         ids: list[int] = tokenizer(_text(sentences, depth, key))["input_ids"]
@@ -72,7 +73,7 @@ def prompt(tokenizer: Any, length: int, depth: float, key: int) -> tuple[list[in
 
     shortest = len(tokens(0))
     if shortest > length:
-        raise ValueError(
+        raise UsageError(
             f"A passkey prompt has {shortest} tokens before any filler: {length} are too few."
         )
     # A long text costs seconds to tokenize: guess from short ones, then step to what just fits.

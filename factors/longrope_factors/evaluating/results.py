@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import json_lines
 
 
@@ -49,7 +50,7 @@ R = TypeVar("R", bound=Result)
 def read(path: Path, kind: type[R]) -> list[R]:
     """The results in a file; none where there is no file.
 
-    A last line that a killed run left unfinished is cut off. Raises ValueError, naming the line,
+    A last line that a killed run left unfinished is cut off. Raises UsageError, naming the line,
     for anything else that is not a result of this `kind`.
     """
     results = []
@@ -57,7 +58,7 @@ def read(path: Path, kind: type[R]) -> list[R]:
         try:
             results.append(kind.model_validate_json(line))
         except ValidationError:
-            raise ValueError(
+            raise UsageError(
                 f"{path}: line {number} is not one of this version's {kind.__name__} results; "
                 "-o should name a new file or one with such results only."
             ) from None

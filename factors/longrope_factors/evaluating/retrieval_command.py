@@ -22,6 +22,7 @@ from longrope_factors.evaluating.options import (
 )
 from longrope_factors.evaluating.retrieval.prompts import Form
 from longrope_factors.factor_file import model_directory
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import compute, loading
 
 
@@ -82,7 +83,7 @@ def retrieval(
         original = model_directory.identity_of(model).original_max_position_embeddings
         least = short or short_length(original)
         if min(length) < least:
-            raise ValueError(
+            raise UsageError(
                 f"--length {min(length)} is shorter than the {least} tokens that the effective "
                 f"length is relative to: --short should be {min(length)} or less."
             )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from longrope_factors.evaluating.retrieval import tasks
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.refusal import sentence
 
@@ -133,38 +134,38 @@ class Recipe(_Section):
 
 
 def load(path: Path) -> Recipe:
-    """Read a plan file; ValueError, one sentence naming the field, for one that says no recipe."""
+    """Read a plan file; UsageError, one sentence naming the field, for one that says no recipe."""
     try:
         document = tomllib.loads(text_files.decoded(path, path.read_bytes()))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: is not TOML: {error}.") from None
+        raise UsageError(f"{path}: is not TOML: {error}.") from None
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
-        raise ValueError(f"{path}: {sentence(error, document)}.") from None
+        raise UsageError(f"{path}: {sentence(error, document)}.") from None
     both = set(recipe.corpus) & set(recipe.held_out)
     if both:
-        raise ValueError(f"{path}: {min(both)} is in corpus and in held_out; it should be in one.")
+        raise UsageError(f"{path}: {min(both)} is in corpus and in held_out; it should be in one.")
     if recipe.target_length is not None and recipe.target_length <= recipe.finetune_length:
-        raise ValueError(
+        raise UsageError(
             f"{path}: target_length is {recipe.target_length}; it should be above the "
             f"finetune_length of {recipe.finetune_length}, or left out."
         )
     if any(each >= recipe.finetune_length for each in recipe.short_lengths):
-        raise ValueError(
+        raise UsageError(
             f"{path}: short_lengths has {max(recipe.short_lengths)}; each should be below the "
             f"finetune_length of {recipe.finetune_length}."
         )
     if recipe.writes_adapter and (recipe.target_length or recipe.short_lengths):
-        raise ValueError(
+        raise UsageError(
             f"{path}: merge is false, so the result is an adapter for finetune_length alone: "
             "target_length and short_lengths, which search on merged weights, should be left out."
         )
     for name in () if recipe.retrieval is None else recipe.retrieval.tasks:
         try:
             tasks.named(name)
-        except ValueError as error:
-            raise ValueError(f"{path}: retrieval.tasks: {error}") from None
+        except UsageError as error:
+            raise UsageError(f"{path}: retrieval.tasks: {error}") from None
     folder = path.parent
     return recipe.model_copy(
         update={

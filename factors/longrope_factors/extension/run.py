@@ -13,7 +13,7 @@ def run(recipe: Recipe) -> Iterator[Checked]:
     """Run the recipe, giving each step when it is done and checked.
 
     Every step keeps what it did: a recipe that was killed anywhere goes on there when it is run
-    again. It ends with a model directory that has every set that was found. Raises ValueError, one
+    again. It ends with a model directory that has every set that was found. Raises UsageError, one
     sentence, for a step that cannot run or whose check fails; the next one is not begun then.
     """
     from longrope_factors.finetuning import output, progress, training

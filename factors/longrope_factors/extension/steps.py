@@ -6,6 +6,7 @@ from pathlib import Path
 from longrope_factors.extension import checks
 from longrope_factors.extension.recipe import Recipe, SearchSection
 from longrope_factors.factor_file import model_directory, schema
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
@@ -100,7 +101,7 @@ class Extension:
         )
         best = min(sets.keys() - {"found"}, key=lambda each: measured[each])
         if measured["found"] > measured[best]:
-            raise ValueError(
+            raise UsageError(
                 f"{name}: on the held-out texts the factors found have perplexity "
                 f"{measured['found']:.4f}, no better than {best}'s {measured[best]:.4f}: raise "
                 f"iterations in the plan file and run it again, which goes on from {folder}."
@@ -117,7 +118,7 @@ class Extension:
             sets = {"found": self._tuned_set(schema.load(self.finetuned / FACTORS))}
         after = checks.perplexities(recipe, self.tuned_model, sets, length, path, self.finetuned)
         if after["found"] >= before["found"]:
-            raise ValueError(
+            raise UsageError(
                 f"2-finetune: on the held-out texts the weights have perplexity "
                 f"{after['found']:.4f} after training and {before['found']:.4f} before it: change "
                 f"[finetune] in the plan file, and remove {self.finetuned}."

@@ -1,5 +1,9 @@
-"""The one error that users of factor files see."""
+"""The one kind of error that a user of the `longrope factors` commands sees."""
 
 
-class FactorFileError(ValueError):
-    """A factor file or model config that cannot be used; the message is one sentence."""
+class UsageError(ValueError):
+    """Something that was asked for and cannot be done; the message is one sentence."""
+
+
+class FactorFileError(UsageError):
+    """A factor file or model config that cannot be used."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from longrope_factors.factor_file import hf, weight_files
 from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import ModelIdentity
 
 
@@ -18,10 +19,10 @@ def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:
 
 
 def weights(model_dir: Path) -> list[Path]:
-    """The safetensors files of a model directory; ValueError where there are none, or not all."""
+    """The safetensors files of a model directory; UsageError where there are none, or not all."""
     paths = list(model_dir.glob("*.safetensors"))
     if not paths:
-        raise ValueError(f"{model_dir}: has no *.safetensors file with the model's weights.")
+        raise UsageError(f"{model_dir}: has no *.safetensors file with the model's weights.")
     weight_files.check(model_dir, paths)
     return paths
 

@@ -25,6 +25,7 @@ from pydantic import (
 
 from longrope_factors.factor_file import bounds
 from longrope_factors.factor_file.errors import FactorFileError as FactorFileError
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import strict_json
 from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.files.whole_file import replacing
@@ -190,12 +191,12 @@ class FactorFile(_Record):
     def select(self, length: int) -> int:
         """Index of the smallest set that covers a sequence of `length` tokens.
 
-        Exactly a set's max_length still fits it. Raises ValueError where none fits.
+        Exactly a set's max_length still fits it. Raises UsageError where none fits.
         """
         if length < 1:
-            raise ValueError(f"A sequence of {length} tokens has no factor set: 1 is the least.")
+            raise UsageError(f"A sequence of {length} tokens has no factor set: 1 is the least.")
         if length > self.max_length:
-            raise ValueError(
+            raise UsageError(
                 f"A sequence of {length} tokens is longer than {self.max_length}, "
                 "the max_length of the last factor set."
             )

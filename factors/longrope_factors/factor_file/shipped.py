@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from longrope_factors.factor_file.errors import UsageError
+
 
 def folder() -> Path:
     """Where they are, each with the folders of its adapters."""
@@ -14,8 +16,8 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The factor file of that name, with or without .json; ValueError, listing all, for another."""
+    """The factor file of that name, with or without .json; UsageError, listing all, for another."""
     stem = name.removesuffix(".json")
     if stem not in names():
-        raise ValueError(f"The library has no {name!r}, only {', '.join(names())}.")
+        raise UsageError(f"The library has no {name!r}, only {', '.join(names())}.")
     return folder() / f"{stem}.json"

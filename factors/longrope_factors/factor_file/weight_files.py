@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import strict_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -25,7 +26,7 @@ class Tensor(NamedTuple):
 
 
 def header(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, by name; ValueError, naming it, where it is none."""
+    """The tensors in a safetensors file, by name; UsageError, naming it, where it is none."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -36,7 +37,7 @@ def header(path: Path) -> dict[str, Tensor]:
                 for name, each in slices.items()
             }
     except SafetensorError as error:
-        raise ValueError(f"{path}: is not a safetensors file that can be read: {error}.") from None
+        raise UsageError(f"{path}: is not a safetensors file that can be read: {error}.") from None
 
 
 def sha256(paths: Sequence[Path]) -> str:
@@ -59,7 +60,7 @@ def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def check(model_dir: Path, paths: Sequence[Path]) -> None:
-    """Raise ValueError, naming the file, where `paths` are shards of a model and not all of them.
+    """Raise UsageError, naming the file, where `paths` are shards of a model and not all of them.
 
     Reads the index and the shards' headers. FactorFileError where the index cannot be read.
     """
@@ -70,7 +71,7 @@ def check(model_dir: Path, paths: Sequence[Path]) -> None:
         for name, tensors in _shards(index).items():
             _check_shard(model_dir / name, tensors)
     elif shard := next((path for path in paths if SHARD.fullmatch(path.name)), None):
-        raise ValueError(
+        raise UsageError(
             f"{index}: is missing; {shard.name} is one file of several, and the index says which "
             "tensors are in which."
         )
@@ -81,7 +82,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
     document: Any = strict_json.read(index)
     places = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
-        raise ValueError(f"{index}: has no weight_map from tensors to files.")
+        raise UsageError(f"{index}: has no weight_map from tensors to files.")
     shards: dict[str, set[str]] = {}
     for tensor, name in places.items():
         shards.setdefault(name, set()).add(tensor)
@@ -90,9 +91,9 @@ def _shards(index: Path) -> dict[str, set[str]]:
 
 def _check_shard(path: Path, tensors: set[str]) -> None:
     if not path.exists():
-        raise ValueError(f"{path}: is missing; {INDEX} names it as a part of the model.")
+        raise UsageError(f"{path}: is missing; {INDEX} names it as a part of the model.")
     if missing := tensors - header(path).keys():
-        raise ValueError(
+        raise UsageError(
             f"{path}: lacks the tensor {min(missing)}, which {INDEX} says is in it: it is a part "
             "of another model."
         )

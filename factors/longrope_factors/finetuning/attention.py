@@ -12,20 +12,22 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from longrope_factors.factor_file.errors import UsageError
+
 _NAME = "longrope_documents"
 
 
 def use_in(model: Any) -> None:
     """Make `model` read the keyword `document_lengths` of its forward pass.
 
-    Raises ValueError for a model whose own attention is not causal over all of the sequence.
+    Raises UsageError for a model whose own attention is not causal over all of the sequence.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
     # Models with layer_types say there whether a window is in use; older ones by its number.
     if kinds != {"full_attention"} or (not hasattr(config, "layer_types") and window is not None):
-        raise ValueError(
+        raise UsageError(
             f"{type(model).__name__} attends in a sliding window of {window} tokens, which no "
             "factor set extends: sliding_window in its config.json should be null."
         )

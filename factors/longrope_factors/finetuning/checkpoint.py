@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files.whole_file import replacing
 
 KEPT = 2
@@ -21,7 +22,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """Keep `state` (tensors, numbers, strings in dicts and lists) as of after `step` steps.
 
     The seal, a file with the state's SHA-256, is written last: without it there is no checkpoint.
-    The KEPT newest stay. Raises ValueError, a sentence, where it cannot be written; older
+    The KEPT newest stay. Raises UsageError, a sentence, where it cannot be written; older
     checkpoints are untouched then.
     """
     place = _place(folder, step)
@@ -38,7 +39,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(place, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else "the disk takes no more"
-        raise ValueError(
+        raise UsageError(
             f"{place}: this checkpoint cannot be written: {reason}; those before it are kept."
         ) from error
     for old in steps(folder)[:-KEPT]:
@@ -48,7 +49,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 def load(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
     """The newest whole checkpoint's step and state, tensors on the CPU; None where none was saved.
 
-    A damaged one is passed over with a sentence to `warn`. Raises ValueError where all are damaged.
+    A damaged one is passed over with a sentence to `warn`. Raises UsageError where all are damaged.
     """
     found = steps(folder)
     for step in reversed(found):
@@ -57,7 +58,7 @@ def load(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]
         except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError):
             warn(f"{_place(folder, step)}: this checkpoint is damaged and passed over.")
     if found:
-        raise ValueError(
+        raise UsageError(
             f"{folder}: every checkpoint there is damaged; remove the folder to start anew."
         )
     return None
@@ -77,7 +78,7 @@ def _place(folder: Path, step: int) -> Path:
 def _read(place: Path, step: int) -> dict[str, Any]:
     seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
     if seal["sha256"] != _sha256(place / _STATE) or seal["step"] != step:
-        raise ValueError(f"{place}: is not what was sealed.")
+        raise UsageError(f"{place}: is not what was sealed.")
     return torch.load(place / _STATE, map_location="cpu", weights_only=True)
 
 

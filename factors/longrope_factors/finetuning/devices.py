@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning.settings import Settings
 
 
@@ -38,7 +39,7 @@ def accelerator(settings: Settings) -> Accelerator:
     """One process, or one of those that `accelerate launch` started.
 
     Each computes other sequences of a step, except that --context-parallel of them share one
-    sequence, with sharded weights (FSDP2). Raises ValueError where the processes cannot share out
+    sequence, with sharded weights (FSDP2). Raises UsageError where the processes cannot share out
     the batch.
     """
     kwargs: dict[str, Any] = {}
@@ -47,7 +48,7 @@ def accelerator(settings: Settings) -> Accelerator:
     accelerator = Accelerator(cpu=settings.device == "cpu", **kwargs)
     groups = accelerator.num_processes // settings.context_parallel
     if settings.batch % groups:
-        raise ValueError(
+        raise UsageError(
             f"--batch {settings.batch} should be a multiple of {groups}, so that each of the "
             "processes gets as many sequences."
         )
@@ -62,12 +63,12 @@ def _sharing_sequences(settings: Settings) -> dict[str, Any]:
     state = PartialState(cpu=settings.device == "cpu")
     processes = state.num_processes
     if processes % size:
-        raise ValueError(
+        raise UsageError(
             f"--context-parallel {size} should divide the number of processes, {processes}: start "
             f"them with accelerate launch --num_processes {size}."
         )
     if state.distributed_type == DistributedType.MULTI_CPU:
-        raise ValueError(
+        raise UsageError(
             "--context-parallel needs GPUs: accelerate refuses it on CPUs, for which torch has no "
             "context-parallel attention."
         )

@@ -16,6 +16,7 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 from longrope_factors.evaluating.retrieval.fitting import Fitted
 from longrope_factors.evaluating.retrieval.measurement import Material
 from longrope_factors.evaluating.retrieval.prompts import Form, Prompts
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import CorpusText, FactorSet
 from longrope_factors.models import texts
 from longrope_factors.models.loading import LoadedModel
@@ -53,7 +54,7 @@ class HeldOut:
 def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
     """Documents with the text at `path` between their facts.
 
-    Raises ValueError where the text is not UTF-8, or the length, --check-length, too short.
+    Raises UsageError where the text is not UTF-8, or the length, --check-length, too short.
     """
     _, sha256 = texts.content(path)
     books = filler.of_books([path])
@@ -63,8 +64,8 @@ def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
         material = Material(prompts, books, _FACTS, _FIRST_SEED + seed)
         try:
             documents.append(material.fitted(_ONE_BY_ONE, length, number))
-        except ValueError as error:
-            raise ValueError(f"--check-length {length}: {error}") from None
+        except UsageError as error:
+            raise UsageError(f"--check-length {length}: {error}") from None
     return HeldOut(length, CorpusText(name=path.stem, sha256=sha256), tuple(documents))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from longrope_factors import __version__
 from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.adapters import adapter as adapters
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
 from longrope_factors.finetuning import devices, held_out, trainable
@@ -67,7 +68,7 @@ class Job:
 def of(settings: Settings) -> Job:
     """Check the settings against the files that they name.
 
-    Raises ValueError, one sentence, for a model without rotary embedding or weights, factors of
+    Raises UsageError, one sentence, for a model without rotary embedding or weights, factors of
     another model or that do not cover the length, an adapter that training cannot go on from, a
     length below the original one,
     a text that is not UTF-8, a corpus too short, and an output folder that another run or anything
@@ -77,12 +78,12 @@ def of(settings: Settings) -> Job:
     identity, factor_file = base.identity, base.load(settings.factors)
     original = identity.original_max_position_embeddings
     if settings.length < original:
-        raise ValueError(
+        raise UsageError(
             f"--length {settings.length} is an extension ratio below 1: it should be at least the "
             f"original length, {original}."
         )
     if settings.length > factor_file.max_length:
-        raise ValueError(
+        raise UsageError(
             f"{settings.factors}: covers {factor_file.max_length} tokens, "
             f"fewer than the {settings.length} of --length."
         )
@@ -138,7 +139,7 @@ def _start(settings: Settings, factor_file: FactorFile, index: int) -> Path | No
     *lower, long_set = factor_file.sets[: index + 1]
     for factor_set in lower:
         if factor_set.adapter is not None:
-            raise ValueError(
+            raise UsageError(
                 f"{settings.factors}: the set of {factor_set.max_length} tokens has an adapter, "
                 f"which the result would not have; only that of {long_set.max_length} may have one."
             )
@@ -146,7 +147,7 @@ def _start(settings: Settings, factor_file: FactorFile, index: int) -> Path | No
         return None
     needed = long_set.adapter.rank
     if settings.lora != needed or long_set.adapter.scale != trainable.SCALE:
-        raise ValueError(
+        raise UsageError(
             f"{settings.factors}: the set of {long_set.max_length} tokens has an adapter of rank "
             f"{needed} and scale {long_set.adapter.scale:g}; training goes on from it with "
             f"--lora {needed} and the scale {trainable.SCALE:g}, or starts from a set without one."
@@ -165,7 +166,7 @@ def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int)
         length = min(settings.length, original * 3 // 2) if slow else settings.length
     found = held_out.prepare(settings.held_out, tokenizer, length, settings.seed)
     if found.text.sha256 in {text.sha256 for text in corpus.texts}:
-        raise ValueError(
+        raise UsageError(
             f"{settings.held_out}: is a text of --corpus; --held-out should be one that is not "
             "trained on."
         )
@@ -173,9 +174,9 @@ def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int)
 
 
 def _check_exercises(job: Job) -> None:
-    """Raise ValueError where the run's exercises cannot be made."""
+    """Raise UsageError where the run's exercises cannot be made."""
     if not job.tokenizer.is_fast:
-        raise ValueError(
+        raise UsageError(
             f"{job.settings.model}: --retrieval-share needs a tokenizer that says which characters "
             "a token is of; this one is not of the tokenizers library (tokenizer.json)."
         )
@@ -187,7 +188,7 @@ def _check_exercises(job: Job) -> None:
 def is_finished(job: Job) -> bool:
     """Whether the output folder holds this run's result already.
 
-    Raises ValueError where the folder holds another run, naming the first setting that differs,
+    Raises UsageError where the folder holds another run, naming the first setting that differs,
     or other files.
     """
     output = job.settings.output
@@ -195,16 +196,16 @@ def is_finished(job: Job) -> bool:
     if not path.exists():
         # A run that was killed while it wrote its record leaves a hidden file.
         if output.exists() and any(not each.name.startswith(".") for each in output.iterdir()):
-            raise ValueError(f"{output}: holds other files; -o should be a new folder.")
+            raise UsageError(f"{output}: holds other files; -o should be a new folder.")
         return False
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         settings, finished = found["settings"], found["finished"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: is not the record of a fine-tune.") from None
+        raise UsageError(f"{path}: is not the record of a fine-tune.") from None
     for name, value in job.record.items():
         if settings.get(name) != value:
-            raise ValueError(
+            raise UsageError(
                 f"{output}: holds a run with another {name} ({json.dumps(settings.get(name))}, not "
                 f"{json.dumps(value)}); -o should be a new folder, or that run's settings the same."
             )

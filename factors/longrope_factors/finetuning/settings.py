@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors.factor_file import bounds
+from longrope_factors.factor_file.errors import UsageError
 
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("cpu", "cuda")
@@ -84,32 +85,32 @@ class Settings:
             ("context_parallel", 1),
         ):
             if getattr(self, name) < least:
-                raise ValueError(
+                raise UsageError(
                     f"{_option(name)} {getattr(self, name)} should be {least} or more."
                 )
         if self.seed >= 2**63:
-            raise ValueError(f"--seed {self.seed} should be below 2**63, as torch's are.")
+            raise UsageError(f"--seed {self.seed} should be below 2**63, as torch's are.")
         if not 0 < self.peak_rate < math.inf:
-            raise ValueError(f"--learning-rate {self.learning_rate} should be a number above 0.")
+            raise UsageError(f"--learning-rate {self.learning_rate} should be a number above 0.")
         self._check_lora()
         for name in ("mixed", "passkey_share", "retrieval_share", "full_share"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
+                raise UsageError(
                     f"{_option(name)} {getattr(self, name)} should be a share from 0 to below 1."
                 )
         self._check_positions()
         self._check_checks()
         if self.distill and (self.lora is None or self.embeddings):
-            raise ValueError(
+            raise UsageError(
                 "--distill needs --lora RANK, and no --embeddings: the model teaches with its own "
                 "weights, which training must leave as they are."
             )
         if self.dtype not in (None, *DTYPES):
-            raise ValueError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
+            raise UsageError(f"--dtype {self.dtype} should be one of {', '.join(DTYPES)}.")
         if self.device not in (None, *DEVICES):
-            raise ValueError(f"--device {self.device} should be one of {', '.join(DEVICES)}.")
+            raise UsageError(f"--device {self.device} should be one of {', '.join(DEVICES)}.")
         if not self.corpus:
-            raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
+            raise UsageError("No text was given: --corpus should name at least one UTF-8 file.")
         if self.context_parallel > 1:
             self._check_context_parallel()
 
@@ -143,78 +144,78 @@ class Settings:
             if value is None:
                 continue
             if self.held_out is None:
-                raise ValueError(f"{_option(name)} needs --held-out TEXTFILE, which is checked by.")
+                raise UsageError(f"{_option(name)} needs --held-out TEXTFILE, which is checked by.")
             if not least <= value <= most:
-                raise ValueError(f"{_option(name)} {value} should be from {least} to {most}.")
+                raise UsageError(f"{_option(name)} {value} should be from {least} to {most}.")
 
     def _check_positions(self) -> None:
         if self.positions not in POSITIONS:
-            raise ValueError(
+            raise UsageError(
                 f"--positions {self.positions} should be one of {', '.join(POSITIONS)}."
             )
         if self.passkey_share + self.retrieval_share >= 1:
-            raise ValueError(
+            raise UsageError(
                 f"--retrieval-share {self.retrieval_share} and --passkey-share "
                 f"{self.passkey_share} leave no sequence for --corpus: they should be below 1."
             )
         if self.positions == "consecutive":
             if self.window_tokens != self.length:
-                raise ValueError(
+                raise UsageError(
                     f"--window {self.window} is for --positions skip: with consecutive positions a "
                     f"window has the {self.length} tokens of --length."
                 )
             if self.full_share:
-                raise ValueError(
+                raise UsageError(
                     "--full-share is for --positions skip: consecutive sequences are whole anyway."
                 )
             return
         if not _LEAST_WINDOW <= self.window_tokens < self.length:
-            raise ValueError(
+            raise UsageError(
                 "--positions skip needs --window, the tokens of a sequence: from "
                 f"{_LEAST_WINDOW} to below the {self.length} of --length."
             )
         if self.passkey_share:
-            raise ValueError(
+            raise UsageError(
                 "--passkey-share is for consecutive positions: with --positions skip use "
                 "--retrieval-share."
             )
         if self.context_parallel > 1:
-            raise ValueError(
+            raise UsageError(
                 "--context-parallel shares out long sequences, and --positions skip has none: "
                 "leave one of them out."
             )
 
     def _check_lora(self) -> None:
         if self.lora is not None and self.lora < 1:
-            raise ValueError(f"--lora {self.lora} should be a rank of 1 or more.")
+            raise UsageError(f"--lora {self.lora} should be a rank of 1 or more.")
         for name in ("merge", "norms", "embeddings"):
             if self.lora is None and getattr(self, name):
-                raise ValueError(f"--{name} needs --lora RANK: without it all weights are trained.")
+                raise UsageError(f"--{name} needs --lora RANK: without it all weights are trained.")
         if not self.writes_adapter:
             return
         assert self.lora is not None
         if self.lora > bounds.RANK:
-            raise ValueError(
+            raise UsageError(
                 f"--lora {self.lora} is above {bounds.RANK}, the greatest rank that vLLM serves: "
                 "it needs --merge."
             )
         for name in ("norms", "embeddings"):
             if getattr(self, name):
-                raise ValueError(f"--{name} needs --merge: vLLM serves no adapter with them.")
+                raise UsageError(f"--{name} needs --merge: vLLM serves no adapter with them.")
 
     def _check_context_parallel(self) -> None:
         if self.held_out is not None:
-            raise ValueError(
+            raise UsageError(
                 "--held-out asks a model that is whole on a device, and --context-parallel shards "
                 "it: leave one of them out."
             )
         if self.mixed:
-            raise ValueError(
+            raise UsageError(
                 "--mixed packs short documents, which accelerate's context parallelism cannot keep "
                 "apart: leave one of --mixed and --context-parallel out."
             )
         if self.length % (2 * self.context_parallel):
-            raise ValueError(
+            raise UsageError(
                 f"--length {self.length} should be a multiple of {2 * self.context_parallel}, "
                 f"twice the {self.context_parallel} of --context-parallel."
             )

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning import attention, devices, held_out, trainable
 from longrope_factors.finetuning.data import batch, sequences
 from longrope_factors.finetuning.data.batch import Batch
@@ -143,7 +144,7 @@ class Trainer:
         sums = accelerator.reduce(sums)
         loss, *by_kind = [total / count if count else None for total, count in sums.tolist()]
         if loss is None or not torch.isfinite(norm):
-            raise ValueError(
+            raise UsageError(
                 f"The gradient of step {index + 1} is not finite (loss {loss}): a lower "
                 "--learning-rate may help; the checkpoints before it are kept."
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning import checkpoint, curve, devices, journal, output
 from longrope_factors.finetuning import job as jobs
 from longrope_factors.finetuning.job import Job
@@ -30,7 +31,7 @@ class Result:
 def run(settings: Settings, watcher: Watcher | None = None) -> Result:
     """Fine-tune as `settings` say, from the last checkpoint of the same run if there is one.
 
-    A run that was killed anywhere goes on to the result that it would have had. Raises ValueError,
+    A run that was killed anywhere goes on to the result that it would have had. Raises UsageError,
     one sentence, before the weights are loaded for what `job.of` names; later for a model that this
     cannot train, a checkpoint that cannot be read or written, and a loss that is not finite.
     """
@@ -79,7 +80,7 @@ def _finish(job: Job, trained: dict[str, Any], watcher: Watcher) -> None:
     try:
         lost = output.write(job, trained, kept)
     except SafetensorError as error:
-        raise ValueError(
+        raise UsageError(
             f"{folder}: the weights cannot be written ({error}); the last checkpoint is kept."
         ) from None
     for sentence in lost:

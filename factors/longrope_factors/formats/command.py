@@ -11,6 +11,7 @@ import typer
 from longrope_factors import __version__
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import bounds, hf, numbers, schema
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from longrope_factors.formats import authors_csv, two_lists
 
@@ -58,9 +59,9 @@ def export(
     """Write a factor file in another program's form; what that cannot say goes to stderr."""
     with one_sentence():
         if (model is not None) != (to is Target.HF):
-            raise ValueError("--model DIR goes with --to hf, which needs it, and with no other.")
+            raise UsageError("--model DIR goes with --to hf, which needs it, and with no other.")
         if gguf is not None and to is not Target.GGUF:
-            raise ValueError("--gguf MODEL.gguf goes with --to gguf only.")
+            raise UsageError("--gguf MODEL.gguf goes with --to gguf only.")
         factor_file = schema.load(file)
         if model is not None:
             written, lost = _export_hf(factor_file, model, output, length)
@@ -108,12 +109,12 @@ def import_(
     with one_sentence():
         if source_form is Source.HF:
             if any((model, length, start_tokens, attention_factor)):
-                raise ValueError("--from hf takes one directory and no option but -o.")
+                raise UsageError("--from hf takes one directory and no option but -o.")
             (directory,) = _each(sources, 1, "model directory")
             factor_file = hf.two_list(hf.read_config(directory), directory.resolve().name)
         else:
             if model is None:
-                raise ValueError("--from csv needs --model DIR, because a CSV names no model.")
+                raise UsageError("--from csv needs --model DIR, because a CSV names no model.")
             identity = hf.model_identity(hf.read_config(model), model.resolve().name)
             count = len(sources)
             parts = zip(
@@ -179,7 +180,7 @@ def _each(values: list[_T] | None, count: int, name: str, shared: bool = False) 
         return given * count
     if len(given) != count:
         also = " or once for all" if shared and count > 1 else ""
-        raise ValueError(f"{name} is given {len(given)} times; it should be {count} times{also}.")
+        raise UsageError(f"{name} is given {len(given)} times; it should be {count} times{also}.")
     return given
 
 
@@ -189,7 +190,7 @@ def _attention_factor(text: str, length: int, identity: ModelIdentity) -> float:
         return two_lists.authors_attention_factor(length, original)
     found = numbers.real(text)
     if not bounds.ATTENTION_FACTOR.hold(found):
-        raise ValueError(
+        raise UsageError(
             f"--attention-factor is {text!r}; it should be 'authors' or a number "
             f"{bounds.ATTENTION_FACTOR}."
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.formats import gguf_pieces
@@ -38,7 +39,7 @@ def write(
 
     A `model` in several pieces, of which any is named, is written as one file. The short tensor is
     the set of the original length, the long one the last set or the one that covers `length`
-    tokens. Returns what was lost, in sentences. Raises ValueError for an architecture whose factors
+    tokens. Returns what was lost, in sentences. Raises UsageError for an architecture whose factors
     llama.cpp does not load, for a `model` that is no GGUF file, is not whole or that another
     rotation was made for, and for an `output` that is named as a piece.
     """
@@ -47,12 +48,12 @@ def write(
     pair = two_sets(factor_file, length)
     architecture = ARCHITECTURES.get(factor_file.model.architecture)
     if architecture is None:
-        raise ValueError(
+        raise UsageError(
             f"llama.cpp loads no rope factors for {factor_file.model.architecture}, only for "
             f"{', '.join(ARCHITECTURES)}."
         )
     if gguf_pieces.PIECE.fullmatch(output.name):
-        raise ValueError(
+        raise UsageError(
             f"{output}: is named as one piece of several; one file is written, which -o should "
             "name otherwise."
         )
@@ -104,7 +105,7 @@ def _opened(path: Path, factor_file: FactorFile, architecture: str) -> GgufModel
         said = model.value(key)
         theirs = default if said is None else said
         if theirs != ours:
-            raise ValueError(f"{path}: {key} is {theirs!r}, but the factors are for {ours!r}.")
+            raise UsageError(f"{path}: {key} is {theirs!r}, but the factors are for {ours!r}.")
     return model
 
 

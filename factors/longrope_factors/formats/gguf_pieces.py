@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longrope_factors.factor_file.errors import UsageError
+
 PIECE = re.compile(r"(?P<name>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 SPLIT = "split."  # what keys of the metadata begin with that are a piece's alone
 _NO, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -33,7 +35,7 @@ class GgufModel:
 def read(path: Path) -> GgufModel:
     """The model in `path`, with all other pieces if it is one of several, whichever of them.
 
-    Raises ValueError, naming the file, for one that is no GGUF file, a piece that is missing, that
+    Raises UsageError, naming the file, for one that is no GGUF file, a piece that is missing, that
     says another number than its name, or that belongs to another model.
     """
     reader = _opened(path)
@@ -42,7 +44,7 @@ def read(path: Path) -> GgufModel:
     if named is None and count == 1:
         return GgufModel(reader.fields, tuple(reader.tensors), reader.alignment, reader.endianess)
     if named is None:
-        raise ValueError(
+        raise UsageError(
             f"{path}: is one of {count} pieces by its split.count, but not named as one: it should "
             f"be called NAME-00001-of-{count:05}.gguf, or another number, so that the others are "
             "found."
@@ -53,7 +55,7 @@ def read(path: Path) -> GgufModel:
     ]
     for piece in pieces:
         if not piece.exists():
-            raise ValueError(
+            raise UsageError(
                 f"{piece}: is missing; {path.name} is one of {len(pieces)} pieces, which should be "
                 "in one folder."
             )
@@ -63,7 +65,7 @@ def read(path: Path) -> GgufModel:
     tensors = tuple(tensor for each in readers for tensor in each.tensors)
     total = _value(readers[0].fields, _TENSORS)
     if len(tensors) != total or len({tensor.name for tensor in tensors}) != total:
-        raise ValueError(
+        raise UsageError(
             f"{path}: {len(pieces)} pieces have {len(tensors)} tensors together, where "
             f"{_TENSORS} says {total} and no name comes twice: they are not of one model."
         )
@@ -77,18 +79,18 @@ def _opened(path: Path) -> Any:
     try:
         return GGUFReader(path)
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: is not a GGUF file that can be read: {error}.") from None
+        raise UsageError(f"{path}: is not a GGUF file that can be read: {error}.") from None
 
 
 def _check(piece: Path, reader: Any, number: int, count: int, first: Any) -> None:
     said = _value(reader.fields, _NO), _value(reader.fields, _COUNT)
     if None in said:
-        raise ValueError(
+        raise UsageError(
             f"{piece}: is named as piece {number + 1} of {count}, but has no {_NO} and {_COUNT}: "
             "name it otherwise if it is a whole model."
         )
     if said != (number, count):
-        raise ValueError(
+        raise UsageError(
             f"{piece}: is named as piece {number + 1} of {count}, but says that it is piece "
             f"{said[0] + 1} of {said[1]}: give it the name that it had."
         )
@@ -97,7 +99,7 @@ def _check(piece: Path, reader: Any, number: int, count: int, first: Any) -> Non
         if key != _NO and not key.startswith("GGUF."):
             same = same and _value(reader.fields, key) == _value(first.fields, key)
     if not same:
-        raise ValueError(f"{piece}: is a piece of another model than the first of its name.")
+        raise UsageError(f"{piece}: is a piece of another model than the first of its name.")
 
 
 def _value(fields: Mapping[str, Any], key: str) -> Any:

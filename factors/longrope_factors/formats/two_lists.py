@@ -25,7 +25,7 @@ def hf_config(
     its own from max_position_embeddings unless short_mscale and long_mscale say it, so these two
     appear only where vLLM would compute another. A `longrope_factors` in `config` is dropped: the
     result stands for itself. Each sentence names one thing that was lost. Raises FactorFileError
-    where the file was made for another model, ValueError where no set covers `length`.
+    where the file was made for another model, UsageError where no set covers `length`.
     """
     name = factor_file.model.name
     # A factor file that the config names is dropped here, so that its own lists count.
@@ -82,7 +82,7 @@ def two_sets(factor_file: FactorFile, length: int | None = None) -> tuple[Factor
     """The sets for a form's short and long lists; one set twice where the file has no other.
 
     The short one is the set of the original length (of the long one's length where that is
-    less), the long one the last, or the one that covers `length` tokens. Raises ValueError where
+    less), the long one the last, or the one that covers `length` tokens. Raises UsageError where
     no set covers `length`.
     """
     original = factor_file.model.original_max_position_embeddings

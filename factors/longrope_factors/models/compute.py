@@ -3,20 +3,22 @@
 import re
 from typing import Literal
 
+from longrope_factors.factor_file.errors import UsageError
+
 Dtype = Literal["bfloat16", "float16", "float32"]
 _DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 
 
 def check_name(device: str | None) -> None:
-    """Raise ValueError where --device is neither cpu, cuda nor one GPU's name; None is any."""
+    """Raise UsageError where --device is neither cpu, cuda nor one GPU's name; None is any."""
     if device is not None and not _DEVICE.fullmatch(device):
-        raise ValueError(
+        raise UsageError(
             f"--device {device} should be cpu, cuda, or cuda:N for the GPU of number N."
         )
 
 
 def check_here(device: str | None) -> None:
-    """As `check_name`, and raise ValueError where this machine has no such GPU."""
+    """As `check_name`, and raise UsageError where this machine has no such GPU."""
     check_name(device)
     if device in (None, "cpu"):
         return
@@ -26,4 +28,4 @@ def check_here(device: str | None) -> None:
     count = torch.cuda.device_count()
     if named is not None and int(named["number"] or 0) >= count:
         gpus = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-        raise ValueError(f"--device {device} is none that PyTorch has here: it has {gpus}.")
+        raise UsageError(f"--device {device} is none that PyTorch has here: it has {gpus}.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from longrope_factors.factor_file import model_directory
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import ModelIdentity
 
 
@@ -25,7 +26,7 @@ class LoadedModel:
 def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") -> LoadedModel:
     """The model in `model_dir`, with PyTorch's SDPA as attention.
 
-    `device` None is a GPU where there is one. Raises ValueError where there are no safetensors
+    `device` None is a GPU where there is one. Raises UsageError where there are no safetensors
     weights or not all of the model's, FactorFileError where the config has no rotary embedding.
     """
     import torch
@@ -40,7 +41,7 @@ def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") ->
         output_loading_info=True,
     )
     if missing := sorted(found["missing_keys"]):
-        raise ValueError(
+        raise UsageError(
             f"{model_dir}: has no weights for {len(missing)} of the model's tensors, such as "
             f"{missing[0]}, which would be random numbers."
         )

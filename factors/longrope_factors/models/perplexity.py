@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet, ModelIdentity
 from longrope_factors.models.rotation import rotated_by
 
@@ -25,7 +26,7 @@ def perplexity(
 
     All of `token_ids` is one window. With factor_set None the model rotates as its config says.
     Logits exist for `chunk` positions at a time, so memory does not grow with n x vocabulary.
-    `on_layer` is called after each decoder layer. Raises ValueError where the model's logits are
+    `on_layer` is called after each decoder layer. Raises UsageError where the model's logits are
     more than its output embedding times its last hidden state.
     """
     n = len(token_ids)
@@ -82,7 +83,7 @@ def logits_from(
 ) -> torch.Tensor:
     """What the model says after each token from `start` on: float32 logits, [n - start, vocab].
 
-    Raises ValueError as `perplexity` does.
+    Raises UsageError as `perplexity` does.
     """
     ids = torch.tensor(list(token_ids), device=model.device)
     with torch.inference_mode(), _rotation(model, factor_set, identity):
@@ -143,13 +144,13 @@ def counting_layers(model: Any, on_layer: Callable[[], None] | None) -> Iterator
 def checked_head(model: Any, ids: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """The output embedding of `model`, once four tokens have shown that nothing comes after it.
 
-    Gives logits of hidden states, [n, d] to [n, vocab]. Raises ValueError where something does.
+    Gives logits of hidden states, [n, d] to [n, vocab]. Raises UsageError where something does.
     """
     head: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
     theirs = model(ids[None], use_cache=False).logits[0]
     ours = head(_last_hidden(model, ids, None))
     if not torch.allclose(theirs.float(), ours.float(), rtol=1e-2, atol=1e-2):
-        raise ValueError(
+        raise UsageError(
             f"{type(model).__name__} changes its logits after the output embedding, "
             "which measuring in chunks does not repeat."
         )

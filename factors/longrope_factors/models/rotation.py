@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet, ModelIdentity
 from longrope_factors.models.reference import frequencies
 
@@ -45,7 +46,7 @@ def rotated_by(
 ) -> Iterator[None]:
     """While open, `model` rotates by `factor_set`.
 
-    Raises ValueError for a model whose rotary module is missing, or lays its angles out otherwise.
+    Raises UsageError for a model whose rotary module is missing, or lays its angles out otherwise.
     """
     owner, name, theirs = _rotary_module(model)
     _check_layout(theirs, identity)
@@ -59,7 +60,7 @@ def rotated_by(
 def _rotary_module(model: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.nn.Module]:
     found = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
     if len(found) != 1:
-        raise ValueError(
+        raise UsageError(
             f"{type(model).__name__} has {len(found)} modules named rotary_emb; "
             "a factor set needs exactly one to stand in for."
         )
@@ -72,7 +73,7 @@ def _check_layout(rotary: torch.nn.Module, identity: ModelIdentity) -> None:
     cos, _ = rotary(torch.zeros(1, 3, 1, dtype=torch.float32), torch.arange(3)[None])
     first, second = cos.chunk(2, dim=-1)
     if cos.shape[-1] != identity.rotary_dim or not torch.equal(first, second):
-        raise ValueError(
+        raise UsageError(
             f"{type(rotary).__name__} gives {cos.shape[-1]} angles a position, but rotary_dim "
             f"{identity.rotary_dim} in two equal halves is what a factor set can stand in for."
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
 
 
@@ -21,12 +22,12 @@ class Text:
 def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
     """Each file's tokens, by the tokenizer in `model_dir`; `sha256` is of the file's bytes.
 
-    Raises ValueError, naming the file, where it is no UTF-8 text or has fewer than `least` tokens.
+    Raises UsageError, naming the file, where it is no UTF-8 text or has fewer than `least` tokens.
     """
     from transformers import AutoTokenizer
 
     if not paths:
-        raise ValueError("No text was given: --corpus should name at least one UTF-8 file.")
+        raise UsageError("No text was given: --corpus should name at least one UTF-8 file.")
     contents = [content(path) for path in paths]
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     return [
@@ -47,5 +48,5 @@ def content(path: Path) -> tuple[str, str]:
 def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -> Text:
     token_ids = tokenizer(text)["input_ids"]
     if len(token_ids) < least:
-        raise ValueError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
+        raise UsageError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
     return Text(path.stem, sha256, token_ids)

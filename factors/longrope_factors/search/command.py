@@ -9,6 +9,7 @@ import typer
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import bounds, model_directory, numbers
 from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.models import compute
 from longrope_factors.models.compute import Dtype
@@ -103,7 +104,7 @@ def search(
         (compute.check_here if ray is None else compute.check_name)(device)
         for name_of, number in (("step", step), ("max-factor", max_factor), ("racing", racing)):
             if number is not None and not math.isfinite(number):
-                raise ValueError(f"--{name_of} is {number}; it should be a finite number.")
+                raise UsageError(f"--{name_of} is {number}; it should be a finite number.")
         from longrope_factors.search import files, progress
         from longrope_factors.search.question import Question, plan
         from longrope_factors.search.settings import Settings
@@ -161,7 +162,7 @@ def _attention_factor(text: str | None) -> float | Literal["search"] | None:
         return "search"
     number = numbers.real(text)
     if not bounds.ATTENTION_FACTOR.hold(number):
-        raise ValueError(
+        raise UsageError(
             f"--attention-factor is {text!r}; it should be 'search' or a number "
             f"{bounds.ATTENTION_FACTOR}."
         )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning.data import skipping
 from longrope_factors.models.texts import Text
 
@@ -38,12 +39,12 @@ class Document:
 def windows(texts: Sequence[Text], length: int, each: int) -> list[Document]:
     """The first window of `length` tokens of every text, then the second of every text, ...
 
-    The `each` windows of a text are spread evenly over it and do not overlap. Raises ValueError
+    The `each` windows of a text are spread evenly over it and do not overlap. Raises UsageError
     naming the text that is too short for as many.
     """
     for text in texts:
         if (most := len(text.token_ids) // length) < each:
-            raise ValueError(
+            raise UsageError(
                 f"{text.name}: has {len(text.token_ids)} tokens, which is {most} windows of "
                 f"{length}; {each} are asked for."
             )
@@ -83,7 +84,7 @@ def with_needles(document: Document, tokenizer: Any, seed: int) -> Document:
         ending += answer
     room = len(document.token_ids) - len(ending) - sum(map(len, facts))
     if room < NEEDLES:
-        raise ValueError(
+        raise UsageError(
             f"A window of {len(document.token_ids)} tokens is too short for {NEEDLES} needles: "
             f"--length should be at least {len(document.token_ids) - room + NEEDLES}."
         )

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import json_lines
 from longrope_factors.search.evolving.genome import Genome
 
@@ -22,7 +23,7 @@ class Journal:
     def __init__(self, path: Path, settings: JournalSettings, started: str) -> None:
         """Open or start the log at `path`.
 
-        A last line that a killed search left unfinished is cut off. Raises ValueError, naming what
+        A last line that a killed search left unfinished is cut off. Raises UsageError, naming what
         is wrong, for a log of a search with other settings or with a line that is none of ours.
         """
         self.path = path
@@ -34,7 +35,7 @@ class Journal:
             for number, line in enumerate(lines[1:], 2):
                 record = _record(path, number, line)
                 if record.keys() != _KEYS:
-                    raise ValueError(f"{path}: line {number} is not an evaluation of a search.")
+                    raise UsageError(f"{path}: line {number} is not an evaluation of a search.")
                 self._losses[record["genome"], record["document"]] = record["loss"]
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +72,11 @@ class Journal:
     def _check(self, header: dict[str, Any], settings: JournalSettings) -> None:
         logged = header.get("search")
         if not isinstance(logged, dict):
-            raise ValueError(f"{self.path}: is not the log of a search.")
+            raise UsageError(f"{self.path}: is not the log of a search.")
         # What went through JSON once compares with what did so too.
         for name, value in json.loads(json.dumps(settings)).items():
             if logged.get(name) != value:
-                raise ValueError(
+                raise UsageError(
                     f"{self.path}: is the log of a search whose {name} was "
                     f"{_short(logged.get(name))}, not {_short(value)}: go on with the same "
                     "settings, or name another --log."
@@ -89,7 +90,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        raise ValueError(f"{path}: line {number} is damaged: it is not a JSON object.")
+        raise UsageError(f"{path}: line {number} is damaged: it is not a JSON object.")
     return record
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.methods import Rescaling
 from longrope_factors.factor_file.schema import (
     CorpusText,
@@ -96,7 +97,7 @@ class Plan:
 def plan(question: Question, evolution: Settings) -> Plan:
     """Check the question and prepare its search.
 
-    Raises ValueError or FactorFileError, in one sentence, for what cannot be searched.
+    Raises UsageError or FactorFileError, in one sentence, for what cannot be searched.
     """
     model = model_directory.base_of(question.model_dir, question.name)
     identity, own = model.identity, model.own
@@ -108,7 +109,7 @@ def plan(question: Question, evolution: Settings) -> Plan:
     )
     ratio = question.length / from_length
     if ratio < 1 and not question.starts:
-        raise ValueError(
+        raise UsageError(
             f"--length {question.length} is an extension ratio below 1: it should be at least "
             f"{from_length}, or --start-from should name the sets to start from."
         )
@@ -149,19 +150,19 @@ def plan(question: Question, evolution: Settings) -> Plan:
 
 
 def _tokens(question: Question) -> int:
-    """The tokens of one document. Raises ValueError for windows that are none of the length's."""
+    """The tokens of one document. Raises UsageError for windows that are none of the length's."""
     window = question.windows_of
     if window is None:
         return question.length
     if not 2 <= window < question.length:
-        raise ValueError(
+        raise UsageError(
             f"--windows-of is {window}; it should be from 2 to {question.length - 1}, less than "
             "--length, or left out."
         )
     if question.objective != "perplexity":
-        raise ValueError("--windows-of goes with --objective perplexity only.")
+        raise UsageError("--windows-of goes with --objective perplexity only.")
     if question.attention_factor == "search":
-        raise ValueError(
+        raise UsageError(
             "--attention-factor is 'search', which short windows cannot tell: with --windows-of "
             "it should be a number, or left out."
         )
@@ -191,7 +192,7 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
 
 def _shape(question: Question, model: Base, ratio: float) -> Shape:
     if question.critical_pair is not None and question.shape != "critical":
-        raise ValueError("--critical-pair goes with --shape critical only.")
+        raise UsageError("--critical-pair goes with --shape critical only.")
     match question.shape:
         case "monotone":
             return Monotone()
@@ -205,7 +206,7 @@ def _shape(question: Question, model: Base, ratio: float) -> Shape:
             )
             pair = question.critical_pair or min(max(theory, 1), pairs - 1)
             if not 1 <= pair < pairs:
-                raise ValueError(
+                raise UsageError(
                     f"--critical-pair is {pair}; it should be from 1 to {pairs - 1}, because the "
                     f"model has {pairs} dimension pairs."
                 )

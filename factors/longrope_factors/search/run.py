@@ -62,7 +62,7 @@ class LoggedMeasure:
 
 
 def opened(plan: Plan, log: Path) -> Journal:
-    """The plan's log, begun or to be gone on with; ValueError where it is another search's."""
+    """The plan's log, begun or to be gone on with; UsageError where it is another search's."""
     return Journal(log, plan.settings, datetime.date.today().isoformat())
 
 

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from longrope_factors.factor_file.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,13 +27,13 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ValueError, naming the setting, for one that makes no search."""
+        """Raise UsageError, naming the setting, for one that makes no search."""
         least = {"population": 1, "mutations": 0, "crossovers": 0, "parents": 1, "iterations": 0}
         for name, lowest in least.items():
             if (value := getattr(self, name)) < lowest:
-                raise ValueError(f"{name} is {value}; it should be at least {lowest}.")
+                raise UsageError(f"{name} is {value}; it should be at least {lowest}.")
         for name in ("chance", "warp"):
             if not 0 <= (share := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} is {share}; it should be between 0 and 1.")
+                raise UsageError(f"{name} is {share}; it should be between 0 and 1.")
         if self.racing is not None and not 0 <= self.racing < math.inf:
-            raise ValueError(f"racing is {self.racing}; it should be 0 or more standard errors.")
+            raise UsageError(f"racing is {self.racing}; it should be 0 or more standard errors.")

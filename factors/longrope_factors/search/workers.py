@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from typing import Any, Protocol
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.task import Laboratory, Worker
 
@@ -68,7 +69,7 @@ class RayCluster:
         try:
             import ray
         except ImportError:
-            raise ValueError("Ray is not installed: `pip install 'longrope[ray]'`.") from None
+            raise UsageError("Ray is not installed: `pip install 'longrope[ray]'`.") from None
         from ray.util import ActorPool
 
         self._ray = ray

@@ -11,6 +11,7 @@ from longrope_factors.evaluating.evaluation import Evaluation
 from longrope_factors.evaluating.passkey import Retrieval
 from longrope_factors.evaluating.results import R, Result
 from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import json_lines
 
 # A field that only results of that kind have.
@@ -40,7 +41,7 @@ class Measured:
 def read(paths: Sequence[Path]) -> list[Result]:
     """The results of `evaluate perplexity`, `passkey` and `retrieval` in these files.
 
-    Raises ValueError, naming the file, for one that is missing, empty or holds anything else.
+    Raises UsageError, naming the file, for one that is missing, empty or holds anything else.
     """
     return [result for path in paths for result in results.read(path, _kind(path))]
 
@@ -80,7 +81,7 @@ def _marks(result: Result) -> dict[str, str]:
 def _kind(path: Path) -> type[Result]:
     lines = json_lines.whole(path)
     if not lines:
-        raise ValueError(f"{path}: has no results of an evaluation.")
+        raise UsageError(f"{path}: has no results of an evaluation.")
     try:
         first = json.loads(lines[0])
     except ValueError:
@@ -89,6 +90,6 @@ def _kind(path: Path) -> type[Result]:
         for field, kind in _KINDS.items():
             if field in first:
                 return kind
-    raise ValueError(
+    raise UsageError(
         f"{path}: is no results file of `evaluate perplexity`, `passkey` or `retrieval`."
     )

@@ -21,7 +21,7 @@ from longrope_factors.factor_file.files.whole_file import replacing
 def write(paths: Sequence[Path], output: Path, lm_eval: tuple[Path, Path] | None) -> None:
     """Write a page of the results in the files `paths` that needs no other file and no address.
 
-    `lm_eval` are lm-eval's results of short tasks, before and after. Raises ValueError, naming the
+    `lm_eval` are lm-eval's results of short tasks, before and after. Raises UsageError, naming the
     file, for one that is not what it should be, and for an `output` that cannot be written.
     """
     results = read(paths)

@@ -11,13 +11,14 @@ from longrope_factors.evaluating.report.sections import Section, Table
 from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval import scores
 from longrope_factors.evaluating.retrieval.results import Asking
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import strict_json
 
 
 def section(measured: Measured, lm_eval: tuple[Path, Path] | None) -> Section:
     """What was compared at the shortest length, and lm-eval's results before and after.
 
-    Raises ValueError, naming the file, where one is not what lm-eval writes or the two have no task
+    Raises UsageError, naming the file, where one is not what lm-eval writes or the two have no task
     in common.
     """
     tables = [table for table in (_perplexity(measured), _retrieval(measured)) if table]
@@ -84,7 +85,7 @@ def _lm_eval(before: Path, after: Path) -> Table:
     old, new = _scores(before), _scores(after)
     both = [key for key in old if key in new]
     if not both:
-        raise ValueError(f"{after}: has no task of {before}, so nothing can be compared.")
+        raise UsageError(f"{after}: has no task of {before}, so nothing can be compared.")
     cells = []
     for task, metric in both:
         (was, was_error), (now, now_error) = old[task, metric], new[task, metric]
@@ -105,7 +106,7 @@ def _scores(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
     found = document.get("results") if isinstance(document, dict) else None
     scores = dict(_numbers(found)) if isinstance(found, dict) else {}
     if not scores:
-        raise ValueError(f"{path}: is no results file of lm-eval (results_*.json).")
+        raise UsageError(f"{path}: is no results file of lm-eval (results_*.json).")
     return scores
 
 

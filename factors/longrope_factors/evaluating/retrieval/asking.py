@@ -54,7 +54,7 @@ def answers(
 
     `factor_set` should be the one that serves the context with the longest question. The model
     runs as it is: an adapter should be in place. `on_layer` is called as often as the model has
-    layers, while the context is read. Raises ValueError as `reading.reading` does.
+    layers, while the context is read. Raises UsageError as `reading.reading` does.
     """
     batches = list(_batches(questions, min(_TOGETHER, _MASK // len(context_ids))))
     room = max(sum(map(_tokens, batch)) for batch in batches)

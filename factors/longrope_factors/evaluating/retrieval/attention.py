@@ -12,6 +12,8 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from longrope_factors.factor_file.errors import UsageError
+
 _NAME = "longrope_reading"
 _ROWS = 1024  # of a mask at a time, where a kernel cannot do without one
 _FLASH = (torch.float16, torch.bfloat16)
@@ -21,7 +23,7 @@ _FLASH = (torch.float16, torch.bfloat16)
 def used_in(model: Any, tokens: int) -> Iterator[None]:
     """While open, `model` attends as this module does, over at most `tokens` tokens.
 
-    Raises ValueError for a model some of whose layers see less than that.
+    Raises UsageError for a model some of whose layers see less than that.
     """
     _check(model, tokens)
     theirs = model.config._attn_implementation
@@ -42,7 +44,7 @@ def _check(model: Any, tokens: int) -> None:
     others = set(kinds or ()) - {"full_attention", "sliding_attention"}
     if others or (sliding and (window is None or window < tokens)):
         which = min(others) if others else f"a sliding window of {window} tokens"
-        raise ValueError(
+        raise UsageError(
             f"{type(model).__name__} has layers of {which}, which do not see a text of {tokens} "
             "tokens: retrieval is measured on models with full attention."
         )

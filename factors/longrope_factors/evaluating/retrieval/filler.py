@@ -8,6 +8,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import texts
 
 # RULER's, after Mohtashami and Jaggi (arXiv 2305.16300): a line of it is a unit.
@@ -38,7 +39,7 @@ NOISE = Filler((_NOISE,), "\n")
 def of_books(paths: Sequence[Path]) -> Filler:
     """The sentences of the books at `paths`, one book after another; noise without any.
 
-    Raises FactorFileError, naming the file, where it is not UTF-8, ValueError where it is empty.
+    Raises FactorFileError, naming the file, where it is not UTF-8, UsageError where it is empty.
     """
     if not paths:
         return NOISE
@@ -48,7 +49,7 @@ def of_books(paths: Sequence[Path]) -> Filler:
         text, sha256 = texts.content(path)
         found = [each for each in _SENTENCE_END.split(" ".join(text.split())) if each]
         if not found:
-            raise ValueError(f"{path}: has no text.")
+            raise UsageError(f"{path}: has no text.")
         units += found
         digests.append(sha256)
     return Filler(units, " ", hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from longrope_factors.evaluating.retrieval.documents import Document
 from longrope_factors.evaluating.retrieval.prompts import Prompts, common
+from longrope_factors.factor_file.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ def fit(
     """The longest document whose prompts fit into `length` tokens.
 
     `make` gives the document of so many units of filler; `least` is the fewest. After each question
-    there is space for its answer, and for `room` tokens if these are more. Raises ValueError where
+    there is space for its answer, and for `room` tokens if these are more. Raises UsageError where
     the shortest document does not fit.
     """
     shortest = _fitted(prompts, make(least), room)
     if shortest.tokens > length:
-        raise ValueError(f"{shortest.tokens} tokens are the fewest: {length} are too few.")
+        raise UsageError(f"{shortest.tokens} tokens are the fewest: {length} are too few.")
     # A long text costs seconds to tokenize, so only the longest question is tokenized with each
     # guess. Tokens grow almost evenly with the units, so that few guesses are needed.
     sizes = [len(question) + max(len(answer), room) for question, answer in shortest.tails]

@@ -15,6 +15,7 @@ from longrope_factors.evaluating.retrieval.filler import NOISE, Filler
 from longrope_factors.evaluating.retrieval.fitting import Fitted, fit
 from longrope_factors.evaluating.retrieval.prompts import Prompts
 from longrope_factors.evaluating.retrieval.results import Answer, Asking
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Material:
     def fitted(self, task: Task, length: int, number: int) -> Fitted:
         """The document of this number, at most `length` tokens long; the same each time.
 
-        Raises ValueError, naming the task, where the length is too short for its facts.
+        Raises UsageError, naming the task, where the length is too short for its facts.
         """
         count = math.ceil(self.facts / task.group) * task.group
         # The middles of equal stretches: a mean over them is that over a text, as of random places.
@@ -61,8 +62,8 @@ class Material:
 
         try:
             return fit(self.prompts, make, len(depths), length, task.said)
-        except ValueError as error:
-            raise ValueError(f"{task.name} with {self.facts} facts: {error}") from None
+        except UsageError as error:
+            raise UsageError(f"{task.name} with {self.facts} facts: {error}") from None
 
 
 def short_length(original: int) -> int:

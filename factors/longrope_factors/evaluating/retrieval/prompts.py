@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from longrope_factors.evaluating.retrieval.documents import Asked, Document
+from longrope_factors.factor_file.errors import UsageError
 
 Form = Literal["plain", "chat"]
 
@@ -14,7 +15,7 @@ class Prompts:
     """Writes prompts for one tokenizer: as plain text, or through the model's chat template.
 
     In the chat form the user says document and question, and the answer's prefix is the beginning
-    of what the model says. Raises ValueError for that form where the tokenizer has no template.
+    of what the model says. Raises UsageError for that form where the tokenizer has no template.
     """
 
     tokenizer: Any
@@ -22,7 +23,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         if self.form == "chat" and not self.tokenizer.chat_template:
-            raise ValueError(
+            raise UsageError(
                 "--form chat needs a chat template, which the model's tokenizer does not have: "
                 "--form should be plain."
             )

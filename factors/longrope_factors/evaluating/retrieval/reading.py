@@ -67,7 +67,7 @@ def reading(
 ) -> Iterator[Reading]:
     """Read `context_ids`, at least one token, under `factor_set`; then `room` tokens may follow.
 
-    `on_layer` is called as often as the model has layers. Raises ValueError for a model whose
+    `on_layer` is called as often as the model has layers. Raises UsageError for a model whose
     layers do not all see the whole text, and as `perplexity.perplexity` does.
     """
     model = loaded.model

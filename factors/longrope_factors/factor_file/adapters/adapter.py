@@ -5,7 +5,7 @@ from pathlib import Path
 
 from longrope_factors.factor_file import model_directory, weight_files
 from longrope_factors.factor_file.adapters import adapter_config, adapter_weights
-from longrope_factors.factor_file.errors import FactorFileError
+from longrope_factors.factor_file.errors import FactorFileError, UsageError
 from longrope_factors.factor_file.schema import Adapter, FactorFile
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -19,7 +19,7 @@ def folder(adapter: Adapter, factors_path: Path) -> Path:
 def targets(adapter: Adapter, factors_path: Path) -> set[str]:
     """The last parts of the names of the modules that the adapter is for, such as q_proj.
 
-    Raises FactorFileError or ValueError, naming the file, for weights that are no adapter.
+    Raises FactorFileError or UsageError, naming the file, for weights that are no adapter.
     """
     weights = folder(adapter, factors_path) / WEIGHTS
     return {name.rpartition(".")[2] for name in adapter_weights.shapes(weights, adapter.rank)}
@@ -36,7 +36,7 @@ def check(factor_file: FactorFile, factors_path: Path, model_dir: Path | None = 
             continue
         try:
             _check(factor_set.adapter, factors_path, model_dir)
-        except ValueError as error:
+        except UsageError as error:
             raise FactorFileError(
                 f"{factors_path}: sets[{index}] (max_length {factor_set.max_length}): adapter: "
                 f"{error}"

@@ -18,7 +18,7 @@ def shapes(path: Path, rank: int) -> dict[str, tuple[int, int]]:
     """The shape [out, in] of each module that the weights at `path` are for, by its name.
 
     Reads the header alone. Raises FactorFileError, naming file and tensor, for anything but
-    lora_A [rank, in] and lora_B [out, rank] of linear layers; ValueError for no safetensors file.
+    lora_A [rank, in] and lora_B [out, rank] of linear layers; UsageError for no safetensors file.
     """
     found: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in weight_files.header(path).items():

@@ -1,5 +1,6 @@
 """The documents that a fine-tune reads."""
 
+from longrope_factors.factor_file.errors import UsageError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Corpus:
 def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: int) -> Corpus:
     """The documents of all files: each file is one, or several with `separator` between them.
 
-    Raises ValueError, naming the file, where one is no UTF-8 text, and where no document has
+    Raises UsageError, naming the file, where one is no UTF-8 text, and where no document has
     `least` tokens.
     """
     documents: list[Tokens] = []
@@ -37,7 +38,7 @@ def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: in
             documents.append(np.asarray(tokenizer(document)["input_ids"], np.int32))
     longest = max(map(len, documents))
     if longest < least:
-        raise ValueError(
+        raise UsageError(
             f"The longest document of --corpus has {longest} tokens; at least one should have the "
             f"{least} of --length."
         )

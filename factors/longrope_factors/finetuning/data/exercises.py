@@ -3,6 +3,7 @@
 What `questions` draws is laid out as a chat or as plain text, and cut to a number of tokens.
 """
 
+from longrope_factors.factor_file.errors import UsageError
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class _Layout(NamedTuple):
 def draw(tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: Sequence[int]) -> Exercise:
     """An exercise of at most `budget` tokens, with as much of a book as there is room for.
 
-    The book's passage comes from one of `documents`. Raises ValueError where no exercise has so few
+    The book's passage comes from one of `documents`. Raises UsageError where no exercise has so few
     tokens.
     """
     for attempt in range(_ATTEMPTS):
@@ -82,7 +83,7 @@ def draw(tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: Sequenc
         found = _Sketch(tokenizer, documents, budget, (*seed, attempt)).filled()
         if found is not None:
             return found
-    raise ValueError(
+    raise UsageError(
         f"A retrieval exercise does not fit into {budget} tokens: --window should be greater, or "
         "--retrieval-share left out."
     )

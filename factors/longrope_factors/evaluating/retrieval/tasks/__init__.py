@@ -9,6 +9,7 @@ from longrope_factors.evaluating.retrieval.tasks.multi_query import MULTI_QUERY
 from longrope_factors.evaluating.retrieval.tasks.multi_value import MULTI_VALUE
 from longrope_factors.evaluating.retrieval.tasks.single_key import SINGLE_KEY
 from longrope_factors.evaluating.retrieval.tasks.variable_tracking import VARIABLE_TRACKING
+from longrope_factors.factor_file.errors import UsageError
 
 TASKS = {
     task.name: task
@@ -28,7 +29,7 @@ DEFAULT = tuple(name for name, task in TASKS.items() if not task.alone)
 
 
 def named(name: str) -> Task:
-    """The task of that name; ValueError where there is none."""
+    """The task of that name; UsageError where there is none."""
     if name not in TASKS:
-        raise ValueError(f"--task {name} should be one of {', '.join(TASKS)}.")
+        raise UsageError(f"--task {name} should be one of {', '.join(TASKS)}.")
     return TASKS[name]
