@@ -13,7 +13,7 @@ from rich.console import Console
 
 from longrope_loadtest import live_view
 from longrope_loadtest.capacity.command import find_capacity
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan, shipped
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.report import write_report
@@ -137,6 +137,6 @@ def list_profiles(
 def _one_sentence() -> Iterator[None]:
     try:
         yield
-    except LoadTestError as error:
+    except UsageError as error:
         print(f"longrope: {error}", file=sys.stderr)
         sys.exit(WRONG)

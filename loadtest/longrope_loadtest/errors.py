@@ -1,5 +1,5 @@
-"""What a user can mend: one sentence, status 2."""
+"""The one error that a user of `longrope loadtest` sees."""
 
 
-class LoadTestError(Exception):
-    """The profile, the server's address or an option is wrong; it says what would be right."""
+class UsageError(Exception):
+    """Something that was asked for and cannot be done; the message is one sentence."""

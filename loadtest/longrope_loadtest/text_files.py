@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 
 # UTF-32's little-endian mark begins with UTF-16's.
 OTHER_MARKS = {
@@ -18,21 +18,21 @@ def read(path: Path) -> str:
     """The text of a file, without its byte order mark.
 
     Raises:
-        LoadTestError: It cannot be read, or is no UTF-8.
+        UsageError: It cannot be read, or is no UTF-8.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise LoadTestError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
     for mark, encoding in OTHER_MARKS.items():
         if content.startswith(mark):
-            raise LoadTestError(
+            raise UsageError(
                 f"{path} cannot be read: by its byte order mark (BOM) it is {encoding}; "
-                "save it as UTF-8"
+                "save it as UTF-8."
             )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LoadTestError(
-            f"{path} cannot be read: it is no UTF-8 text (byte {error.start})"
+        raise UsageError(
+            f"{path} cannot be read: it is no UTF-8 text (byte {error.start})."
         ) from error

@@ -32,7 +32,7 @@ def run_profile(
     `seed` is the plan's, and the texts'; `watcher` makes one that may stop the run.
 
     Raises:
-        LoadTestError: Something is wrong that can be seen before a request is sent.
+        UsageError: Something is wrong that can be seen before a request is sent.
     """
     check_lengths(planned, model)
     results.new_directory(directory)

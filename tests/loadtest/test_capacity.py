@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from longrope_loadtest.capacity import capacity
 from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.results.slo import Goodput
 
@@ -126,8 +126,8 @@ def test_the_rate_of_the_shared_arrivals_is_set() -> None:
 
 
 def test_profiles_without_a_rate_or_objectives_are_refused() -> None:
-    with pytest.raises(LoadTestError, match="objectives"):
+    with pytest.raises(UsageError, match="objectives"):
         capacity.at_rate(profile(CONSTANT), 1)
     closed = {"kind": "closed", "users": 1, "requests": 1}
-    with pytest.raises(LoadTestError, match="constant, poisson or gamma"):
+    with pytest.raises(UsageError, match="constant, poisson or gamma"):
         capacity.at_rate(profile(closed, slo={"ttft": 1}), 1)

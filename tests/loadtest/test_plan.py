@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan, shipped
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.profiles.profile import Profile
@@ -157,7 +157,7 @@ def test_cancellations_have_their_share_and_depths_are_in_the_prompt(seed: int) 
 
 
 def test_a_plan_without_a_request_is_refused() -> None:
-    with pytest.raises(LoadTestError, match="sends no request"):
+    with pytest.raises(UsageError, match="sends no request"):
         plan.make(profile({"kind": "poisson", "rate": 0.001, "duration": 0.001}), 0)
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.profiles import shipped
 from longrope_loadtest.profiles.arrivals import Poisson
@@ -18,7 +18,7 @@ classes:
 def refusal(folder: Path, text: str) -> str:
     path = folder / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(LoadTestError) as error:
+    with pytest.raises(UsageError) as error:
         profiles.load(path)
     sentence = str(error.value)
     assert str(path) in sentence
@@ -95,7 +95,7 @@ def test_arrivals_that_no_class_uses_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(LoadTestError, match=r"no file chta, .*: chat, documents, mixed") as error:
+    with pytest.raises(UsageError, match=r"no file chta, .*: chat, documents, mixed") as error:
         shipped.find("chta")
     assert "\n" not in str(error.value)
 
@@ -103,7 +103,7 @@ def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
 def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"description: \xff")
-    with pytest.raises(LoadTestError, match=r"latin\.yaml cannot be read"):
+    with pytest.raises(UsageError, match=r"latin\.yaml cannot be read"):
         profiles.load(path)
 
 
@@ -139,7 +139,7 @@ def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:
 def test_another_encoding_is_refused_by_its_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(WHOLE.encode(encoding))
-    with pytest.raises(LoadTestError, match=rf"\(BOM\) it is {encoding.upper()}; save it"):
+    with pytest.raises(UsageError, match=rf"\(BOM\) it is {encoding.upper()}; save it"):
         profiles.load(path)
 
 

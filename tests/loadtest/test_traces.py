@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.profiles.plan import Planned
@@ -155,7 +155,7 @@ def test_the_unit_of_timestamps_is_said_or_plain(
 def test_a_unit_that_is_not_plain_is_asked_for(
     tmp_path: Path, timestamps: list[float], number: int, rates: str
 ) -> None:
-    with pytest.raises(LoadTestError) as refusal:
+    with pytest.raises(UsageError) as refusal:
         planned(tmp_path, [line(timestamp) for timestamp in timestamps])
     sentence = str(refusal.value)
     assert f"trace.jsonl, line {number}: timestamp: " in sentence
@@ -206,7 +206,7 @@ def test_hash_ids_that_do_not_fit_their_prompt_are_named(
     tmp_path: Path, lengths: list[tuple[int, int]], arrivals: dict[str, Any], says: str
 ) -> None:
     lines = [line(1000 * at, *length) for at, length in enumerate(lengths)]
-    with pytest.raises(LoadTestError) as refusal:
+    with pytest.raises(UsageError) as refusal:
         planned(tmp_path, lines, **arrivals)
     assert says in str(refusal.value)
     assert ("block_tokens in the profile" in str(refusal.value)) == (not arrivals)
@@ -240,7 +240,7 @@ def test_another_encoding_is_refused_by_its_mark(tmp_path: Path, encoding: str) 
     path = written(tmp_path, LINES)
     trace = tmp_path / "trace.jsonl"
     trace.write_bytes(("\ufeff" * (encoding[-2:] == "be") + trace.read_text()).encode(encoding))
-    with pytest.raises(LoadTestError, match=rf"\(BOM\) it is {encoding[:6].upper()}"):
+    with pytest.raises(UsageError, match=rf"\(BOM\) it is {encoding[:6].upper()}"):
         plan.make(profiles.load(path), 0, tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_fields_that_we_do_not_know_are_left_alone(tmp_path: Path) -> None:
 )
 def test_a_wrong_line_is_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     lines = [LINES[0], {**LINES[1], **change}]
-    with pytest.raises(LoadTestError) as refusal:
+    with pytest.raises(UsageError) as refusal:
         planned(tmp_path, lines)
     assert says in str(refusal.value)
 
@@ -284,15 +284,15 @@ def test_a_trace_that_is_not_there_or_empty_or_not_json_is_named(tmp_path: Path)
     loaded = profiles.load(path)
     trace = tmp_path / "trace.jsonl"
     trace.write_text("\n")
-    with pytest.raises(LoadTestError, match=r"trace\.jsonl has no requests"):
+    with pytest.raises(UsageError, match=r"trace\.jsonl has no requests"):
         plan.make(loaded, 0, tmp_path)
     trace.write_text("{\n")
-    with pytest.raises(LoadTestError, match=r"trace\.jsonl, line 1 is not JSON"):
+    with pytest.raises(UsageError, match=r"trace\.jsonl, line 1 is not JSON"):
         plan.make(loaded, 0, tmp_path)
     for content in ("[" * 100_000, "[1]", '{"timestamp": ' + "1" * 5000 + "}"):
         trace.write_text(content)
-        with pytest.raises(LoadTestError, match=r"trace\.jsonl, line 1"):
+        with pytest.raises(UsageError, match=r"trace\.jsonl, line 1"):
             plan.make(loaded, 0, tmp_path)
     trace.unlink()
-    with pytest.raises(LoadTestError, match=r"trace\.jsonl cannot be read"):
+    with pytest.raises(UsageError, match=r"trace\.jsonl cannot be read"):
         plan.make(loaded, 0, tmp_path)

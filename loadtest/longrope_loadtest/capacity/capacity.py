@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
 from longrope_loadtest.profiles.plan import Plan
 from longrope_loadtest.profiles.profile import Profile
@@ -47,14 +47,14 @@ def at_rate(profile: Profile, rate: float) -> Profile:
     """The profile with its shared arrivals at another rate.
 
     Raises:
-        LoadTestError: The profile's arrivals have no single rate, or no class has objectives.
+        UsageError: The profile's arrivals have no single rate, or no class has objectives.
     """
     if not isinstance(profile.arrivals, Constant | Poisson | Gamma):
-        raise LoadTestError(
-            "--find-capacity needs a profile whose arrivals are constant, poisson or gamma"
+        raise UsageError(
+            "--find-capacity needs a profile whose arrivals are constant, poisson or gamma."
         )
     if not any(each.slo for each in profile.classes.values()):
-        raise LoadTestError("--find-capacity needs a class with objectives (slo)")
+        raise UsageError("--find-capacity needs a class with objectives (slo).")
     arrivals = profile.arrivals.model_copy(update={"rate": rate})
     return profile.model_copy(update={"arrivals": arrivals})
 

@@ -35,7 +35,7 @@ def find_capacity(
     Each run has a seed of its own: no prompt is in the server's prefix cache from an earlier one.
 
     Raises:
-        LoadTestError: The profile cannot be run at several rates.
+        UsageError: The profile cannot be run at several rates.
         KeyboardInterrupt: Ctrl-C; the results until then are kept.
     """
     capacity.at_rate(profile, 1)

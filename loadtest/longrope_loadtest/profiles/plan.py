@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import traces
 from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
 from longrope_loadtest.profiles.distributions import Distribution, draw_tokens
@@ -121,7 +121,7 @@ def make(profile: Profile, seed: int, directory: Path = Path()) -> Plan:
     `directory` is where the paths of traces start from.
 
     Raises:
-        LoadTestError: A trace is wrong, or nothing would be sent.
+        UsageError: A trace is wrong, or nothing would be sent.
     """
     drawer = _Drawer(profile, seed)
     arrivals: list[_Arrival] = []
@@ -146,7 +146,7 @@ def make(profile: Profile, seed: int, directory: Path = Path()) -> Plan:
             number += 1
         closed.append(Users(process.users, tuple(requests), _think(process, rng)))
     if not number:
-        raise LoadTestError("The profile sends no request: raise its rate or its duration")
+        raise UsageError("The profile sends no request: raise its rate or its duration.")
     return Plan(opened, tuple(closed))
 
 
@@ -160,8 +160,8 @@ def _arriving(
             name = traced.class_name or _class(classes, rng)
             if name not in classes:
                 have = ", ".join(classes)
-                raise LoadTestError(
-                    f"{path}, request {number}: no class {name!r} has these arrivals, but {have}"
+                raise UsageError(
+                    f"{path}, request {number}: no class {name!r} has these arrivals, but {have}."
                 )
             yield _Arrival(traced.time / process.speed, name, traced)
         return

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from longrope_loadtest import text_files
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import yaml_numbers
 from longrope_loadtest.profiles.arrivals import Arrivals, Closed
 from longrope_loadtest.profiles.distributions import Distribution, Strict
@@ -158,21 +158,21 @@ def load(path: Path) -> Profile:
     """Reads and checks a profile; a trace's path is relative to the profile.
 
     Raises:
-        LoadTestError: It cannot be read, or a field is wrong; the message names file and field.
+        UsageError: It cannot be read, or a field is wrong; the message names file and field.
     """
     text = text_files.read(path)
     try:
         content = yaml_numbers.load(text)
     except RecursionError:
-        raise LoadTestError(f"{path} is nested too deeply") from None
+        raise UsageError(f"{path} is nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise LoadTestError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
-        raise LoadTestError(f"{path} must have fields (classes, arrivals, ...) at its top")
+        raise UsageError(f"{path} must have fields (classes, arrivals, ...) at its top.")
     try:
         profile = Profile.model_validate(content)
     except ValidationError as error:
-        raise LoadTestError(f"{path}: {_sentence(error)}") from error
+        raise UsageError(f"{path}: {_sentence(error)}.") from error
     return profile
 
 

@@ -3,7 +3,7 @@
 import importlib.resources
 from pathlib import Path
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 
 
 def names() -> list[str]:
@@ -15,7 +15,7 @@ def find(word: str) -> Path:
     """The profile that `word` means: a file, or one of ours.
 
     Raises:
-        LoadTestError: It is neither.
+        UsageError: It is neither.
     """
     path = Path(word)
     if path.is_file():
@@ -23,8 +23,8 @@ def find(word: str) -> Path:
     ours = _directory() / f"{word}.yaml"
     if ours.is_file():
         return ours
-    raise LoadTestError(
-        f"There is no file {word}, and no profile of that name comes along: {', '.join(names())}"
+    raise UsageError(
+        f"There is no file {word}, and no profile of that name comes along: {', '.join(names())}."
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from longrope_loadtest import text_files
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.distributions import Listed
 from longrope_loadtest.profiles.trace_units import (
     DEFAULT_BLOCK_TOKENS,
@@ -82,13 +82,13 @@ def read(path: Path, unit: Unit | None = None, block_tokens: int | None = None) 
     trace plainly says.
 
     Raises:
-        LoadTestError: It cannot be read, a line is wrong, its hash ids do not fit its lengths, or
+        UsageError: It cannot be read, a line is wrong, its hash ids do not fit its lengths, or
             a unit is not plain; the message has the line's number and the field.
     """
     lines = re.split(r"\r\n|\r|\n", text_files.read(path))
     parsed = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not parsed:
-        raise LoadTestError(f"The trace {path} has no requests")
+        raise UsageError(f"The trace {path} has no requests.")
     per_second = PER_SECOND[unit or _unit(path, parsed)]
     tokens = _block_tokens(path, parsed, block_tokens)
     requests = sorted((numbered.line for numbered in parsed), key=lambda line: line.timestamp)
@@ -113,9 +113,9 @@ def _parsed(path: Path, number: int, line: str) -> _Numbered:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise LoadTestError(f"{place}: {field and f'{field}: '}{first['msg']}") from error
+        raise UsageError(f"{place}: {field and f'{field}: '}{first['msg']}.") from error
     except (ValueError, RecursionError) as error:
-        raise LoadTestError(f"{place} is not JSON") from error
+        raise UsageError(f"{place} is not JSON.") from error
 
 
 def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
@@ -125,11 +125,11 @@ def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
     found = unit_of(timestamps)
     if found is None:
         last = max(parsed, key=lambda numbered: numbered.line.timestamp)
-        raise LoadTestError(
+        raise UsageError(
             f"{path}, line {last.number}: timestamp: {len(parsed)} requests up to "
             f"{last.line.timestamp:g} are {rate(timestamps, 'ms'):,.0f} a second in milliseconds "
             f"and {rate(timestamps, 's'):.3g} in seconds: say in the profile's arrivals which they "
-            "are, unit: ms or unit: s"
+            "are, unit: ms or unit: s."
         )
     return found
 
@@ -142,8 +142,8 @@ def _block_tokens(path: Path, parsed: list[_Numbered], given: int | None) -> int
     if at is not None:
         length, blocks = lengths[at]
         advice = "" if given else "; another size is said by block_tokens in the profile's arrivals"
-        raise LoadTestError(
+        raise UsageError(
             f"{path}, line {with_ids[at].number}: hash_ids: has {blocks} for the {length} tokens "
-            f"of input_length, which are {-(-length // tokens)} blocks of {tokens}{advice}"
+            f"of input_length, which are {-(-length // tokens)} blocks of {tokens}{advice}."
         )
     return tokens

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.figures import summary
 from longrope_loadtest.run.driving import Run
@@ -61,16 +61,16 @@ def new_directory(directory: Path) -> Path:
     """Makes the directory of a result.
 
     Raises:
-        LoadTestError: There is a result in it already, or it cannot be made.
+        UsageError: There is a result in it already, or it cannot be made.
     """
     if (directory / RESULT).exists() or (directory / REQUESTS).exists():
-        raise LoadTestError(f"{directory} holds a result already: name another with -o")
+        raise UsageError(f"{directory} holds a result already: name another with -o.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LoadTestError(f"{directory} cannot be made: {error}") from error
+        raise UsageError(f"{directory} cannot be made: {error}.") from error
     if not os.access(directory, os.W_OK):
-        raise LoadTestError(f"{directory} cannot be written")
+        raise UsageError(f"{directory} cannot be written.")
     return directory
 
 
@@ -110,16 +110,16 @@ def read(directory: Path) -> Result:
     """Reads a result back.
 
     Raises:
-        LoadTestError: There is none, or one of another format.
+        UsageError: There is none, or one of another format.
     """
     try:
         about = json.loads((directory / RESULT).read_text(encoding="utf-8-sig"))
         lines = (directory / REQUESTS).read_text(encoding="utf-8-sig").splitlines()
         looks = (directory / METRICS).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, json.JSONDecodeError) as error:
-        raise LoadTestError(f"{directory} holds no whole result: {error}") from error
+        raise UsageError(f"{directory} holds no whole result: {error}.") from error
     if about.get("format") != FORMAT:
-        raise LoadTestError(f"{directory}: format {about.get('format')!r}, not {FORMAT!r}")
+        raise UsageError(f"{directory}: format {about.get('format')!r}, not {FORMAT!r}.")
     records = sorted((Record(**json.loads(line)) for line in lines), key=lambda r: r.number)
     scrapes = [Scrape(**json.loads(line)) for line in looks]
     return Result(directory, about, Profile.model_validate(about["profile"]), records, scrapes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from longrope_loadtest.errors import LoadTestError
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.plan import Plan
 
 SECONDS = 10
@@ -22,29 +22,29 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
     """The model `name` of the server at `url`, or its first.
 
     Raises:
-        LoadTestError: The server cannot be reached, refuses the key, or has no such model.
+        UsageError: The server cannot be reached, refuses the key, or has no such model.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise LoadTestError(f"{url} is not an address like http://127.0.0.1:8000") from error
+        raise UsageError(f"{url} is not an address like http://127.0.0.1:8000.") from error
     except httpx.TimeoutException as error:
-        raise LoadTestError(f"The server at {url} did not answer within {SECONDS} s") from error
+        raise UsageError(f"The server at {url} did not answer within {SECONDS} s.") from error
     except httpx.HTTPError as error:
-        raise LoadTestError(f"No server can be reached at {url}: {error}") from error
+        raise UsageError(f"No server can be reached at {url}: {error}.") from error
     if answer.status_code in (401, 403):
         advice = "give another" if key else "give one"
-        raise LoadTestError(
+        raise UsageError(
             f"The server at {url} asks for a key (status {answer.status_code}): {advice} in "
-            f"LONGROPE_API_KEY or OPENAI_API_KEY"
+            f"LONGROPE_API_KEY or OPENAI_API_KEY."
         )
     models = _models(answer)
     if models is None:
         if name is None:
-            raise LoadTestError(
+            raise UsageError(
                 f"The server at {url} lists no models (status {answer.status_code} from "
-                f"/v1/models): say which with --model"
+                f"/v1/models): say which with --model."
             )
         return ServedModel(name, None)
     if name is None:
@@ -53,22 +53,22 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
         if model.name == name:
             return model
     have = ", ".join(model.name for model in models)
-    raise LoadTestError(f"The server at {url} has no model {name}; it has {have}")
+    raise UsageError(f"The server at {url} has no model {name}; it has {have}.")
 
 
 def check_lengths(plan: Plan, model: ServedModel) -> None:
     """Refuses a plan with requests that the model cannot take.
 
     Raises:
-        LoadTestError: It has some; the message names class and lengths.
+        UsageError: It has some; the message names class and lengths.
     """
     if model.max_tokens is None:
         return
     longest = max(plan, key=lambda planned: planned.prompt_tokens + planned.output_tokens)
     if longest.prompt_tokens + longest.output_tokens > model.max_tokens:
-        raise LoadTestError(
+        raise UsageError(
             f"Class {longest.class_name} has a request of {longest.prompt_tokens} prompt and "
-            f"{longest.output_tokens} output tokens; {model.name} takes {model.max_tokens} in all"
+            f"{longest.output_tokens} output tokens; {model.name} takes {model.max_tokens} in all."
         )
 
 
