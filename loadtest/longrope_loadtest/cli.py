@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,13 @@ from longrope_loadtest.capacity.command import find_capacity
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan, shipped
 from longrope_loadtest.profiles import profile as profiles
+from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.report import write_report
 from longrope_loadtest.results import results
 from longrope_loadtest.results.compare import compared, print_comparison
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.run.driving import Target
-from longrope_loadtest.run.preflight import served_model
+from longrope_loadtest.run.preflight import ServedModel, served_model
 from longrope_loadtest.whole_run import run_profile
 
 app = typer.Typer(
@@ -34,32 +36,65 @@ app = typer.Typer(
 MISSED, WRONG, INTERRUPTED = 1, 2, 130
 
 
+ProfileName = Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")]
+Url = Annotated[str, typer.Option(help="The server, with or without /v1.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="New directory for the result.")
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Default: the first model that the server lists.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Default: the profile's seed.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"], help="Better in the environment."),
+]
+LOCAL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What is sent where: the arguments of `run` and `capacity`, looked up."""
+
+    profile: Profile
+    seed: int
+    target: Target
+    model: ServedModel
+    directory: Path
+    traces: Path
+
+
+def _load(
+    profile: str,
+    url: str,
+    output: Path | None,
+    model: str | None,
+    seed: int | None,
+    key: str | None,
+) -> _Load:
+    path = shipped.find(profile)
+    loaded = profiles.load(path)
+    base = url.rstrip("/").removesuffix("/v1")
+    served = served_model(base, key, model)
+    return _Load(
+        profile=loaded,
+        seed=loaded.seed if seed is None else seed,
+        target=Target(base, served.name, key),
+        model=served,
+        directory=output or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"),
+        traces=path.parent,
+    )
+
+
 @app.command()
 def run(
-    profile: Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")],
-    url: Annotated[
-        str, typer.Option(help="The server, with or without /v1.")
-    ] = "http://127.0.0.1:8000",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Directory of the result; new.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="By default the first that the server lists.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Instead of the profile's; the same sends the same.")
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"], help="Better in the environment."
-        ),
-    ] = None,
-    find_the_capacity: Annotated[
-        bool,
-        typer.Option("--find-capacity", help="Search the highest rate that meets the objectives."),
-    ] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each rate of --find-capacity.")] = 3,
+    profile: ProfileName,
+    url: Url = LOCAL,
+    output: Output = None,
+    model: ModelName = None,
+    seed: Seed = None,
+    api_key: ApiKey = None,
+    find_the_capacity: Annotated[bool, typer.Option("--find-capacity", hidden=True)] = False,
 ) -> None:
     """Send a profile's requests to a server; write JSON, CSV and an HTML report.
 
@@ -69,29 +104,54 @@ def run(
     """
     console = Console(stderr=True)
     with _one_sentence():
-        path = shipped.find(profile)
-        loaded = profiles.load(path)
-        base = url.rstrip("/").removesuffix("/v1")
-        served = served_model(base, api_key, model)
-        target = Target(base, served.name, api_key)
-        chosen = loaded.seed if seed is None else seed
-        directory = output or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}")
         if find_the_capacity:
-            try:
-                found = find_capacity(
-                    loaded, chosen, repeats, target, served, directory, console, path.parent
-                )
-            except KeyboardInterrupt:
-                sys.exit(INTERRUPTED)
-            sys.exit(0 if found.rate is not None else MISSED)
-        planned = plan.make(loaded, chosen, path.parent)
-        result = run_profile(loaded, planned, chosen, target, served, directory, console)
+            raise UsageError(
+                f"--find-capacity is a command now: `longrope loadtest capacity {profile}`."
+            )
+        load = _load(profile, url, output, model, seed, api_key)
+        planned = plan.make(load.profile, load.seed, load.traces)
+        result = run_profile(
+            load.profile, planned, load.seed, load.target, load.model, load.directory, console
+        )
         live_view.print_summary(result, console)
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
     share = share_within_objectives(result.about["figures"])
-    sys.exit(0 if share >= loaded.attainment else MISSED)
+    sys.exit(0 if share >= load.profile.attainment else MISSED)
+
+
+@app.command("capacity")
+def capacity(
+    profile: ProfileName,
+    url: Url = LOCAL,
+    output: Output = None,
+    model: ModelName = None,
+    seed: Seed = None,
+    api_key: ApiKey = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs at each rate.")] = 3,
+) -> None:
+    """Find the highest rate at which a server meets a profile's objectives.
+
+    Each run's result is in a folder of the directory; capacity.json has the rates. Status 0: there
+    is such a rate; 1: there is none; 2: something to mend before a request is sent; 130: Ctrl-C.
+    """
+    with _one_sentence():
+        load = _load(profile, url, output, model, seed, api_key)
+        try:
+            found = find_capacity(
+                load.profile,
+                load.seed,
+                repeats,
+                load.target,
+                load.model,
+                load.directory,
+                Console(stderr=True),
+                load.traces,
+            )
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+    sys.exit(0 if found.rate is not None else MISSED)
 
 
 @app.command()

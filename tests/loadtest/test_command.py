@@ -22,8 +22,8 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longrope_loadtest.cli.write_report", lambda result: result.directory)
 
 
-def run(server: MockServer, path: Path, *more: str | Path) -> Outcome:
-    return loadtest("run", path, "--url", server.url, "-o", path.parent / "out", *more)
+def run(server: MockServer, path: Path, *more: str | Path, command: str = "run") -> Outcome:
+    return loadtest(command, path, "--url", server.url, "-o", path.parent / "out", *more)
 
 
 def test_a_run_leaves_its_result(server: MockServer, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -
     arrivals = {"kind": "constant", "rate": 40, "duration": 0.7}
     # One request at a time, 20 ms each: 50 a second.
     path = written(tmp_path, arrivals, {"busy": 0.02, "tokens": 2}, slo={"ttft": 0.08})
-    outcome = run(server, path, "--find-capacity", "--repeats", "1")
+    outcome = run(server, path, "--repeats", "1", command="capacity")
     assert outcome.status == 0
     found = json.loads((tmp_path / "out" / "capacity.json").read_text())
     assert 40 <= found["rate"] < 60
@@ -146,7 +146,7 @@ def test_a_server_that_meets_its_objectives_at_no_rate(
     monkeypatch.setattr(capacity, "DOUBLINGS", 2)
     arrivals = {"kind": "constant", "rate": 200, "requests": 3}
     path = written(tmp_path, arrivals, {"first": 0.02}, slo={"ttft": 0.001})
-    outcome = run(server, path, "--find-capacity", "--repeats", "1")
+    outcome = run(server, path, "--repeats", "1", command="capacity")
     assert outcome.status == 1
     assert "No rate down to" in outcome.stderr
 

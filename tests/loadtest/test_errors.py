@@ -112,11 +112,15 @@ def test_a_directory_that_cannot_be_made(server: MockServer, tmp_path: Path) -> 
 
 def test_a_capacity_search_without_a_rate_or_objectives(server: MockServer, tmp_path: Path) -> None:
     closed = written(tmp_path, {"kind": "closed", "users": 1, "requests": 1}, slo={"ttft": 1})
-    arguments = ("run", closed, "--url", server.url, "--find-capacity", "-o", tmp_path / "out")
+    arguments = ("capacity", closed, "--url", server.url, "-o", tmp_path / "out")
     refused(loadtest(*arguments), "constant, poisson or gamma")
     written(tmp_path, TEN)
     refused(loadtest(*arguments), "a class with objectives (slo)")
     assert server.truths() == []
+
+
+def test_the_old_form_of_a_capacity_search_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    refused(loadtest("run", "chat", "--find-capacity"), "`longrope loadtest capacity chat`")
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])

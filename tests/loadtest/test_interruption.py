@@ -63,7 +63,7 @@ def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path) -> N
 def test_control_c_in_a_capacity_search_keeps_its_runs(server: MockServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = written(tmp_path, LONG, MOCK, slo={"ttft": 1})
-    arguments = ("run", path, "--url", server.url, "-o", out, "--find-capacity")
+    arguments = ("capacity", path, "--url", server.url, "-o", out)
     first = out / "01-rate-50-repeat-1"
     with running(*arguments) as process:
         wait_for(lambda: lines(first / "requests.jsonl") > 20, process)

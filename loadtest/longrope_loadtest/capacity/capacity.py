@@ -51,10 +51,10 @@ def at_rate(profile: Profile, rate: float) -> Profile:
     """
     if not isinstance(profile.arrivals, Constant | Poisson | Gamma):
         raise UsageError(
-            "--find-capacity needs a profile whose arrivals are constant, poisson or gamma."
+            "A capacity search needs a profile whose arrivals are constant, poisson or gamma."
         )
     if not any(each.slo for each in profile.classes.values()):
-        raise UsageError("--find-capacity needs a class with objectives (slo).")
+        raise UsageError("A capacity search needs a class with objectives (slo).")
     arrivals = profile.arrivals.model_copy(update={"rate": rate})
     return profile.model_copy(update={"arrivals": arrivals})
 

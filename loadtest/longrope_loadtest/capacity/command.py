@@ -1,4 +1,4 @@
-"""`longrope loadtest run --find-capacity`: the search on a real server."""
+"""`longrope loadtest capacity`: the search on a real server."""
 
 import json
 from pathlib import Path
