@@ -15,6 +15,7 @@ import typer
 from longrope_factors import figures
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import model_directory
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import json_lines
 from longrope_factors.factor_file.schema import FactorSet, Provenance
 from longrope_factors.models import texts
@@ -80,9 +81,9 @@ def _logged(log: Path, texts_of: int) -> tuple[int, list[tuple[FactorSet, list[f
     found = []
     for genome, by_document in losses.items():
         if len(by_document) != texts_of:
-            raise ValueError(
+            raise UsageError(
                 f"{log}: a set has {len(by_document)} losses where --corpus names {texts_of} "
-                "texts: it should be the log of a search --no-racing on one window of each."
+                "texts: it should be the log of a search without racing, on one window of each."
             )
         record = sets[genome]
         factor_set = FactorSet(

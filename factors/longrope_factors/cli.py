@@ -14,10 +14,10 @@ from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile
-from longrope_factors.finetuning.command import finetune
-from longrope_factors.formats import command
+from longrope_factors.finetuning import command as finetuning
+from longrope_factors.formats import command as formats
 from longrope_factors.library_command import library_app
-from longrope_factors.search.command import search
+from longrope_factors.search import command as searching
 
 app = AppOfFiles(
     help="Make factor files, search, fine-tune, measure, convert.",
@@ -29,11 +29,11 @@ app = AppOfFiles(
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(library_app, name="library")
-app.command()(search)
-app.command()(finetune)
+app.command(cls=searching.Command)(searching.search)
+app.command(cls=finetuning.Command)(finetuning.finetune)
 app.command()(extend)
-app.command()(command.export)
-app.command("import")(command.import_)
+app.command()(formats.export)
+app.command("import")(formats.import_)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Factor file.")]
 ModelOption = Annotated[

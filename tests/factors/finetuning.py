@@ -93,3 +93,8 @@ def settings(folder: Path, **changes: Any) -> Settings:
             **changes,
         }
     )
+
+
+def replace(settings: Settings, **changes: Any) -> Settings:
+    """The settings with `changes`, checked again."""
+    return Settings.model_validate(settings.given | changes)

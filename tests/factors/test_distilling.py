@@ -1,6 +1,5 @@
 """Text taught by the untuned model, and training that goes on from an adapter."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ def test_a_window_is_taught_what_the_untuned_model_says_at_short_positions(tmp_p
         window=finetuning.ORIGINAL,
     )
     [step] = training.run(settings).steps
-    job = jobs.of(replace(settings, output=tmp_path / "again"))
+    job = jobs.of(finetuning.replace(settings, output=tmp_path / "again"))
     planned = next(sequences.sequences([len(each) for each in job.corpus.documents], job.mixture))
     made = batch.of(planned, job.corpus.documents, job.tokenizer, job.mixture)
     assert made.positions[-1] >= len(made.positions)  # it skips
@@ -60,7 +59,7 @@ def test_a_window_is_taught_what_the_untuned_model_says_at_short_positions(tmp_p
 def test_texts_longer_than_the_model_can_read_teach_themselves(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, steps=1, lora=4)
     assert finetuning.LENGTH > finetuning.ORIGINAL
-    told = training.run(replace(settings, distill=True, output=tmp_path / "told"))
+    told = training.run(finetuning.replace(settings, distill=True, output=tmp_path / "told"))
     assert told.steps[0].long == training.run(settings).steps[0].long
 
 
@@ -68,8 +67,8 @@ def test_distilling_brings_back_what_an_adapter_forgot(tmp_path: Path) -> None:
     options = {"lora": 8, "learning_rate": 3e-2, "positions": "skip", "window": 32}
     settings = finetuning.settings(tmp_path, steps=20, **options)
     spoilt = training.run(settings).output / "factors.json"
-    again = replace(settings, factors=spoilt, distill=True, steps=40, learning_rate=1e-2)
-    steps = training.run(replace(again, output=tmp_path / "again")).steps
+    again = finetuning.replace(settings, factors=spoilt, distill=True, steps=40, learning_rate=1e-2)
+    steps = training.run(finetuning.replace(again, output=tmp_path / "again")).steps
     first, last = (sum(step.long or 0 for step in part) for part in (steps[:5], steps[-5:]))
     assert last < 0.7 * first
 
@@ -77,7 +76,7 @@ def test_distilling_brings_back_what_an_adapter_forgot(tmp_path: Path) -> None:
 def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2)
     first = training.run(settings)
-    again = replace(
+    again = finetuning.replace(
         settings,
         factors=first.output / "factors.json",
         steps=1,
@@ -90,8 +89,10 @@ def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
         load_file(each.output / "adapter" / adapter.WEIGHTS) for each in (first, second)
     )
     torch.testing.assert_close(after, before)
-    merged = training.run(replace(settings, merge=True, output=tmp_path / "merged"))
-    of_merged = replace(settings, model=merged.output, steps=1, output=tmp_path / "of_merged")
+    merged = training.run(finetuning.replace(settings, merge=True, output=tmp_path / "merged"))
+    output = tmp_path / "of_merged"
+    output = tmp_path / "of_merged"
+    of_merged = finetuning.replace(settings, model=merged.output, steps=1, output=output)
     assert second.steps[0].loss == pytest.approx(training.run(of_merged).steps[0].loss, rel=1e-4)
     source = schema.load(second.output / "factors.json").sets[-1].provenance.source
     assert "adapter trained under this set: by LoRA of rank 4, 4 steps" in source
@@ -102,18 +103,18 @@ def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
 def test_an_adapter_that_cannot_be_gone_on_from_is_refused(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, steps=1)
     path = training.run(settings).output / "factors.json"
-    again = replace(settings, factors=path, output=tmp_path / "again")
+    again = finetuning.replace(settings, factors=path, output=tmp_path / "again")
 
     for rank in (8, None):
         with pytest.raises(ValueError, match=r"of rank 4 and scale 2; .* it with --lora 4 and"):
-            jobs.of(replace(again, lora=rank))
+            jobs.of(finetuning.replace(again, lora=rank))
     other = finetuning.tiny_model(tmp_path / "other", initializer_range=0.5)
     model = loading.load(other, "cpu", "float32").model
     with torch.no_grad():
         next(model.parameters()).add_(1)
     model.save_pretrained(other)
     with pytest.raises(ValueError, match="was trained on weights with the hash"):
-        jobs.of(replace(again, model=other))
+        jobs.of(finetuning.replace(again, model=other))
     weights = path.parent / "adapter" / adapter.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(ValueError, match="but the factor file says"):
@@ -122,5 +123,5 @@ def test_an_adapter_that_cannot_be_gone_on_from_is_refused(tmp_path: Path) -> No
 
 def test_only_an_untouched_model_teaches(tmp_path: Path) -> None:
     for options in ({}, {"lora": 4, "merge": True, "embeddings": True}):
-        with pytest.raises(ValueError, match="--distill needs --lora RANK, and no --embeddings"):
+        with pytest.raises(ValueError, match="distill needs lora, and no embeddings"):
             finetuning.settings(tmp_path, distill=True, **options)

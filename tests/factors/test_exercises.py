@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +198,7 @@ def test_a_run_says_what_it_was_taught(tmp_path: Path) -> None:
         tmp_path, positions="skip", window=48, retrieval_share=0.5, length=120, steps=2
     )
     # A window for the tiny tokenizer's words, few of which it knows: all else is one token.
-    result = training.run(replace(settings, window=100))
+    result = training.run(finetuning.replace(settings, window=100))
     assert all(each.retrieval and each.long for each in result.steps)
     source = schema.load(result.output / "factors.json").sets[-1].provenance.source
     assert "0.5 of the sequences retrieval exercises (fact; one of several facts" in source

@@ -177,7 +177,9 @@ def test_a_failed_check_stops_before_the_next_step(folder: Path) -> None:
     assert code == 2
     assert stdout.startswith("1-search: done")
     last = stderr.strip().splitlines()[-1]
-    assert last.startswith("2-finetune: on the held-out texts the weights have perplexity")
+    assert last.startswith(
+        "longrope: 2-finetune: on the held-out texts the weights have perplexity"
+    )
     assert not (folder / "extended" / "3-second-search").exists()
 
 
@@ -240,7 +242,7 @@ def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
     [
         ('model = "model"', "", "model is missing"),
         ("population = 6", "population = 'six'", "search.population is"),
-        ("population = 6", "population = 0", "population is 0; it should be at least 1"),
+        ("population = 6", "population = 0", "search.population is 0; it should be greater than"),
         ("steps = 3", "stepz = 3", "finetune.stepz is not a field"),
         ('held_out = ["c.txt"', 'held_out = ["a.txt"', "a.txt is in corpus and in held_out"),
         ("target_length = 128", "target_length = 64", "target_length is 64; it should be above"),

@@ -8,7 +8,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from tests.factors import finetuning
+from tests.factors import finetuning, settings_files
 from tests.factors.examples import write
 
 # A server that has the libraries loaded forks each child at once.
@@ -82,7 +81,7 @@ def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> 
 def test_an_adapter_is_what_was_merged(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2, output=tmp_path / "small")
     small = training.run(settings)
-    merged = training.run(replace(settings, merge=True, output=tmp_path / "merged"))
+    merged = training.run(finetuning.replace(settings, merge=True, output=tmp_path / "merged"))
     assert {each.name for each in small.output.iterdir()} == {
         *("adapter", "factors.json"),
         *("finetune.json", "loss.jsonl", "loss.png"),
@@ -138,7 +137,7 @@ def test_a_merged_run_trains_norms_and_embeddings_where_it_is_told(
     tmp_path: Path, options: dict[str, bool], whole: set[str]
 ) -> None:
     settings = finetuning.settings(tmp_path, lora=2, steps=1, learning_rate=1e-2, **options)
-    settings = replace(settings, warmup=0)
+    settings = finetuning.replace(settings, warmup=0)
     training.run(settings)
     before = load_file(settings.model / "model.safetensors")
     after = load_file(settings.output / "model.safetensors")
@@ -155,13 +154,13 @@ def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: P
     wild = methods.factor_set("pi", identity, finetuning.LENGTH)
     wild = wild.model_copy(update={"factors": (1000.0,) * 4})
     schema.save(schema.build(identity, [wild]), settings.factors)
-    result = training.run(replace(settings, learning_rate=1e-12))
+    result = training.run(finetuning.replace(settings, learning_rate=1e-12))
     factor_file = schema.load(result.output / "factors.json")
     assert [each.max_length for each in factor_file.sets] == [32, 64]
     assert factor_file.sets[0].factors == (1.0,) * 4
     # Hardly trained, short documents lose what they lose under the original rotation.
     plain = training.run(
-        replace(
+        finetuning.replace(
             settings,
             mixed=0.5,
             learning_rate=1e-12,
@@ -190,7 +189,7 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
     identity = model_directory.identity_of(settings.model)
     long_set = methods.factor_set("yarn", identity, 256)
     schema.save(schema.build(identity, [long_set]), settings.factors)
-    result = training.run(replace(settings, length=256, passkey_share=0.25))
+    result = training.run(finetuning.replace(settings, length=256, passkey_share=0.25))
     assert all(each.passkey and each.long for each in result.steps)
     source = schema.load(result.output / "factors.json").sets[0].provenance.source
     assert source.endswith("0.25 of the sequences passkey prompts")
@@ -205,7 +204,7 @@ def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> Non
         output=tmp_path / "whole",
     )
     training.run(settings)
-    killed = replace(settings, output=tmp_path / "killed")
+    killed = finetuning.replace(settings, output=tmp_path / "killed")
     generator = random.Random(0)
     reached = []
     for _ in range(5):
@@ -231,7 +230,7 @@ def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> Non
 def test_killed_at_any_step_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, steps=5, checkpoint_every=2, output=tmp_path / "whole")
     training.run(settings)
-    killed = replace(settings, output=tmp_path / "killed")
+    killed = finetuning.replace(settings, output=tmp_path / "killed")
     for step in (1, 3, 4, 5, 6):
         assert in_child(run_and_die, killed, step).exitcode == -signal.SIGKILL
         with (killed.output / "loss.jsonl").open("a") as log:
@@ -283,7 +282,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     settings = finetuning.settings(tmp_path, steps=6, output=tmp_path / "whole")
     training.run(settings)
-    damaged = replace(settings, output=tmp_path / "damaged")
+    damaged = finetuning.replace(settings, output=tmp_path / "damaged")
     stopped(damaged, 4)
     folder = damaged.output / "checkpoints"
     assert checkpoint.steps(folder) == [2, 4]
@@ -297,7 +296,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert f"{folder / 'step-00000004'}: this checkpoint is damaged and passed over." in said
     assert curve(damaged.output) == curve(settings.output)
 
-    lost = replace(settings, output=tmp_path / "lost")
+    lost = finetuning.replace(settings, output=tmp_path / "lost")
     stopped(lost, 4)
     for state in (lost.output / "checkpoints").glob("*/state.pt"):
         state.write_bytes(state.read_bytes()[:-100])
@@ -309,7 +308,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, steps=6, output=tmp_path / "whole")
     training.run(settings)
-    full = replace(settings, output=tmp_path / "full")
+    full = finetuning.replace(settings, output=tmp_path / "full")
     stopped(full, 2)
     size = (full.output / "checkpoints/step-00000002/state.pt").stat().st_size
     assert in_child(run_with_files_below, full, size // 2, tmp_path / "said").exitcode == 0
@@ -349,30 +348,28 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
         ({"lora": 2}, r"another lora \(null, not 2\)"),
     ):
         with pytest.raises(ValueError, match=f"holds a run with {word}"):
-            training.run(replace(settings, **changes))
-    training.run(replace(settings, checkpoint_every=1))
+            training.run(finetuning.replace(settings, **changes))
+    training.run(finetuning.replace(settings, checkpoint_every=1))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("words")
     with pytest.raises(ValueError, match="foreign: holds other files; -o should be a new folder"):
-        training.run(replace(settings, output=foreign))
+        training.run(finetuning.replace(settings, output=foreign))
 
 
 app = typer.Typer()
 app.command()(finetune)
 
 
-def refused(settings: Settings, *changes: str) -> str:
+def refused(settings: Settings, *options: str, **more: Any) -> str:
+    """What is said of the settings with `options` typed, and with `more` in a file."""
+    file = settings_files.written(settings.model.parent, finetune={"separator": "\n\n"} | more)
     arguments = [
         *("--model", settings.model, "--factors", settings.factors, "--length", settings.length),
-        *(
-            "-o",
-            settings.output,
-            *(each for path in settings.corpus for each in ("--corpus", path)),
-        ),
-        *("--separator", "\n\n"),
+        *("-o", settings.output, "--settings", file),
+        *(word for path in settings.corpus for word in ("--corpus", path)),
     ]
-    result = CliRunner().invoke(app, [*map(str, arguments), *changes])
+    result = CliRunner().invoke(app, [*map(str, arguments), *options])
     assert result.exit_code == 2, result.output
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, result.stderr
@@ -391,54 +388,56 @@ def test_bad_input_is_one_sentence_before_weights_load(
         settings, "--length", "129"
     )
     short = finetuning.text(tmp_path / "short.txt", 63)
-    assert "has 63 tokens" in refused(replace(settings, corpus=(short,)))
-    assert "No such file" in refused(replace(settings, corpus=(tmp_path / "absent.txt",)))
-    assert "are too few" in refused(settings, "--passkey-share", "0.5")
+    assert "has 63 tokens" in refused(finetuning.replace(settings, corpus=(short,)))
+    assert "No such file" in refused(
+        finetuning.replace(settings, corpus=(tmp_path / "absent.txt",))
+    )
+    assert "are too few" in refused(settings, passkey_share=0.5)
     skip = ("--positions", "skip")
-    assert "--positions skip needs --window, the tokens of a sequence: from 32" in refused(
-        settings, *skip
-    )
-    assert "to below the 64 of --length" in refused(settings, *skip, "--window", "64")
-    assert "--window 32 is for --positions skip" in refused(settings, "--window", "32")
-    assert "--full-share is for --positions skip" in refused(settings, "--full-share", "0.5")
-    assert "--positions far should be one of consecutive, skip" in refused(
-        settings, "--positions", "far"
-    )
-    for option, words in (
-        (("--passkey-share", "0.5"), "--passkey-share is for consecutive positions"),
-        (("--context-parallel", "2"), "--context-parallel shares out long sequences"),
-        (("--retrieval-share", "1"), "--retrieval-share 1.0 should be a share from 0 to below 1"),
+    needs = "positions that skip need a window, the tokens of a sequence: from 32 to below the 64"
+    assert needs in refused(settings, *skip)
+    assert needs in refused(settings, *skip, "--window", "64")
+    assert "window 32 is for positions that skip" in refused(settings, "--window", "32")
+    assert "full_share is for positions that skip" in refused(settings, full_share=0.5)
+    far = "--positions is \"far\"; it should be 'consecutive' or 'skip'"
+    assert far in refused(settings, "--positions", "far")
+    for more, words in (
+        ({"passkey_share": 0.5}, "passkey_share is for consecutive positions"),
+        ({"context_parallel": 2}, "context_parallel shares out long sequences"),
+        ({"full_share": 1.0}, "finetune.full_share is 1.0; it should be less than 1"),
     ):
-        assert words in refused(settings, *skip, "--window", "32", *option)
-    assert "leave no sequence for --corpus" in refused(
-        settings, "--retrieval-share", "0.5", "--passkey-share", "0.5"
+        assert words in refused(settings, *skip, "--window", "32", **more)
+    assert "leave no sequence for the corpus" in refused(
+        settings, "--retrieval-share", "0.5", passkey_share=0.5
     )
-    for option in ("--merge", "--norms", "--embeddings"):
-        assert f"{option} needs --lora RANK" in refused(settings, option)
-    for option in ("--norms", "--embeddings"):
-        assert f"{option} needs --merge" in refused(settings, "--lora", "4", option)
-    assert "--lora 0 should be a rank of 1 or more" in refused(settings, "--lora", "0")
-    assert "--lora 513 is above 512" in refused(settings, "--lora", "513")
+    assert "merge needs lora, a rank" in refused(settings, "--merge")
+    for name in ("norms", "embeddings"):
+        assert f"{name} needs lora, a rank" in refused(settings, **{name: True})
+        assert f"{name} needs merge" in refused(settings, "--lora", "4", **{name: True})
+    assert "--lora is 0; it should be greater than or equal to 1" in refused(
+        settings, "--lora", "0"
+    )
+    assert "lora 513 is above 512" in refused(settings, "--lora", "513")
     tuned = Adapter(folder="a", sha256="0" * 64, rank=4, scale=2.0, base_sha256="0" * 64)
     given = schema.load(settings.factors)
     sets = [each.model_copy(update={"adapter": tuned}) for each in given.sets]
     schema.save(schema.build(given.model, sets), tmp_path / "tuned.json")
     assert "the set of 32 tokens has an adapter" in refused(
-        replace(settings, factors=tmp_path / "tuned.json")
+        finetuning.replace(settings, factors=tmp_path / "tuned.json")
     )
-    assert "--batch 0 should be 1 or more" in refused(settings, "--batch", "0")
-    assert "--mixed 1.5 should be a share" in refused(settings, "--mixed", "1.5")
-    assert "--device tpu should be one of cpu, cuda" in refused(settings, "--device", "tpu")
-    assert "--device cuda:0 should be one of" in refused(settings, "--device", "cuda:0")
-    assert "--dtype bf16 should be one of bfloat16, float32" in refused(settings, "--dtype", "bf16")
+    assert "--batch is 0; it should be greater than" in refused(settings, "--batch", "0")
+    assert "finetune.mixed is 1.5; it should be less than 1" in refused(settings, mixed=1.5)
+    assert "--device is \"tpu\"; it should be 'cpu' or" in refused(settings, "--device", "tpu")
+    assert '--device is "cuda:0"; it should' in refused(settings, "--device", "cuda:0")
+    assert "--dtype is \"bf16\"; it should be 'bfloat16' or" in refused(settings, "--dtype", "bf16")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert "--device cuda is none that PyTorch has" in refused(settings, "--device", "cuda")
-    assert "--learning-rate nan should be" in refused(settings, "--learning-rate", "nan")
-    assert "--learning-rate inf should be" in refused(settings, "--learning-rate", "inf")
-    assert "should be below 2**63" in refused(settings, "--seed", str(2**64))
-    assert "one of --mixed and" in refused(settings, "--mixed", "0.5", "--context-parallel", "2")
-    assert "multiple of 6" in refused(settings, "--context-parallel", "3")
-    with pytest.raises(ValueError, match="No text was given"):
+    for wrong in ("nan", "inf"):
+        assert "--learning-rate is" in refused(settings, "--learning-rate", wrong)
+    assert "finetune.seed is" in refused(settings, seed=2**63)
+    assert "one of mixed and" in refused(settings, mixed=0.5, context_parallel=2)
+    assert "multiple of 6" in refused(settings, context_parallel=3)
+    with pytest.raises(ValueError, match="at least 1 item"):
         finetuning.settings(tmp_path, corpus=())
     config = json.loads((settings.model / "config.json").read_text())
     write(settings.model / "config.json", {**config, "rope_parameters": {"rope_type": "default"}})

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +75,11 @@ def test_two_processes_share_a_batch(tmp_path: Path) -> None:
         output=tmp_path / "one",
     )
     training.run(settings)
-    two = replace(settings, output=tmp_path / "two", device="cpu")
+    two = finetuning.replace(settings, output=tmp_path / "two", device="cpu")
     in_two_processes(training.run, two)
     check_same(two.output, settings.output)
-    in_two_processes(
-        refused, replace(two, batch=3, output=tmp_path / "odd"), "should be a multiple of 2"
-    )
+    odd = finetuning.replace(two, batch=3, output=tmp_path / "odd")
+    in_two_processes(refused, odd, "should be a multiple of 2")
 
 
 def refused(settings: Settings, words: str) -> None:
@@ -106,9 +104,9 @@ def test_two_processes_share_a_sequence_but_for_the_kernel(tmp_path: Path) -> No
     settings = finetuning.settings(tmp_path, device="cpu")
     # Whole windows alone: nothing to pack, which --context-parallel leaves out.
     finetuning.text(settings.corpus[0], 3 * finetuning.LENGTH, 2 * finetuning.LENGTH)
-    one = replace(settings, corpus=settings.corpus[:1], output=tmp_path / "one")
+    one = finetuning.replace(settings, corpus=settings.corpus[:1], output=tmp_path / "one")
     training.run(one)
-    two = replace(one, context_parallel=2, output=tmp_path / "two")
+    two = finetuning.replace(one, context_parallel=2, output=tmp_path / "two")
     in_two_processes(share_and_stop, two, 3, crashes=1)
     assert len(journal.read(two.output / "loss.jsonl")) == 3
     in_two_processes(share_and_stop, two, 4, crashes=1)

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from typer import Typer
 from typer.testing import CliRunner
 
-from tests.factors import tiny
+from tests.factors import finetuning, settings_files, tiny
 from tests.factors.test_finetuning import in_child, run_and_die
 from tests.factors.test_finetuning_processes import in_two_processes
 
@@ -96,10 +96,10 @@ def test_checks_are_written_down_and_drawn(settings: Settings) -> None:
 def test_a_check_changes_nothing_in_training(
     settings: Settings, tmp_path: Path, lora: int | None, dtype: str
 ) -> None:
-    settings = replace(settings, lora=lora, dtype=dtype, steps=3)
+    settings = finetuning.replace(settings, lora=lora, dtype=dtype, steps=3)
     checked = training.run(settings)
     plain = training.run(
-        replace(
+        finetuning.replace(
             settings, held_out=None, check_every=None, check_length=None, output=tmp_path / "plain"
         )
     )
@@ -128,7 +128,7 @@ def test_the_weights_that_found_most_are_kept(
             if done.step == step + 1:
                 raise InterruptedError
 
-    stopped = replace(settings, output=tmp_path / "stopped")
+    stopped = finetuning.replace(settings, output=tmp_path / "stopped")
     scripted(monkeypatch, *shares)
     with pytest.raises(InterruptedError):
         training.run(stopped, Stop())
@@ -145,7 +145,7 @@ def test_a_killed_run_keeps_what_one_that_was_not_does(
     settings: Settings, tmp_path: Path, after: int
 ) -> None:
     training.run(settings)
-    killed = replace(settings, output=tmp_path / "killed")
+    killed = finetuning.replace(settings, output=tmp_path / "killed")
     assert in_child(run_and_die, killed, after).exitcode == -signal.SIGKILL
     training.run(killed)
     for name in ("adapter/adapter_model.safetensors", "factors.json", "finetune.json"):
@@ -158,9 +158,9 @@ def test_a_killed_run_keeps_what_one_that_was_not_does(
 
 
 def test_two_processes_share_out_the_questions(settings: Settings, tmp_path: Path) -> None:
-    settings = replace(settings, steps=2)
+    settings = finetuning.replace(settings, steps=2)
     one = training.run(settings)
-    two = replace(settings, output=tmp_path / "two", device="cpu")
+    two = finetuning.replace(settings, output=tmp_path / "two", device="cpu")
     in_two_processes(training.run, two)
     checks = [
         (steps[-1].found, pytest.approx(steps[-1].held_out, rel=1e-3))
@@ -170,13 +170,11 @@ def test_two_processes_share_out_the_questions(settings: Settings, tmp_path: Pat
 
 
 def test_defaults_of_checks(settings: Settings) -> None:
-    every = [
-        replace(settings, steps=steps, check_every=None).check_interval for steps in (1, 6, 100)
-    ]
-    assert every == [1, 1, 17]
-    assert (
-        replace(settings, held_out=None, check_every=None, check_length=None).check_interval is None
-    )
+    for steps, every in ((1, 1), (6, 1), (100, 17)):
+        unsaid = finetuning.replace(settings, steps=steps, check_every=None)
+        assert unsaid.check_interval == every
+    nothing = {"held_out": None, "check_every": None, "check_length": None}
+    assert finetuning.replace(settings, **nothing).check_interval is None
 
 
 def test_documents_are_made_of_the_held_out_text(settings: Settings) -> None:
@@ -195,30 +193,33 @@ app = Typer()
 app.command()(finetune)
 
 
-def said(settings: Settings, *words: str) -> tuple[int, str]:
+def said(settings: Settings, *words: str, **more: Any) -> tuple[int, str]:
     options = {"model": settings.model, "factors": settings.factors, "length": 4096}
     options |= {"positions": "skip", "window": 64, "corpus": settings.corpus[0]}
     options |= {"output": settings.output, "steps": 2, "batch": 1, "lora": 2, "dtype": "float32"}
     given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    if more:
+        file = settings_files.written(settings.model.parent, finetune=more)
+        given += ["--settings", str(file)]
     result = CliRunner().invoke(app, [*given, *words])
     return result.exit_code, " ".join((result.stdout + result.stderr).split())
 
 
 def test_checks_from_the_command_line(settings: Settings, tmp_path: Path) -> None:
     held = ("--held-out", str(settings.held_out))
-    for words, sentence in (
-        (("--check-every", "2"), "--check-every needs --held-out TEXTFILE"),
-        ((*held, "--check-every", "3"), "--check-every 3 should be from 1 to 2."),
-        ((*held, "--check-length", "4097"), "--check-length 4097 should be from 2 to 4096."),
-        ((*held, "--check-length", "100"), "--check-length 100: held_out with 10 facts:"),
-        (("--held-out", str(settings.corpus[0])), "a.txt: is a text of --corpus; --held-out"),
-        (("--held-out", str(tmp_path / "absent.txt")), "No such file"),
+    for words, more, sentence in (
+        ((), {"check_every": 2}, "check_every needs held_out, the text that is asked about"),
+        (held, {"check_every": 3}, "check_every is 3; it should be at most 2."),
+        (held, {"check_length": 4097}, "check_length is 4097; it should be at most 4096."),
+        (held, {"check_length": 100}, "check_length 100: held_out with 10 facts:"),
+        (("--held-out", str(settings.corpus[0])), {}, "a.txt: is a text of --corpus; --held-out"),
+        (("--held-out", str(tmp_path / "absent.txt")), {}, "No such file"),
     ):
-        code, output = said(settings, *words)
+        code, output = said(settings, *words, **more)
         assert code == 2, output
         assert sentence in output
         assert not settings.output.exists()
-    code, output = said(settings, *held, "--check-length", "1400")
+    code, output = said(settings, *held, check_length=1400)
     assert code == 0, output
     assert "tokens/s." in output
     assert "The weights are those of step" in output

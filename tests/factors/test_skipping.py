@@ -3,7 +3,6 @@
 import itertools
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +145,7 @@ def test_sequences_of_one_pass_teach_what_they_teach_alone(
         monkeypatch.setattr(f"{trainer_module}._TOKENS_OF_A_PASS", {"cpu": tokens})
         monkeypatch.setattr(devices, "memory", lambda _, memory=memory: memory)
         output = tmp_path / f"{tokens}-{memory}"
-        training.run(replace(settings, output=output))
+        training.run(finetuning.replace(settings, output=output))
         steps = journal.read(output / training.LOSSES)
         runs.append(([each.gradient_norm for each in steps], (output / "model.safetensors")))
     together, alone, recomputed = runs
@@ -164,7 +163,7 @@ def test_a_stopped_run_goes_on_with_the_same_windows(tmp_path: Path) -> None:
 
     settings = skipping_settings(tmp_path, lora=2, merge=True, steps=5, output=tmp_path / "whole")
     training.run(settings)
-    stopped = replace(settings, output=tmp_path / "stopped")
+    stopped = finetuning.replace(settings, output=tmp_path / "stopped")
     with pytest.raises(InterruptedError):
         training.run(stopped, Stop())
     training.run(stopped)

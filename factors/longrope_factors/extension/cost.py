@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from longrope_factors.evaluating.retrieval.tasks import named
-from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.extension.recipe import Recipe
 from longrope_factors.factor_file import hf_fields
 from longrope_factors.factor_file.architectures import completed
-from longrope_factors.finetuning.settings import Settings as FinetuneSettings
 from longrope_factors.search import documents
-from longrope_factors.search.question import Question
 from longrope_factors.search.settings import Settings as SearchSettings
 
 # Backward costs two forwards; gradient checkpointing, one more.
@@ -31,9 +29,9 @@ class Cost:
 def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     """The most that each step of the recipe may cost; racing makes searches cheaper."""
     texts, held_out = len(recipe.corpus), len(recipe.held_out)
-    windows = recipe.space.windows or Question.windows
+    windows = recipe.space.windows
 
-    def search(step: str, length: int, differing: SearchSection, seeds: int) -> list[Cost]:
+    def search(step: str, length: int, differing: SearchSettings, seeds: int) -> list[Cost]:
         settings = SearchSettings(**(recipe.search.given | differing.given))
         children = settings.mutations + settings.crossovers
         candidates = 1 + settings.population + settings.iterations * children
@@ -49,15 +47,12 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         flops = readings * times * forward_flops(config, length)
         return Cost(step, what, length, readings, flops)
 
-    tuning = recipe.finetune.given
-    sequences = tuning.get("steps", FinetuneSettings.steps) * tuning.get(
-        "batch", FinetuneSettings.batch
-    )
-    tuned = recipe.finetune_length
-    window = tuning.get("window", tuned)
-    whole = round(sequences * tuning.get("full_share", 0.0))
+    tuning, tuned = recipe.finetune, recipe.finetune_length
+    sequences = tuning.steps * tuning.batch
+    window = tuning.window or tuned
+    whole = round(sequences * tuning.full_share)
     costs = [
-        *search("1-search", tuned, SearchSection(), 3),
+        *search("1-search", tuned, SearchSettings(), 3),
         cost("2-finetune", "train", window, sequences - whole, _TRAINING),
         *([cost("2-finetune", "train", tuned, whole, _TRAINING)] if whole else []),
         cost("2-finetune", "check", tuned, 2 * held_out),

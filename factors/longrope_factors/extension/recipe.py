@@ -2,14 +2,18 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from longrope_factors.evaluating.retrieval import tasks
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.refusal import sentence
+from longrope_factors.finetuning.settings import TrainingSettings
+from longrope_factors.search.settings import Settings as SearchSettings
+from longrope_factors.search.settings import SpaceSettings
+from longrope_factors.settings import MachineSection, Section
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
 # TOML has text and arrays.
@@ -17,72 +21,7 @@ _Place = Annotated[Path, Field(strict=False)]
 _Places = Annotated[tuple[_Place, ...], Field(strict=False, min_length=1)]
 
 
-class _Section(BaseModel):
-    # strict: TOML has numbers, and neither text nor true is one.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """What the file says; the rest has the defaults of whoever takes it."""
-        return self.model_dump(exclude_unset=True)
-
-
-class SearchSection(_Section):
-    """`longrope factors search`: settings of the evolution."""
-
-    population: int | None = None
-    mutations: int | None = None
-    crossovers: int | None = None
-    parents: int | None = None
-    iterations: int | None = None
-    chance: float | None = None
-    warp: float | None = None
-    racing: float | None = None
-    seed: int | None = None
-
-
-class SpaceSection(_Section):
-    """`longrope factors search`: what is searched, and on what."""
-
-    windows: int | None = None
-    windows_of: int | None = None
-    objective: Literal["perplexity", "needle"] | None = None
-    shape: Literal["monotone", "piecewise", "critical"] | None = None
-    critical_pair: int | None = None
-    step: Annotated[float, Field(ge=1e-6)] | None = None
-    max_factor: Annotated[float, Field(ge=1)] | None = None
-    attention_factor: float | Literal["search"] | None = None
-    search_start_tokens: bool | None = None
-
-
-class FinetuneSection(_Section):
-    """`longrope factors finetune`."""
-
-    steps: int | None = None
-    learning_rate: float | None = None
-    warmup: int | None = None
-    batch: int | None = None
-    lora: int | None = None
-    merge: bool | None = None
-    norms: bool | None = None
-    embeddings: bool | None = None
-    positions: Literal["consecutive", "skip"] | None = None
-    window: int | None = None
-    full_share: float | None = None
-    retrieval_share: float | None = None
-    distill: bool | None = None
-    mixed: float | None = None
-    passkey_share: float | None = None
-    separator: str | None = None
-    seed: int | None = None
-    check_every: int | None = None
-    check_length: int | None = None
-    checkpoint_every: int | None = None
-
-
-class RetrievalSection(_Section):
+class RetrievalSection(Section):
     """`longrope factors evaluate retrieval`: the last check, at every set's length."""
 
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
@@ -91,17 +30,14 @@ class RetrievalSection(_Section):
     documents: Annotated[int, Field(ge=1)] = 1
 
 
-class MachineSection(_Section):
-    """Where it runs; nothing here changes a result but `dtype`."""
+class Machine(MachineSection):
+    """[machine]: what a fine-tune takes as well."""
 
     device: Literal["cpu", "cuda"] | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    workers: Annotated[int, Field(ge=1)] = 1
-    threads: Annotated[int, Field(ge=1)] | None = None
-    ray: str | None = None
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A progressive extension; paths are relative to the file that says it.
 
     Factors are searched at `finetune_length` and the weights fine-tuned there; with a
@@ -119,18 +55,18 @@ class Recipe(_Section):
     finetune_length: Length
     target_length: Length | None = None
     short_lengths: Annotated[tuple[Length, ...], Field(strict=False)] = ()
-    search: SearchSection = SearchSection()
-    space: SpaceSection = SpaceSection()
-    finetune: FinetuneSection = FinetuneSection()
-    second_search: SearchSection = SearchSection()
-    short_search: SearchSection = SearchSection()
+    search: SearchSettings = SearchSettings()
+    space: SpaceSettings = SpaceSettings()
+    finetune: TrainingSettings = TrainingSettings()
+    second_search: SearchSettings = SearchSettings()
+    short_search: SearchSettings = SearchSettings()
     retrieval: RetrievalSection | None = None
-    machine: MachineSection = MachineSection()
+    machine: Machine = Machine()
 
     @property
     def writes_adapter(self) -> bool:
         """Whether it ends with an adapter beside the model's own weights."""
-        return self.finetune.lora is not None and self.finetune.merge is False
+        return self.finetune.lora is not None and self.finetune.given.get("merge") is False
 
 
 def load(path: Path) -> Recipe:

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors.extension import checks
-from longrope_factors.extension.recipe import Recipe, SearchSection
+from longrope_factors.extension.recipe import Recipe
 from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
-from longrope_factors.search import files, progress
+from longrope_factors.search import progress
 from longrope_factors.search.question import Plan, Question, plan
-from longrope_factors.search.run import as_factor_set
+from longrope_factors.search.run import as_factor_set, run
 from longrope_factors.search.settings import Settings as SearchSettings
 
 # Beyond this many tokens the papers halve populations (arXiv 2402.13753, appendix A.3).
@@ -39,7 +39,7 @@ class Extension:
 
     def first_plan(self) -> Plan:
         """The search at the fine-tuning length, on the model as it is."""
-        return self._plan(self._recipe.model, self._recipe.finetune_length, SearchSection())
+        return self._plan(self._recipe.model, self._recipe.finetune_length, SearchSettings())
 
     def second_plan(self, found: FactorFile) -> Plan:
         """The search at the target length, on the fine-tuned model."""
@@ -70,26 +70,24 @@ class Extension:
             given["held_out"] = recipe.held_out[0]
         if given.get("lora") is not None and not recipe.writes_adapter:
             given = {"merge": True, "norms": True, "embeddings": True, **given}
-        return FinetuneSettings(
-            model=recipe.model,
-            factors=self.first / FACTORS,
-            length=recipe.finetune_length,
-            corpus=recipe.corpus,
-            output=self.finetuned,
-            device=recipe.machine.device,
-            dtype=recipe.machine.dtype,
-            **given,
+        return FinetuneSettings.made(
+            {
+                "model": recipe.model,
+                "factors": self.first / FACTORS,
+                "length": recipe.finetune_length,
+                "corpus": recipe.corpus,
+                "output": self.finetuned,
+                "device": recipe.machine.device,
+                "dtype": recipe.machine.dtype,
+                **given,
+            }
         )
 
     def run_search(self, planned: Plan, folder: Path, kept: FactorFile | None) -> FactorFile:
         """Search in `folder`; its factor file, with the sets of `kept`."""
-        machine = self._recipe.machine
-        crew = progress.Crew(machine.workers, machine.threads, machine.ray, machine.device)
-        names = ("search.jsonl", FACTORS, "search.png")
-        factor_file, *_ = files.search(
-            planned, crew, files.Places(*(folder / name for name in names)), kept
-        )
-        return factor_file
+        with progress.shown(planned) as watcher:
+            result = run(planned, folder / FACTORS, self._recipe.machine, kept, watcher)
+        return result.factor_file
 
     def check_search(self, name: str, planned: Plan, found: FactorFile, folder: Path) -> Checked:
         """Held-out perplexity of the set found, which must be below that of every seed."""
@@ -143,7 +141,7 @@ class Extension:
         self,
         model_dir: Path,
         length: int,
-        differing: SearchSection,
+        differing: SearchSettings,
         base: FactorSet | None = None,
         starts: tuple[FactorSet, ...] = (),
     ) -> Plan:
@@ -156,7 +154,7 @@ class Extension:
             starts=starts,
             dtype=recipe.machine.dtype,
             name=recipe.name or model_directory.identity_of(recipe.model).name,
-            **recipe.space.given,
+            space=recipe.space,
         )
         given = recipe.search.given | differing.given
         if length > _HALVED_ABOVE and not differing.given:

@@ -54,7 +54,7 @@ class HeldOut:
 def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
     """Documents with the text at `path` between their facts.
 
-    Raises UsageError where the text is not UTF-8, or the length, --check-length, too short.
+    Raises UsageError where the text is not UTF-8, or the length, check_length, too short.
     """
     _, sha256 = texts.content(path)
     books = filler.of_books([path])
@@ -65,7 +65,7 @@ def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
         try:
             documents.append(material.fitted(_ONE_BY_ONE, length, number))
         except UsageError as error:
-            raise UsageError(f"--check-length {length}: {error}") from None
+            raise UsageError(f"check_length {length}: {error}") from None
     return HeldOut(length, CorpusText(name=path.stem, sha256=sha256), tuple(documents))
 
 

@@ -102,7 +102,7 @@ def of(settings: Settings) -> Job:
     dtype = settings.dtype or devices.dtype(settings.device)
     held = _held_out(settings, corpus, tokenizer, original)
     record = {
-        **{name: value for name, value in vars(settings).items() if name not in _UNRECORDED},
+        **{name: value for name, value in settings.model_dump().items() if name not in _UNRECORDED},
         "model": identity.name,
         "weights_sha256": model_directory.weights_sha256(settings.model),
         "factors": long_set.fingerprint,

@@ -2,72 +2,50 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 from longrope_factors.cli_errors import one_sentence
-from longrope_factors.factor_file import bounds, model_directory, numbers
+from longrope_factors.factor_file import model_directory, numbers
 from longrope_factors.factor_file.adapters import adapter
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.models import compute
-from longrope_factors.models.compute import Dtype
+from longrope_factors.search.settings import Settings, SpaceSettings
+from longrope_factors.settings import MachineSection, Section, command, options, read, typed
 
-Objective = Literal["perplexity", "needle"]
-Shape = Literal["monotone", "piecewise", "critical"]
+SECTIONS: dict[str, type[Section]] = {
+    "search": Settings,
+    "space": SpaceSettings,
+    "machine": MachineSection,
+}
+
+Command = command(
+    SECTIONS,
+    {
+        "--no-racing": "write racing = false under [search] in a file for --settings",
+        "--start-tokens": "they are searched unless a file for --settings says otherwise",
+        "--no-start-tokens": "write search_start_tokens = false under [space] in such a file",
+        "--log": "it stands beside the factor file",
+        "--plot": "it stands beside the factor file",
+    },
+)
 
 
+@options(MachineSection, "workers", "device", "dtype")
+@options(Settings, "iterations", "seed")
+@options(SpaceSettings, "windows_of", "attention_factor")
 def search(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
     length: Annotated[int, typer.Option(min=2, max=2**31 - 1, help="Target length in tokens.")],
     corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text; repeat.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
-    log: Annotated[
-        Path | None, typer.Option(metavar="JSONL", help="Evaluations; default OUTPUT.jsonl.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Picture; default OUTPUT.png.")
-    ] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Windows of each text.")] = 1,
-    windows_of: Annotated[
-        int | None,
-        typer.Option(metavar="W", help="Read each as 16 windows of W tokens that skip to LENGTH."),
-    ] = None,
-    objective: Annotated[
-        Objective, typer.Option(help="All tokens' perplexity, or that of needles' answers.")
-    ] = "perplexity",
-    shape: Annotated[
-        Shape, typer.Option(help="monotone, piecewise (two cuts) or critical (LongRoPE2).")
-    ] = "monotone",
-    critical_pair: Annotated[
-        int | None, typer.Option(help="Fix the critical dimension pair; else it is searched.")
-    ] = None,
-    population: Annotated[int, typer.Option(help="P: first population.")] = 64,
-    mutations: Annotated[int, typer.Option(help="N1: mutations an iteration.")] = 16,
-    crossovers: Annotated[int, typer.Option(help="N2: crossovers an iteration.")] = 16,
-    parents: Annotated[int, typer.Option(help="k: parents of the next iteration.")] = 32,
-    iterations: Annotated[int, typer.Option(help="T: iterations.")] = 40,
-    chance: Annotated[float, typer.Option(help="p: chance that a gene mutates.")] = 0.3,
-    warp: Annotated[
-        float, typer.Option(help="Share of mutations that move the whole curve; 0: the papers'.")
-    ] = 0.5,
-    step: Annotated[float, typer.Option(min=1e-6, help="Grid of factors.")] = 0.01,
-    max_factor: Annotated[
-        float | None, typer.Option(min=1.0, help="Largest factor; default 1.25 x the ratio.")
-    ] = None,
-    attention_factor: Annotated[
-        str | None, typer.Option(help="A number, or 'search'; default Hugging Face's formula.")
-    ] = None,
-    start_tokens: Annotated[
-        bool, typer.Option("--start-tokens/--no-start-tokens", help="Search n_hat too.")
-    ] = True,
-    racing: Annotated[
-        float, typer.Option(min=0.0, help="Standard errors behind at which one is dropped.")
-    ] = 1.0,
-    no_racing: Annotated[
-        bool, typer.Option("--no-racing", help="Measure every candidate on every document.")
-    ] = False,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Factor file to write; log and plot beside it."
+        ),
+    ],
     base: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Second search: the factors of the fine-tuning."),
@@ -81,18 +59,11 @@ def search(
     name: Annotated[
         str | None, typer.Option(help="The model's name in the factor file; default its folder's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Models that measure at once.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of each worker; default an equal share.")
+    settings: Annotated[
+        Path | None,
+        typer.Option(metavar="TOML", help="More settings: [search], [space] and [machine]."),
     ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Workers on a Ray cluster, or 'local'.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N; default a GPU if any.")
-    ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of the weights.")] = "bfloat16",
+    **options: Any,
 ) -> None:
     """Search the factor set with the lowest loss at a length (LongRoPE, Algorithm 1).
 
@@ -100,14 +71,20 @@ def search(
     factor file gets the original set too, or the other sets of --keep.
     """
     with one_sentence():
+        if output.suffix in (".jsonl", ".png"):
+            raise UsageError(f"{output}: names the log or the plot; -o should be FILE.json.")
+        given = {name: {} for name in SECTIONS} if settings is None else read(settings, SECTIONS)
+        text = options.pop("attention_factor")
+        if text is not None:
+            number = numbers.real(text)
+            options["attention_factor"] = text if math.isnan(number) else number
+        evolution = Settings.made(given["search"] | typed(options, Settings))
+        space = SpaceSettings.made(given["space"] | typed(options, SpaceSettings))
+        machine = MachineSection.made(given["machine"] | typed(options, MachineSection))
         # A Ray cluster's workers have their own devices.
-        (compute.check_here if ray is None else compute.check_name)(device)
-        for name_of, number in (("step", step), ("max-factor", max_factor), ("racing", racing)):
-            if number is not None and not math.isfinite(number):
-                raise UsageError(f"--{name_of} is {number}; it should be a finite number.")
-        from longrope_factors.search import files, progress
+        (compute.check_here if machine.ray is None else compute.check_name)(machine.device)
+        from longrope_factors.search import progress, run
         from longrope_factors.search.question import Question, plan
-        from longrope_factors.search.settings import Settings
 
         kept = None if keep is None else _checked(keep, model)
         if kept is not None:
@@ -116,57 +93,21 @@ def search(
             model_dir=model,
             length=length,
             corpus=tuple(corpus),
-            windows=windows,
-            windows_of=windows_of,
-            objective=objective,
-            shape=shape,
-            critical_pair=critical_pair,
-            step=step,
-            max_factor=max_factor,
-            attention_factor=_attention_factor(attention_factor),
-            search_start_tokens=start_tokens,
+            space=space,
             base=None if base is None else _checked(base, model).sets[-1],
             starts=_all_sets(start_from or [], model),
-            dtype=dtype,
+            dtype=machine.dtype,
             name=name,
         )
-        evolution = Settings(
-            population=population,
-            mutations=mutations,
-            crossovers=crossovers,
-            parents=parents,
-            iterations=iterations,
-            chance=chance,
-            warp=warp,
-            racing=None if no_racing else racing,
-            seed=seed,
-        )
         planned = plan(question, evolution)
-        crew = progress.Crew(workers, threads, ray, device)
-        places = files.Places(
-            log or output.with_suffix(".jsonl"), output, plot or output.with_suffix(".png")
-        )
-        _, found, history = files.search(planned, crew, places, kept)
-        last = history[-1]
+        with progress.shown(planned) as watcher:
+            result = run.run(planned, output, machine, kept, watcher)
+        provenance, last = result.found.provenance, result.history[-1]
         typer.echo(
-            f"{output}: perplexity {found.provenance.perplexity_after} at {length} tokens "
-            f"(plain {found.provenance.perplexity_before}) after {last.measured} evaluations; "
+            f"{output}: perplexity {provenance.perplexity_after} at {length} tokens "
+            f"(plain {provenance.perplexity_before}) after {last.measured} evaluations; "
             f"without racing {last.full}."
         )
-
-
-def _attention_factor(text: str | None) -> float | Literal["search"] | None:
-    if text is None:
-        return None
-    if text == "search":
-        return "search"
-    number = numbers.real(text)
-    if not bounds.ATTENTION_FACTOR.hold(number):
-        raise UsageError(
-            f"--attention-factor is {text!r}; it should be 'search' or a number "
-            f"{bounds.ATTENTION_FACTOR}."
-        )
-    return number
 
 
 def _checked(path: Path, model: Path) -> FactorFile:
@@ -174,4 +115,4 @@ def _checked(path: Path, model: Path) -> FactorFile:
 
 
 def _all_sets(paths: list[Path], model: Path) -> tuple[FactorSet, ...]:
-    return tuple(each for path in paths for each in _checked(path, model).sets)
+    return tuple(factor_set for path in paths for factor_set in _checked(path, model).sets)

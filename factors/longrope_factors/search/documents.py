@@ -5,15 +5,15 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning.data import skipping
 from longrope_factors.models.texts import Text
+from longrope_factors.search.settings import Objective
 
-Objective = Literal["perplexity", "needle"]
 NEEDLES = 4
 WINDOWS = 16  # short ones in place of a long one
 _FACT = "\n\nThe magic number of {place} is {number}.\n\n"

@@ -28,6 +28,7 @@ class Journal:
         """
         self.path = path
         self.started = started
+        self._header: dict[str, Any] | None = None
         self._losses: dict[tuple[str, int], float] = {}
         lines = json_lines.whole(path)
         if lines:
@@ -38,8 +39,8 @@ class Journal:
                     raise UsageError(f"{path}: line {number} is not an evaluation of a search.")
                 self._losses[record["genome"], record["document"]] = record["loss"]
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._write({"search": settings, "started": started})
+            # Not before there is something to log: what fails before that leaves no file behind.
+            self._header = {"search": settings, "started": started}
 
     def __len__(self) -> int:
         return len(self._losses)
@@ -50,6 +51,10 @@ class Journal:
 
     def add(self, genome: Genome, document: int, loss: float, seconds: float) -> None:
         """Log one evaluation; `seconds` are those since the result before it, of any worker."""
+        if self._header is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(self._header)
+            self._header = None
         self._write(
             {
                 "genome": genome.key,
@@ -79,7 +84,7 @@ class Journal:
                 raise UsageError(
                     f"{self.path}: is the log of a search whose {name} was "
                     f"{_short(logged.get(name))}, not {_short(value)}: go on with the same "
-                    "settings, or name another --log."
+                    "settings, or name another file with -o."
                 )
         self.started = header["started"]
 

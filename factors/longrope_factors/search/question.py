@@ -1,7 +1,7 @@
 """A search, planned: checked settings, documents, space and seeds, before any weight is loaded."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from longrope_factors.factor_file.schema import (
 from longrope_factors.models import texts
 from longrope_factors.models.reference import frequencies
 from longrope_factors.search import documents
-from longrope_factors.search.documents import Document, Objective
+from longrope_factors.search.documents import Document
 from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.evolving.shape import (
     Critical,
@@ -31,9 +31,8 @@ from longrope_factors.search.evolving.shape import (
     theoretical_critical_pair,
 )
 from longrope_factors.search.evolving.space import START_TOKENS, Space, relative
-from longrope_factors.search.settings import Settings
+from longrope_factors.search.settings import Settings, SpaceSettings
 
-ShapeName = Literal["monotone", "piecewise", "critical"]
 _SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")
 # Over the extension ratio: the upper end of the space (arXiv 2402.13753, Table 1).
 _HEADROOM = 1.25
@@ -46,25 +45,14 @@ class Question:
     Factors found are multiplied by the model's own rotation. `base`, a set that the model was
     fine-tuned with, makes this a second search: they are multiplied by that set's instead, and the
     extension ratio counts from its max_length. `starts` are more seeds: known sets, such as the
-    long ones when short sets are searched again. `attention_factor` None is Hugging Face's formula
-    on top of the model's own; "search" lets it evolve. `windows_of` W has each window of a text be
-    16 of W tokens whose positions skip to the length; that needs one attention factor.
-    `critical_pair` fixes the critical dimension of that shape. `name` is what the factor file calls
-    the model; without it, its folder's.
+    long ones when short sets are searched again. `name` is what the factor file calls the model;
+    without it, its folder's.
     """
 
     model_dir: Path
     length: int
     corpus: tuple[Path, ...]
-    windows: int = 1
-    windows_of: int | None = None
-    objective: Objective = "perplexity"
-    shape: ShapeName = "monotone"
-    critical_pair: int | None = None
-    step: float = 0.01
-    max_factor: float | None = None
-    attention_factor: float | Literal["search"] | None = None
-    search_start_tokens: bool = True
+    space: SpaceSettings = field(default_factory=SpaceSettings)
     base: FactorSet | None = None
     starts: tuple[FactorSet, ...] = ()
     dtype: str = "bfloat16"
@@ -117,16 +105,18 @@ def plan(question: Question, evolution: Settings) -> Plan:
     base = own.factors if question.base is None else question.base.factors
     ratio = max(ratio, 1.0)
     starts = tuple(relative(each, base) for each in question.starts)
-    upper = question.max_factor or _HEADROOM * max([ratio, *(max(each.factors) for each in starts)])
+    largest = max([ratio, *(max(each.factors) for each in starts)])
+    upper = question.space.max_factor or _HEADROOM * largest
     total = max(question.length / identity.original_max_position_embeddings, 1.0)
+    may_start = question.space.search_start_tokens and model.is_plain
     space = Space(
         base=base,
         upper=upper,
-        step=question.step,
+        step=question.space.step,
         shape=_shape(question, model, ratio),
         # Start tokens rotate by plain RoPE, as a model whose rotation is scaled never did.
-        start_tokens=(START_TOKENS if question.search_start_tokens and model.is_plain else (0,)),
-        attention=_attention(question.attention_factor, model, total),
+        start_tokens=START_TOKENS if may_start else (0,),
+        attention=_attention(question.space.attention_factor, model, total),
     )
     rescalings = {
         f"{each.provenance.method} {each.max_length}": start
@@ -151,20 +141,13 @@ def plan(question: Question, evolution: Settings) -> Plan:
 
 def _tokens(question: Question) -> int:
     """The tokens of one document. Raises UsageError for windows that are none of the length's."""
-    window = question.windows_of
+    window = question.space.windows_of
     if window is None:
         return question.length
-    if not 2 <= window < question.length:
+    if window >= question.length:
         raise UsageError(
-            f"--windows-of is {window}; it should be from 2 to {question.length - 1}, less than "
+            f"--windows-of is {window}; it should be below the {question.length} of "
             "--length, or left out."
-        )
-    if question.objective != "perplexity":
-        raise UsageError("--windows-of goes with --objective perplexity only.")
-    if question.attention_factor == "search":
-        raise UsageError(
-            "--attention-factor is 'search', which short windows cannot tell: with --windows-of "
-            "it should be a number, or left out."
         )
     return window * documents.WINDOWS
 
@@ -172,9 +155,9 @@ def _tokens(question: Question) -> int:
 def _documents(question: Question, read: list[texts.Text], seed: int) -> list[Document]:
     tokens = _tokens(question)
     found = documents.prepared(
-        read, question.model_dir, tokens, question.windows, question.objective, seed
+        read, question.model_dir, tokens, question.space.windows, question.space.objective, seed
     )
-    window = question.windows_of
+    window = question.space.windows_of
     if window is None:
         return found
     return [documents.skipping_to(question.length, each, window, seed) for each in found]
@@ -191,9 +174,7 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
 
 
 def _shape(question: Question, model: Base, ratio: float) -> Shape:
-    if question.critical_pair is not None and question.shape != "critical":
-        raise UsageError("--critical-pair goes with --shape critical only.")
-    match question.shape:
+    match question.space.shape:
         case "monotone":
             return Monotone()
         case "piecewise":
@@ -204,13 +185,13 @@ def _shape(question: Question, model: Base, ratio: float) -> Shape:
                 (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
                 model.identity.original_max_position_embeddings,
             )
-            pair = question.critical_pair or min(max(theory, 1), pairs - 1)
+            pair = question.space.critical_pair or min(max(theory, 1), pairs - 1)
             if not 1 <= pair < pairs:
                 raise UsageError(
-                    f"--critical-pair is {pair}; it should be from 1 to {pairs - 1}, because the "
+                    f"critical_pair is {pair}; it should be from 1 to {pairs - 1}, because the "
                     f"model has {pairs} dimension pairs."
                 )
-            return Critical(pair, fixed=question.critical_pair is not None)
+            return Critical(pair, fixed=question.space.critical_pair is not None)
 
 
 def _attention(
@@ -234,16 +215,16 @@ def _recorded(
     if base is None and not model.is_plain:
         base = model.factor_set("original", model.identity.original_max_position_embeddings)
     # Iterations are left out of what must agree: a search may be asked to go on for more of them.
-    chosen = {name: value for name, value in asdict(evolution).items() if name != "iterations"}
+    chosen = {name: value for name, value in evolution.model_dump().items() if name != "iterations"}
     return {
         "weights_sha256": model_directory.weights_sha256(question.model_dir),
         "corpus_sha256": [each.sha256 for each in read],
         "length": question.length,
-        "windows": question.windows,
-        **({} if question.windows_of is None else {"windows_of": question.windows_of}),
-        "objective": question.objective,
-        "shape": question.shape,
-        "critical_pair": question.critical_pair,
+        "windows": question.space.windows,
+        **({} if question.space.windows_of is None else {"windows_of": question.space.windows_of}),
+        "objective": question.space.objective,
+        "shape": question.space.shape,
+        "critical_pair": question.space.critical_pair,
         "step": space.step,
         "max_factor": space.upper,
         "start_tokens": list(space.start_tokens),

@@ -1,18 +1,65 @@
-"""A search from plan to factor set: measured, logged, resumable."""
+"""A search from plan to files: measured, logged, resumable."""
 
 import datetime
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors import __version__
-from longrope_factors.factor_file.schema import FactorSet, Provenance
+from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.schema import FactorFile, FactorSet, Provenance
+from longrope_factors.search import plot
 from longrope_factors.search.evolving.evolution import Iteration, evolve
 from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.journal import Journal
-from longrope_factors.search.question import Plan
-from longrope_factors.search.workers import Workers
+from longrope_factors.search.question import Plan, file_of
+from longrope_factors.search.task import Laboratory
+from longrope_factors.search.watcher import Watcher
+from longrope_factors.search.workers import Workers, workers
+from longrope_factors.settings import MachineSection
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found: the file, the set in it, and how the search converged."""
+
+    factor_file: FactorFile
+    found: FactorSet
+    history: list[Iteration]
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    machine: MachineSection,
+    kept: FactorFile | None = None,
+    watcher: Watcher | None = None,
+) -> Result:
+    """Search, and write the factor file (with the sets of `kept`), its log and its picture.
+
+    The log stands beside the factor file, as .jsonl. What it has is not measured again and every
+    evaluation is added to it: a search that was killed goes on where it was and finds the same set.
+    Raises UsageError where it is another search's, OSError where it cannot be written.
+    """
+    journal = Journal(output.with_suffix(".jsonl"), plan.settings, f"{datetime.date.today()}")
+    question = plan.question
+    threads = machine.threads or max((os.cpu_count() or 1) // machine.workers, 1)
+    laboratory = Laboratory(
+        question.model_dir, plan.documents, machine.device, question.dtype, threads
+    )
+    found, history = _search(
+        plan,
+        journal,
+        lambda: workers(laboratory, machine.workers, machine.ray),
+        watcher or Watcher(),
+    )
+    factor_file = file_of(found, plan, kept)
+    schema.save(factor_file, output)
+    plot.draw(history, found, plan.identity, output.with_suffix(".png"))
+    return Result(factor_file, found, history)
 
 
 class LoggedMeasure:
@@ -23,20 +70,20 @@ class LoggedMeasure:
         plan: Plan,
         journal: Journal,
         workers: Callable[[], Workers],
-        on_measured: Callable[[], None],
+        watcher: Watcher,
     ) -> None:
         self._plan = plan
         self._journal = journal
         self._start = workers
         self._workers: Workers | None = None
-        self._on_measured = on_measured
+        self._watcher = watcher
 
     def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> Iterator[float]:
         """Losses in nats, in the order asked, once all are there."""
         losses = [self._journal.loss(*pair) for pair in pairs]
         missing = [index for index, loss in enumerate(losses) if loss is None]
         for _ in range(len(pairs) - len(missing)):
-            self._on_measured()
+            self._watcher.measured()
         if missing:
             if self._workers is None:
                 # Not before it is needed: a finished search is told from its log alone.
@@ -52,7 +99,7 @@ class LoggedMeasure:
                 self._journal.add(*pairs[index], loss, now - started)
                 started = now
                 losses[index] = loss
-                self._on_measured()
+                self._watcher.measured()
         return (loss for loss in losses if loss is not None)
 
     def close(self) -> None:
@@ -61,30 +108,15 @@ class LoggedMeasure:
             self._workers.close()
 
 
-def opened(plan: Plan, log: Path) -> Journal:
-    """The plan's log, begun or to be gone on with; UsageError where it is another search's."""
-    return Journal(log, plan.settings, datetime.date.today().isoformat())
-
-
-def search(
-    plan: Plan,
-    journal: Journal,
-    workers: Callable[[], Workers],
-    on_measured: Callable[[], None] = lambda: None,
-    on_iteration: Callable[[Iteration], None] = lambda _: None,
+def _search(
+    plan: Plan, journal: Journal, workers: Callable[[], Workers], watcher: Watcher
 ) -> tuple[FactorSet, list[Iteration]]:
-    """The factor set that the plan's search finds, and how it converged.
-
-    What the journal has is not measured again and every evaluation is added to it: a search that
-    was killed goes on where it was and finds the same set. Raises OSError where it cannot be
-    written.
-    """
-    measure = LoggedMeasure(plan, journal, workers, on_measured)
+    measure = LoggedMeasure(plan, journal, workers, watcher)
     iterations: list[Iteration] = []
 
     def finished(iteration: Iteration) -> None:
         iterations.append(iteration)
-        on_iteration(iteration)
+        watcher.iteration(iteration)
 
     count = len(plan.documents)
     try:
@@ -95,7 +127,7 @@ def search(
     finally:
         measure.close()
     provenance = Provenance(
-        method="longrope2" if plan.question.objective == "needle" else "longrope",
+        method="longrope2" if plan.question.space.objective == "needle" else "longrope",
         source=f"search by longrope factors search on {plan.identity.name}",
         date=journal.started,
         tool_version=__version__,

@@ -82,9 +82,9 @@ def test_every_shape_gets_better_than_its_seeds(shape: Shape) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"population": 0}, "population is 0; it should be at least 1"),
-        ({"chance": 1.5}, "chance is 1.5; it should be between 0 and 1"),
-        ({"racing": -1.0}, "racing is -1.0"),
+        ({"population": 0}, "greater than or equal to 1"),
+        ({"chance": 1.5}, "less than or equal to 1"),
+        ({"racing": -1.0}, "greater than or equal to 0"),
     ],
 )
 def test_settings_that_make_no_search_are_refused(wrong: dict[str, float], words: str) -> None:

@@ -9,7 +9,7 @@ from longrope_factors.cli import app
 from typer.testing import CliRunner
 
 from bench import ranking
-from tests.factors import tiny
+from tests.factors import settings_files, tiny
 
 
 def test_the_sets_of_a_search_are_measured_again(tmp_path: Path) -> None:
@@ -20,12 +20,17 @@ def test_the_sets_of_a_search_are_measured_again(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text("".join(rng.choices("ab cd", k=400)))
         texts += ["--corpus", str(tmp_path / f"{name}.txt")]
     found = tmp_path / "found.json"
+    settings = settings_files.written(
+        tmp_path,
+        search={"population": 6, "racing": False},
+        space={"search_start_tokens": False},
+        machine={"threads": 1},
+    )
     searched = CliRunner().invoke(
         app,
         [
             *("search", "--model", str(model), "--length", "128", *texts, "-o", str(found)),
-            *("--population", "6", "--iterations", "0", "--no-racing", "--no-start-tokens"),
-            *("--attention-factor", "1", "--threads", "1"),
+            *("--settings", str(settings), "--iterations", "0", "--attention-factor", "1"),
         ],
     )
     assert searched.exit_code == 0, searched.output

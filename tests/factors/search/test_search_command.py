@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from longrope_factors.factor_file import schema
 from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
-from tests.factors import tiny
+from tests.factors import settings_files, tiny
 
 LENGTH = 128
 
@@ -38,11 +39,19 @@ def corpus(model: Path) -> list[str]:
     return arguments
 
 
-def command(model: Path, corpus: list[str], output: Path, *more: str) -> list[str]:
-    small = "--population 10 --mutations 4 --crossovers 2 --parents 4 --iterations 6"
+SMALL = {"population": 10, "mutations": 4, "crossovers": 2, "parents": 4, "iterations": 6}
+
+
+def command(
+    model: Path, corpus: list[str], output: Path, *more: str, **sections: dict[str, Any]
+) -> list[str]:
+    """The words of a small search, with `more` options and with other settings in `sections`."""
+    small = {"search": SMALL, "machine": {"threads": 1}}
+    merged = {name: small.get(name, {}) | sections.get(name, {}) for name in {**small, **sections}}
     return [
         *("search", "--model", str(model), "--length", str(LENGTH), *corpus),
-        *("-o", str(output), "--threads", "1", *small.split(), *more),
+        *("-o", str(output), "--settings", str(settings_files.written(model.parent, **merged))),
+        *more,
     ]
 
 
@@ -142,7 +151,7 @@ def test_a_ray_cluster_finds_the_same(
     model: Path, corpus: list[str], whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "found.json"
-    run(command(model, corpus, output, "--workers", "2", "--ray", "local"))
+    run(command(model, corpus, output, "--workers", "2", machine={"ray": "local"}))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -153,11 +162,10 @@ def test_a_finished_search_is_told_again_from_its_log(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    log = tmp_path / "log.jsonl"
-    log.write_bytes(whole.with_suffix(".jsonl").read_bytes())
     output = tmp_path / "again.json"
+    output.with_suffix(".jsonl").write_bytes(whole.with_suffix(".jsonl").read_bytes())
     monkeypatch.delattr("longrope_factors.models.loading.load")  # nothing is measured
-    run(command(model, corpus, output, "--log", str(log)))
+    run(command(model, corpus, output))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -192,9 +200,13 @@ def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None
     output = tmp_path / "found.json"
     run(
         [
-            *command(model, ["--corpus", str(text)], output, "--length", "1024"),
-            *("--iterations", "1", "--objective", "needle", "--shape", "critical"),
-            *("--attention-factor", "search"),
+            *command(
+                model,
+                ["--corpus", str(text)],
+                output,
+                *("--length", "1024", "--iterations", "1", "--attention-factor", "search"),
+                space={"objective": "needle", "shape": "critical"},
+            ),
         ]
     )
     found = schema.load(output).sets[-1]
@@ -204,24 +216,64 @@ def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "sections", "words"),
     [
-        (["--corpus", "absent.txt"], "absent.txt"),
-        (["--length", "32"], "--length 32 is an extension ratio below 1"),
-        (["--length", "500"], "has 384 tokens; 500 are asked for"),
-        (["--windows", "4"], "which is 3 windows of 128; 4 are asked for"),
-        (["--parents", "0"], "parents is 0"),
-        (["--attention-factor", "much"], "--attention-factor is 'much'"),
-        (["--critical-pair", "4"], "--critical-pair goes with --shape critical only"),
-        (["--shape", "critical", "--critical-pair", "32"], "it should be from 1 to 31"),
-        (["--objective", "needle"], "too short for 4 needles"),
+        (["--corpus", "absent.txt"], {}, "absent.txt"),
+        (["--length", "32"], {}, "--length 32 is an extension ratio below 1"),
+        (["--length", "500"], {}, "has 384 tokens; 500 are asked for"),
+        (["--iterations", "-1"], {}, "--iterations is -1; it should be greater than or equal to 0"),
+        (["--attention-factor", "much"], {}, '--attention-factor is "much"; it should be'),
+        (["--dtype", "bf16"], {}, "--dtype is \"bf16\"; it should be 'bfloat16', 'float16' or"),
+        (["--device", "foo"], {}, "--device foo should be cpu, cuda"),
+        ([], {"space": {"windows": 4}}, "which is 3 windows of 128; 4 are asked for"),
+        ([], {"search": {"parents": 0}}, "toml: search.parents is 0; it should be greater than"),
+        ([], {"search": {"parents": "4"}}, 'search.parents is "4"; it should be a valid integer'),
+        ([], {"search": {"people": 4}}, "search.people is not a field"),
+        ([], {"space": {"critical_pair": 4}}, "critical_pair goes with shape critical only"),
+        (
+            [],
+            {"space": {"shape": "critical", "critical_pair": 32}},
+            "critical_pair is 32; it should be from 1 to 31",
+        ),
+        ([], {"space": {"objective": "needle"}}, "too short for 4 needles"),
     ],
 )
 def test_bad_input_is_one_sentence(
-    model: Path, corpus: list[str], tmp_path: Path, more: list[str], words: str
+    model: Path,
+    corpus: list[str],
+    tmp_path: Path,
+    more: list[str],
+    sections: dict[str, dict[str, Any]],
+    words: str,
 ) -> None:
-    refused([*command(model, corpus, tmp_path / "found.json"), *more], words)
+    refused([*command(model, corpus, tmp_path / "found.json", **sections), *more], words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--population", "24"], "--population is no option any more: write population under"),
+        (["--no-racing"], "write racing = false under [search]"),
+        (["--log=x.jsonl"], "--log is no option any more: it stands beside the factor file"),
+    ],
+)
+def test_an_old_option_is_answered_with_where_it_stands_now(
+    model: Path, corpus: list[str], tmp_path: Path, words: list[str], answer: str
+) -> None:
+    refused([*command(model, corpus, tmp_path / "found.json"), *words], answer)
+
+
+def test_a_settings_file_that_is_none(model: Path, corpus: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    for text, words in (
+        ("[finetune]\nsteps = 4", "finetune is none of the sections [search], [space], [machine]"),
+        ("population = 4", "population is none of the sections"),
+        ("[search", "is not TOML"),
+    ):
+        path.write_text(text)
+        arguments = command(model, corpus, tmp_path / "found.json", "--settings", str(path))
+        refused(arguments, words)
 
 
 def test_no_corpus(model: Path, tmp_path: Path) -> None:
@@ -291,9 +343,10 @@ def test_windows_that_cannot_skip_are_refused(
 ) -> None:
     output = tmp_path / "found.json"
     for more, words in (
-        (("--windows-of", str(LENGTH)), "less than --length"),
-        (("--windows-of", "8", "--objective", "needle"), "--objective perplexity only"),
+        (("--windows-of", str(LENGTH)), "below the 128 of --length"),
         (("--windows-of", "8", "--attention-factor", "search"), "short windows cannot tell"),
     ):
         refused(command(model, corpus, output, *more), words)
+    needles = command(model, corpus, output, "--windows-of", "8", space={"objective": "needle"})
+    refused(needles, "windows_of goes with objective perplexity only")
     assert not output.with_suffix(".jsonl").exists()
