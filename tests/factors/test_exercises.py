@@ -141,7 +141,7 @@ def test_the_book_and_half_the_weight_of_answers_are_trained() -> None:
 
 
 def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> None:
-    mixture = Mixture(length=4000, short_length=1000, window=1800, retrieval_share=0.5)
+    mixture = Mixture(length=4000, short_length=1000, window=1800, whole=4000, retrieval_share=0.5)
     made = [
         batch.retrieval(
             CHAT, DOCUMENTS, mixture, Planned("retrieval", seed=(0, seed), whole=seed < 6)

@@ -169,6 +169,25 @@ def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
     assert contents(tmp_path / "extended") == before_again
 
 
+def test_a_recipe_in_pieces_ends_as_one_in_one_go(folder: Path) -> None:
+    code, whole, stderr = run(folder)
+    assert code == 0, stderr
+    expected = contents(folder / "extended" / "model")
+    shutil.rmtree(folder / "extended")
+    pieces = []
+    for until in ("1-search", "2-finetune", "3-second-search"):
+        code, stdout, stderr = run(folder, "--until", until)
+        assert code == 0, stderr
+        pieces.append(stdout)
+        assert not (folder / "extended" / "model").exists()
+    assert pieces[2].startswith(pieces[1])
+    assert run(folder)[1] == whole
+    assert contents(folder / "extended" / "model") == expected
+    code, _, stderr = run(folder, "--until", "2-search")
+    assert code == 2
+    assert "--until 2-search is none of the steps 1-search, 2-finetune, 3-second-search" in stderr
+
+
 def test_a_failed_check_stops_before_the_next_step(folder: Path) -> None:
     # Steps that are too small for float32 make the weights no better.
     spoiled = PLAN.replace("1e-3", "1e-15")
@@ -229,7 +248,9 @@ def test_operations_of_a_forward_pass() -> None:
     assert forward_flops(config, 1) == pytest.approx(2 * 134.5e6, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "costs"), [("smollm2-128k", 8), ("smollm2-32k", 5)])
+@pytest.mark.parametrize(
+    ("name", "costs"), [("smollm2-128k", 8), ("smollm2-32k", 5), ("smollm2-256k", 6)]
+)
 def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
     shipped = Path(__file__).parents[2] / "factors" / "recipes" / f"{name}.toml"
     config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8}

@@ -53,7 +53,9 @@ def tokens(planned: list[Planned]) -> int:
 
 
 def test_kinds_come_by_their_shares() -> None:
-    mixture = Mixture(length=64, short_length=32, window=64, mixed=0.4, passkey_share=0.25)
+    mixture = Mixture(
+        length=64, short_length=32, window=64, whole=64, mixed=0.4, passkey_share=0.25
+    )
     planned = first(400, mixture, [1000, 500, 20, 10, 45])
     kinds = {kind: [each for each in planned if each.kind == kind] for kind in ("long", "short")}
     assert len(planned) - sum(map(len, kinds.values())) == 100
@@ -66,15 +68,15 @@ def test_kinds_come_by_their_shares() -> None:
 
 def test_every_pass_reads_every_window_and_cuts_elsewhere() -> None:
     planned = first(
-        20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63]
+        20, Mixture(length=64, short_length=32, window=64, whole=64, packed=False), [64 * 10 + 63]
     )
     passes = [{each.spans[0].start for each in half} for half in (planned[:10], planned[10:])]
     assert [len(starts) for starts in passes] == [10, 10]
     assert passes[0] != passes[1]
     assert planned == first(
-        20, Mixture(length=64, short_length=32, window=64, packed=False), [64 * 10 + 63]
+        20, Mixture(length=64, short_length=32, window=64, whole=64, packed=False), [64 * 10 + 63]
     )
-    other_seed = Mixture(length=64, short_length=32, window=64, packed=False, seed=1)
+    other_seed = Mixture(length=64, short_length=32, window=64, whole=64, packed=False, seed=1)
     assert planned != first(20, other_seed, [64 * 10 + 63])
 
 

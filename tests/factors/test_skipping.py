@@ -75,7 +75,13 @@ def test_texts_are_of_every_length_and_half_of_them_the_longest() -> None:
 
 def test_sequences_come_by_their_shares() -> None:
     mixture = Mixture(
-        length=256, short_length=32, window=64, full_share=0.25, retrieval_share=0.4, mixed=0.2
+        length=512,
+        short_length=32,
+        window=64,
+        whole=256,
+        full_share=0.25,
+        retrieval_share=0.4,
+        mixed=0.2,
     )
     planned = list(itertools.islice(sequences.sequences([1000, 300, 50], mixture), 400))
     retrieval = [each for each in planned if each.kind == "retrieval"]

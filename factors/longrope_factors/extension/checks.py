@@ -21,12 +21,13 @@ def perplexities(
     results: Path,
     adapters: Path | None = None,
 ) -> dict[str, float]:
-    """Geometric mean of the held-out texts' perplexities on `length` tokens, by set.
+    """Geometric mean of the held-out texts' perplexities, by set, on `length` tokens or fewer.
 
     A set's adapter is in the folder `adapters`. Each measurement is kept in the file `results` and
     not made again.
     """
     machine = recipe.machine
+    length = min(length, recipe.check_length or length)
     read = texts.read(recipe.held_out, model_dir, length)
     weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = [

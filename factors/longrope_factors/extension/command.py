@@ -19,6 +19,9 @@ def extend(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the steps and the most they cost; run none.")
     ] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="STEP", help="End after this step, such as 1-search.")
+    ] = None,
     teraflops: Annotated[
         float, typer.Option(min=1e-6, help="Of the machine, for --dry-run's hours.")
     ] = 100.0,
@@ -38,11 +41,12 @@ def extend(
             return
         from longrope_factors.extension.run import run
 
-        for done in run(read):
+        for done in run(read, until):
             measured = ", ".join(f"{name} {each:.4f}" for name, each in done.measured.items())
             what = "facts found at" if done.name == "retrieval" else "held-out perplexity"
             typer.echo(f"{done.name}: done; {what} {measured}.")
-        typer.echo(f"{read.output / 'model'}: the extended model with all its factor sets.")
+        if until is None:
+            typer.echo(f"{read.output / 'model'}: the extended model with all its factor sets.")
 
 
 def _print(costs: list["Cost"], teraflops: float, as_json: bool) -> None:

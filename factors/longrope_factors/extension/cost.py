@@ -40,8 +40,11 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
             readings, read = readings * documents.WINDOWS, recipe.space.windows_of
         return [
             cost(step, "search", read, readings),
-            cost(step, "check", length, (seeds + 1) * held_out),
+            cost(step, "check", checked(length), (seeds + 1) * held_out),
         ]
+
+    def checked(length: int) -> int:
+        return min(length, recipe.check_length or length)
 
     def cost(step: str, what: str, length: int, readings: int, times: int = 1) -> Cost:
         flops = readings * times * forward_flops(config, length)
@@ -50,12 +53,13 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     tuning, tuned = recipe.finetune, recipe.finetune_length
     sequences = tuning.steps * tuning.batch
     window = tuning.window or tuned
-    whole = round(sequences * tuning.full_share)
+    whole, longest = round(sequences * tuning.full_share), tuning.full_length or tuned
+    training = _TRAINING + tuning.distill  # the teacher reads forward alone
     costs = [
         *search("1-search", tuned, SearchSettings(), 3),
-        cost("2-finetune", "train", window, sequences - whole, _TRAINING),
-        *([cost("2-finetune", "train", tuned, whole, _TRAINING)] if whole else []),
-        cost("2-finetune", "check", tuned, 2 * held_out),
+        cost("2-finetune", "train", window, sequences - whole, training),
+        *([cost("2-finetune", "train", longest, whole, training)] if whole else []),
+        cost("2-finetune", "check", checked(tuned), 2 * held_out),
     ]
     if recipe.target_length is not None:
         costs += search("3-second-search", recipe.target_length, recipe.second_search, 3)

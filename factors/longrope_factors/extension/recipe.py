@@ -44,6 +44,7 @@ class Recipe(Section):
     `target_length`, factors for it are searched on those weights; at each of `short_lengths`, they
     are searched again. `held_out` texts, which no search and no training reads, check each step;
     where retrieval is trained, the first of them also chooses the weights that are kept.
+    Checks read the first `check_length` tokens of a held-out text, or as many as a step is for.
     `second_search` and `short_search` are what differs from `search` there.
     """
 
@@ -55,6 +56,7 @@ class Recipe(Section):
     finetune_length: Length
     target_length: Length | None = None
     short_lengths: Annotated[tuple[Length, ...], Field(strict=False)] = ()
+    check_length: Length | None = None
     search: SearchSettings = SearchSettings()
     space: SpaceSettings = SpaceSettings()
     finetune: TrainingSettings = TrainingSettings()
@@ -62,6 +64,14 @@ class Recipe(Section):
     short_search: SearchSettings = SearchSettings()
     retrieval: RetrievalSection | None = None
     machine: Machine = Machine()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The names of its steps, which are those of their folders, in order."""
+        second = () if self.target_length is None else ("3-second-search",)
+        short = (f"4-short-{length}" for length in sorted(self.short_lengths))
+        last = () if self.retrieval is None else ("retrieval",)
+        return ("1-search", "2-finetune", *second, *short, *last)
 
     @property
     def writes_adapter(self) -> bool:

@@ -6,16 +6,26 @@ from longrope_factors.extension.recipe import Recipe
 from longrope_factors.extension.result import assemble
 from longrope_factors.extension.steps import Checked, Extension
 from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import compute
 
 
-def run(recipe: Recipe) -> Iterator[Checked]:
-    """Run the recipe, giving each step when it is done and checked.
+def run(recipe: Recipe, until: str | None = None) -> Iterator[Checked]:
+    """Run the recipe up to the step named `until`, giving each when it is done and checked.
 
     Every step keeps what it did: a recipe that was killed anywhere goes on there when it is run
     again. It ends with a model directory that has every set that was found. Raises UsageError, one
     sentence, for a step that cannot run or whose check fails; the next one is not begun then.
     """
+    if until not in (None, *recipe.steps):
+        raise UsageError(f"--until {until} is none of the steps {', '.join(recipe.steps)}.")
+    for checked in _run(recipe):
+        yield checked
+        if checked.name == until:
+            return
+
+
+def _run(recipe: Recipe) -> Iterator[Checked]:
     from longrope_factors.finetuning import output, progress, training
 
     compute.check_here(recipe.machine.device)

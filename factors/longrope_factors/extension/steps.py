@@ -17,6 +17,8 @@ from longrope_factors.search.settings import Settings as SearchSettings
 
 # Beyond this many tokens the papers halve populations (arXiv 2402.13753, appendix A.3).
 _HALVED_ABOVE = 512 * 1024
+# What facts may cost in perplexity.
+_SLACK = 1.01
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,10 @@ class Extension:
         return Checked(name, measured)
 
     def check_finetune(self, found: FactorFile) -> Checked:
-        """Held-out perplexity at the fine-tuning length, which must be below that before."""
+        """Held-out perplexity at the fine-tuning length, which must be below that before.
+
+        Where facts are trained, which it does not show, it may be a little above.
+        """
         recipe, length = self._recipe, self._recipe.finetune_length
         sets = {"found": self._tuned_set(found)}
         path = self.finetuned / "check.jsonl"
@@ -115,7 +120,8 @@ class Extension:
         if recipe.writes_adapter:
             sets = {"found": self._tuned_set(schema.load(self.finetuned / FACTORS))}
         after = checks.perplexities(recipe, self.tuned_model, sets, length, path, self.finetuned)
-        if after["found"] >= before["found"]:
+        slack = _SLACK if recipe.finetune.retrieval_share else 1.0
+        if after["found"] >= before["found"] * slack:
             raise UsageError(
                 f"2-finetune: on the held-out texts the weights have perplexity "
                 f"{after['found']:.4f} after training and {before['found']:.4f} before it: change "

@@ -56,6 +56,7 @@ class Job:
             length=self.settings.length,
             short_length=self.identity.original_max_position_embeddings,
             window=self.settings.window_tokens,
+            whole=self.settings.whole_tokens,
             mixed=self.settings.mixed,
             full_share=self.settings.full_share,
             retrieval_share=self.settings.retrieval_share,
@@ -94,7 +95,7 @@ def of(settings: Settings) -> Job:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    longest = settings.length if settings.full_share else settings.window_tokens
+    longest = settings.whole_tokens if settings.full_share else settings.window_tokens
     corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
     if settings.passkey_share:
         # The shortest prompt that the run may ask for.
@@ -268,7 +269,8 @@ def _how(job: Job, kept: Step | None) -> str:
         f"learning rate {settings.peak_rate:g}",
     ]
     if settings.full_share:
-        parts.append(f"{settings.full_share:g} of the sequences whole")
+        whole = f"of {settings.whole_tokens} tokens, whole"
+        parts.append(f"{settings.full_share:g} of the sequences {whole}")
     if settings.mixed:
         parts.append(f"{settings.mixed:g} of the tokens in short documents")
     if settings.passkey_share:

@@ -22,7 +22,7 @@ class TrainingSettings(Section):
 
     With `positions` "skip" a sequence has at most `window` tokens, which lie as if in a text of up
     to the length (PoSE, arXiv 2309.10400), but for the `full_share` of the sequences: these are
-    whole windows of the length, as all are with "consecutive" positions.
+    whole windows of `full_length`, as all are of the length with "consecutive" positions.
 
     With `distill` the lesson of plain text is what the model without its adapter predicts there, at
     consecutive positions under the original rotation (LongReD, arXiv 2502.07365, section 3.3), and
@@ -60,6 +60,9 @@ class TrainingSettings(Section):
     full_share: Annotated[
         Share, Field(description="share of whole sequences of the length among those that skip")
     ] = 0.0
+    full_length: Annotated[
+        int | None, Field(ge=2, description="tokens of a whole sequence, else those of the length")
+    ] = None
     retrieval_share: Annotated[
         Share, Field(description="share of the sequences that are retrieval exercises")
     ] = 0.0
@@ -143,6 +146,11 @@ class Settings(TrainingSettings):
         return self.length if self.window is None else self.window
 
     @property
+    def whole_tokens(self) -> int:
+        """The most tokens of a whole sequence."""
+        return self.length if self.full_length is None else self.full_length
+
+    @property
     def check_interval(self) -> int | None:
         """Steps from one check to the next, None without checks; the last step has one too."""
         if self.held_out is None:
@@ -171,15 +179,23 @@ class Settings(TrainingSettings):
                     f"window {self.window} is for positions that skip: with consecutive ones a "
                     f"window has the {self.length} tokens of the length"
                 )
-            if self.full_share:
+            if self.full_share or self.full_length is not None:
                 raise ValueError(
-                    "full_share is for positions that skip: consecutive sequences are whole anyway"
+                    "full_share and full_length are for positions that skip: consecutive "
+                    "sequences are whole anyway"
                 )
             return
         if not _LEAST_WINDOW <= self.window_tokens < self.length:
             raise ValueError(
                 "positions that skip need a window, the tokens of a sequence: from "
                 f"{_LEAST_WINDOW} to below the {self.length} of the length"
+            )
+        if self.full_length is not None and not (
+            self.full_share and self.window_tokens < self.full_length <= self.length
+        ):
+            raise ValueError(
+                f"full_length {self.full_length} needs a full_share, and should be above the "
+                f"window of {self.window_tokens} and at most the length of {self.length}"
             )
         if self.passkey_share:
             raise ValueError(

@@ -126,7 +126,7 @@ def retrieval(
     generator = np.random.default_rng(planned.seed)
     length, original = mixture.length, mixture.short_length
     if planned.whole:
-        tokens = skipping.extent(length, original, generator)
+        tokens = skipping.extent(mixture.whole, original, generator)
         exercise = exercises.draw(tokenizer, documents, tokens, (*planned.seed, 0))
         made = of_exercises([exercise], [exercise.positions(0)])
         # Beside windows, an answer that ends many tokens counts as one that ends a window.

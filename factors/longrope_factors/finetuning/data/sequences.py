@@ -33,14 +33,15 @@ class Planned:
 class Mixture:
     """How sequences are drawn; `short_length` is the longest document with the old rotation.
 
-    Sequences of more than `window` tokens are the `full_share`; with skipped positions `window` is
-    less than `length`. `mixed`, `full_share`, `retrieval_share` and `passkey_share` are as in
+    Sequences of more than `window` tokens, up to `whole`, are the `full_share`; with skipped
+    positions `window` is less than `length`. `mixed`, `full_share`, `retrieval_share` and `passkey_share` are as in
     Settings; with `packed` False, only whole windows come.
     """
 
     length: int
     short_length: int
     window: int
+    whole: int
     mixed: float = 0.0
     full_share: float = 0.0
     retrieval_share: float = 0.0
@@ -97,7 +98,7 @@ def sequences(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
 
 
 def _long(lengths: Sequence[int], mixture: Mixture, whole: bool) -> Iterator[tuple[Span, ...]]:
-    window, stream = (mixture.length, _LONG) if whole else (mixture.window, _WHOLE)
+    window, stream = (mixture.whole, _LONG) if whole else (mixture.window, _WHOLE)
     for epoch in itertools.count():
         generator = np.random.default_rng((mixture.seed, stream, epoch))
         windows, rest = cut(lengths, window, generator)
