@@ -1,13 +1,13 @@
-"""What runs inside vLLM: every request is rotated with the factor set that fits its own length."""
+"""Runs inside vLLM and rotates every request with the factor set that fits its own length."""
 
 from typing import Any
 
 
 def register() -> None:
-    """Entry point of `vllm.general_plugins`: run in every vLLM process, more than once.
+    """Entry point of `vllm.general_plugins`; vLLM calls it in every process, more than once.
 
-    Cheap and idempotent. It only makes vLLM's configuration ask us whether the model is a
-    longrope one; everything else is attached by that answer (see `config`).
+    Cheap and idempotent. It only makes vLLM's configuration call `config.configure`, which attaches
+    everything else if the model is a longrope one.
     """
     from longrope_plugin.compat.hooks import hook_configuration
 

@@ -1,4 +1,4 @@
-"""Factor sets with an adapter: the LoRA weights that requests of a set run with."""
+"""Adapters of factor sets: the LoRA weights that the requests of a set run with."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.lora.request import LoRARequest
 
-# vLLM numbers the adapters that callers name from 1 on, in 32 bits.
+# vLLM gives the adapters that callers name the ids 1, 2 and so on, in 32 bits. Ours start far
+# above.
 FIRST_ID = 2**30
 
 
 def requests(selection: Selection) -> "tuple[LoRARequest | None, ...]":
-    """For each set what vLLM loads its adapter by; None for a set without one."""
+    """For each set, the request that makes vLLM load its adapter; None for a set without one."""
     from vllm.lora.request import LoRARequest
 
     return tuple(
@@ -38,11 +39,12 @@ def _path(selection: Selection) -> Path:
 
 
 def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
-    """Makes room in the engine for the adapters of all sets, beside those of callers.
+    """Makes room in the engine for the adapters of all sets, in addition to those of callers.
 
     Raises FactorFileError or ValueError, a sentence, for an adapter that cannot be served.
     """
-    adapters = [each.adapter for each in selection.factor_file.sets if each.adapter is not None]
+    sets = selection.factor_file.sets
+    adapters = [factor_set.adapter for factor_set in sets if factor_set.adapter is not None]
     if not adapters:
         return
     model = Path(vllm_config.model_config.model)
@@ -50,9 +52,13 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 
-    rank = min(each for each in get_args(MaxLoRARanks) if each >= max(a.rank for a in adapters))
-    targets = {name for each in adapters for name in adapter.targets(each, _path(selection))}
-    # Up to vLLM 0.32 base tokens on a CPU get the last slot's weights if no slot is free (#48421).
+    highest_rank = max(set_adapter.rank for set_adapter in adapters)
+    rank = min(allowed for allowed in get_args(MaxLoRARanks) if allowed >= highest_rank)
+    targets = {
+        name for set_adapter in adapters for name in adapter.targets(set_adapter, _path(selection))
+    }
+    # One more slot on a CPU: up to vLLM 0.32, if no slot is free, tokens without an adapter get the
+    # last slot's weights (vllm #48421).
     slots = len(adapters) + current_platform.is_cpu()
     theirs = vllm_config.lora_config
     if theirs is None:
@@ -78,8 +84,8 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
 
 
 def check_callers(input_processor: Any, request: Any) -> None:
-    """Raises ValueError, a sentence, for a caller's adapter where the request's set has its own."""
-    if not hasattr(input_processor, "longrope_selection"):  # reads the factor file
+    """Raises ValueError, a sentence, if a caller names an adapter and the request's set has one."""
+    if not hasattr(input_processor, "longrope_selection"):  # once: it reads the factor file
         selection = Selection.from_vllm_config(input_processor.vllm_config)
         input_processor.longrope_selection = selection
     if (selection := input_processor.longrope_selection) is None:
@@ -94,9 +100,9 @@ def check_callers(input_processor: Any, request: Any) -> None:
 def refuse_callers_adapter(
     selection: Selection, prompt_tokens: int, max_tokens: int | None, is_session: bool
 ) -> None:
-    """Raises ValueError, a sentence, where a request with an adapter of its caller's meets a set's.
+    """Raises ValueError, a sentence, if a request names an adapter but may reach a set with one.
 
-    A request runs with one adapter. max_tokens: None for as many as there is room for.
+    A request runs with one adapter only. max_tokens: None for as many as there is room for.
     """
     index = selection.adapted(prompt_tokens, max_tokens, is_session)
     if index is None:

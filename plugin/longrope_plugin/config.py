@@ -21,7 +21,7 @@ DRAFTS_WITHOUT_A_MODEL = ("ngram", "ngram_gpu", "suffix")
 def configure(vllm_config: "VllmConfig") -> None:
     """Names our scheduler and worker if, and only if, the model is a longrope one.
 
-    Raises ValueError, a sentence, for what could only be served wrong.
+    Raises ValueError, a sentence, for a configuration that could only be served wrongly.
     """
     selection = Selection.from_vllm_config(vllm_config)
     if selection is None:
@@ -79,7 +79,7 @@ def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None
 def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
     transfer = vllm_config.kv_transfer_config
     connector = transfer and transfer.kv_connector
-    if vllm_config.cache_config.kv_offloading_size:  # becomes a connector later
+    if vllm_config.cache_config.kv_offloading_size:  # vLLM makes it a connector later
         connector = "of --kv-offloading-size"
     if connector:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""LoRA on a CPU: one product for all tokens with one adapter, in compiled code too.
+"""LoRA on a CPU: one product for all tokens with the same adapter, in compiled code too.
 
-vLLM's own gathers the adapter's weights anew for each token, gives tokens without an adapter the
-last slot's where every slot is taken (vllm #48421), and cannot be compiled. Here those tokens are
-not touched, and compiled code sees a layer's adapters as one operator, which knows only when it
-runs whose tokens they are.
+vLLM's own implementation gathers an adapter's weights anew for each token, gives tokens without an
+adapter the weights of the last slot if every slot is taken (vllm #48421), and cannot be compiled.
+This one leaves tokens without an adapter alone, and compiled code sees the adapters of a layer as
+one operator, which learns only when it runs which tokens have which adapter.
 """
 
 import weakref
@@ -17,15 +17,15 @@ from longrope_plugin.compat.names import (
     get_forward_context,
 )
 
-# A step's tokens by the slot of their adapter: a slice where they lie side by side, else their
-# indices, int64. Tokens without an adapter are in no group.
+# The tokens of a step by the slot of their adapter: a slice if they lie side by side, otherwise
+# their indices, int64. Tokens without an adapter are in no group.
 Groups = tuple[tuple[int, slice | torch.Tensor], ...]
 
 
 class GroupedAdapters(PunicaWrapperCPU):
-    """vLLM's keeper of which token has which adapter, which also notes it by adapter.
+    """vLLM's record of which token has which adapter, with the tokens also grouped by adapter.
 
-    An engine has one. `layers` are the weights of its layers, by their numbers.
+    An engine has one. layers: the adapter weights of its layers, by layer number.
     """
 
     groups: Groups = ()
@@ -43,10 +43,10 @@ class GroupedAdapters(PunicaWrapperCPU):
 
 
 class LayerAdapters:
-    """What vLLM calls for one linear layer, in place of the keeper that all layers share.
+    """What vLLM calls for one linear layer, in place of the record that all layers share.
 
-    Compiled code is handed the layer's number alone: with the weights of every layer as inputs a
-    step begins 0.7 ms later, with an adapter in it or not.
+    Compiled code gets only the layer's number. With the weights of every layer as inputs, each step
+    would begin 0.7 ms later, even a step without adapters.
     """
 
     def __init__(self, number: int) -> None:
@@ -57,7 +57,7 @@ class LayerAdapters:
     ) -> None:
         """Adds scale * x A^T B^T to y, in place (LoRA, arXiv 2106.09685, section 4.1).
 
-        y: [n, sum of the widths]. x: [n, in]. B holds the scale already.
+        y: [n, sum of the widths]. x: [n, in]. B already includes the scale.
         """
         torch.ops.longrope.add_adapters(
             y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), self._number
@@ -65,40 +65,45 @@ class LayerAdapters:
 
 
 class _Weights(NamedTuple):
-    """A layer's weights: A [slots, 1, slices x rank, in], and B [slots, 1, width, rank] a slice."""
+    """The adapter weights of a layer.
+
+    a: [slots, 1, slices x rank, in]. b: [slots, 1, width, rank] for each slice.
+    """
 
     a: torch.Tensor
     b: tuple[torch.Tensor, ...]
 
 
-# By the identity of what a forward pass knows its engine by: a process may have several engines.
-_keepers: weakref.WeakValueDictionary[int, GroupedAdapters] = weakref.WeakValueDictionary()
+# One for each engine of the process. The key is the id of the dictionary of layers that the
+# engine's forward passes carry.
+_by_engine: weakref.WeakValueDictionary[int, GroupedAdapters] = weakref.WeakValueDictionary()
 
 
 def number_layers(model: torch.nn.Module, vllm_config: Any) -> None:
-    """Has each linear layer with adapters in `model` apply them by its number.
+    """Numbers the linear layers with adapters in `model` and makes each apply its own by number.
 
-    The slices' A become parts of one tensor: a step's tokens are multiplied by all at once.
+    The A of all slices become parts of one tensor, so that a step's tokens are multiplied by all of
+    them at once.
     """
     layers: list[_Weights] = []
-    keeper = None
+    grouped = None
     for layer in model.modules():
         if not isinstance(layer, BaseLinearLayerWithLoRA):
             continue
-        keeper = layer.punica_wrapper
+        grouped = layer.punica_wrapper
         a = torch.cat(layer.lora_a_stacked, 2)
         layer.lora_a_stacked = a.chunk(len(layer.lora_a_stacked), 2)
         layer.punica_wrapper = LayerAdapters(len(layers))
         layers.append(_Weights(a, layer.lora_b_stacked))
-    if keeper is not None:
-        keeper.layers = tuple(layers)
-        _keepers[id(vllm_config.compilation_config.static_forward_context)] = keeper
+    if grouped is not None:
+        grouped.layers = tuple(layers)
+        _by_engine[id(vllm_config.compilation_config.static_forward_context)] = grouped
 
 
 def _add_adapters(y: torch.Tensor, x: torch.Tensor, layer: int) -> None:
-    keeper = _keepers[id(get_forward_context().no_compile_layers)]
-    for slot, tokens in keeper.groups:
-        weights, start = keeper.layers[layer], 0
+    grouped = _by_engine[id(get_forward_context().no_compile_layers)]
+    for slot, tokens in grouped.groups:
+        weights, start = grouped.layers[layer], 0
         lows = (x[tokens] @ weights.a[slot, 0].T).chunk(len(weights.b), 1)
         for low, b in zip(lows, weights.b, strict=True):
             columns, up = y[:, start : start + b.shape[2]], b[slot, 0].T
@@ -110,7 +115,7 @@ def _add_adapters(y: torch.Tensor, x: torch.Tensor, layer: int) -> None:
 
 
 def _side_by_side(indices: torch.Tensor) -> slice | torch.Tensor:
-    """A slice for ascending indices without a gap, else the indices."""
+    """A slice for ascending indices without a gap, otherwise the indices."""
     first, last = int(indices[0]), int(indices[-1])
     return slice(first, last + 1) if last - first + 1 == len(indices) else indices
 

@@ -1,6 +1,6 @@
 """Model Runner V1: packs each request's set into the positions that go to the model.
 
-It also keeps the state of a seeded request's random numbers over the steps of its prefill.
+It also preserves the random state of a seeded request over the steps of its prefill.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ else:
 
 
 class FactorSetRunner(Base):
-    """What longrope adds to a V1 runner, of whichever device.
+    """What longrope adds to a V1 runner on any device.
 
-    factor_sets: the set of every request that the runner knows; told by the scheduler when the
-    request starts or resumes, forgotten when it ends.
+    factor_sets: the set of every request that the runner knows. The scheduler sends it when the
+    request starts or resumes; it is removed when the request ends.
     row_factor_sets: int64 [max_num_reqs], the sets of a batch's rows, on the host and the device.
     packed_positions: int64 [max_num_tokens] on the device. Persistent, because a CUDA graph
     replays with the address that it was captured with.
@@ -31,7 +31,7 @@ class FactorSetRunner(Base):
     factor_sets: dict[str, int]
     row_factor_sets: "CpuGpuBuffer"
     packed_positions: torch.Tensor
-    positions: torch.Tensor  # vLLM's: plain, as long
+    positions: torch.Tensor  # vLLM's: plain, of the same length
 
     def _update_states(self, scheduler_output: "SchedulerOutput") -> Any:
         for request_id in scheduler_output.finished_req_ids:
@@ -57,7 +57,7 @@ class FactorSetRunner(Base):
         return input_ids, embeds, packed, *rest
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Samples every row; the discarded ones leave their generators as they were."""
+        """Samples every row, but leaves the generators of discarded rows as they were."""
         states = {
             row: generator.get_state() for row, generator in self._discarded_generators().items()
         }
@@ -67,10 +67,10 @@ class FactorSetRunner(Base):
         return output
 
     def _bookkeeping_sync(self, *args: Any, **kwargs: Any) -> Any:
-        """Keeps the generators that `_sample` has put back out of vLLM's sight.
+        """Hides from vLLM the generators that `_sample` has restored.
 
-        It would rewind them by an offset. A CPU's generators have none: they raise, and the engine
-        ends.
+        vLLM would rewind them by an offset. A CPU's generators have no offset: they would raise,
+        and the engine would end.
         """
         discarded = self._discarded_generators()
         for row in discarded:
@@ -81,7 +81,7 @@ class FactorSetRunner(Base):
             self.input_batch.generators.update(discarded)
 
     def _discarded_generators(self) -> dict[int, torch.Generator]:
-        """By row, those whose token of this step is discarded: their prompts go on in the next."""
+        """Generators by row, for rows whose token is discarded because their prompt continues."""
         is_discarded = self.discard_request_mask.np
         return {
             row: generator
@@ -90,7 +90,7 @@ class FactorSetRunner(Base):
         }
 
     def _dummy_run(self, *args: Any, **kwargs: Any) -> Any:
-        """A dummy run, at the addresses of the real ones: CUDA graphs are captured here."""
+        """A dummy run with the addresses of real runs, because CUDA graphs are captured here."""
         plain, self.positions = self.positions, self.packed_positions
         try:
             return super()._dummy_run(*args, **kwargs)

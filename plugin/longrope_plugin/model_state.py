@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu.model_states.interface import ModelState as Base
     from vllm.v1.worker.gpu.states import RequestState
 else:
-    Base = ABC  # what vLLM's own states derive from: a state's class is changed below
+    Base = ABC  # as for vLLM's own states, so that a state's class can be changed below
 
 
 class FactorSetState(Base):
-    """What longrope adds to the state of a model, of whichever kind.
+    """What longrope adds to a model's state of any kind.
 
     factor_sets: int32 [max_num_reqs] on the device, by request slot; written when a request takes
-    a slot (a preempted one takes one anew).
+    a slot (a preempted request takes a new one when it resumes).
     packed_positions: int64 [max_num_tokens] on the device. Persistent, because a CUDA graph
     replays with the address that it was captured with.
     """
@@ -32,18 +32,18 @@ class FactorSetState(Base):
     def add_request(self, req_index: int, new_req_data: "NewRequestData") -> None:
         """Notes the set of the request that takes a slot."""
         super().add_request(req_index, new_req_data)
-        # The runner warms itself up with requests that no scheduler saw.
+        # The runner warms itself up with requests that no scheduler has seen.
         self.factor_sets.stage_write_elem(req_index, getattr(new_req_data, "factor_set", 0))
 
     def apply_staged_writes(self) -> None:
-        """Sends the sets that were noted to the device, behind what it is doing."""
+        """Sends the noted sets to the device, queued behind its current work."""
         super().apply_staged_writes()
         self.factor_sets.apply_write()
 
     def prepare_inputs(
         self, input_batch: "InputBatch", req_states: "RequestState"
     ) -> dict[str, Any]:
-        """The model's inputs, the positions packed with each token's set."""
+        """The model's inputs, with each token's set packed into its position."""
         inputs = super().prepare_inputs(input_batch, req_states)
         packed = self.packed_positions[: input_batch.num_tokens_after_padding]
         pack_batch(
@@ -56,7 +56,7 @@ class FactorSetState(Base):
         return {**inputs, "positions": packed}
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
-        """The inputs of a dummy run, at the addresses of the real ones."""
+        """The inputs of a dummy run, at the addresses of real inputs."""
         inputs = super().prepare_dummy_inputs(num_reqs, num_tokens)
         return {**inputs, "positions": self.packed_positions[:num_tokens]}
 

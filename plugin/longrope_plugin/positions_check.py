@@ -1,8 +1,8 @@
-"""Once a model is loaded: whether nothing in it reads positions but our rotary layers.
+"""Checks, once a model is loaded, that only our rotary layers read positions.
 
-Positions reach the model packed with a factor set. A layer of ours unpacks them; whatever else
-reads them, another rotation, learned positions or an attention that is scaled by position, would
-take them for positions far beyond the window and be wrong without a word.
+Positions reach the model packed with a factor set, and our layers unpack them. Anything else that
+reads them (another rotation, learned positions, or an attention that is scaled by position) would
+take them for positions far beyond the window and silently give wrong results.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ _TOKENS = 2
 
 
 def check(runner: Any) -> None:
-    """Runs two tokens through a model runner's model and watches who reads their positions.
+    """Runs two tokens through a model runner's model and watches what reads their positions.
 
-    Raises ValueError, a sentence, where something else than our layers does, or none of ours.
+    Raises ValueError, a sentence, if anything other than our layers reads them, or if none of our
+    layers does.
     """
     with torch.device(runner.device):
         positions = pack(torch.arange(_TOKENS), torch.zeros(_TOKENS, dtype=torch.int64))
@@ -51,12 +52,12 @@ def check(runner: Any) -> None:
 class _Watch(TorchDispatchMode):
     """Notes every operation that reads `positions`, and the module that it belongs to.
 
-    A view of them is still them; anything computed from them counts as a reading.
+    Making a view of the positions is not a reading; computing anything from them is.
     """
 
     def __init__(self, model: nn.Module, positions: torch.Tensor) -> None:
         super().__init__()
-        self.ours = 0  # readings
+        self.ours = 0  # readings by our layers
         self.others: list[tuple[str, nn.Module]] = []
         self._memory = positions.untyped_storage().data_ptr()
         self._names = {module: name for name, module in model.named_modules()}
@@ -74,7 +75,7 @@ class _Watch(TorchDispatchMode):
 
     @contextmanager
     def modules(self) -> Iterator[None]:
-        """Follows which module is running."""
+        """Keeps track of the module that is running."""
         entered = nn.modules.module.register_module_forward_pre_hook(
             lambda module, _: self._within.append(module)
         )

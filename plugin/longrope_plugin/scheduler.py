@@ -1,9 +1,9 @@
-"""Pins each request to its set, keeps the sets' KV caches apart, and promotes.
+"""Pins each request to its set, keeps the KV caches of the sets apart, and promotes requests.
 
-The life of a request: `add_request` pins it to the set that its length selects and salts its
-block hashes with that set; every step tells the workers the sets of the requests that start or
-resume in it; a request that is about to outgrow its set is preempted, pinned to the next set
-that covers it, and recomputed from its first token by vLLM's own resumption.
+The life of a request: `add_request` pins it to the set that its length selects and salts its block
+hashes with that set. Every step tells the workers the sets of the requests that start or resume in
+it. A request that is about to outgrow its set is preempted, pinned to the next set that covers it,
+and recomputed from its first token by vLLM's own resumption.
 """
 
 import json
@@ -55,7 +55,10 @@ class FactorSetScheduling(Base):
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
-        """One step: promotions first, then vLLM's, and the sets of what starts or resumes."""
+        """Schedules one step: first our promotions, then vLLM's own scheduling.
+
+        The output gets the sets of the requests that start or resume in the step.
+        """
         self._preempt_outgrown()
         self._repin_preempted()
         with self._held(self._with_tokens_in_flight()), self._paced():
@@ -73,7 +76,7 @@ class FactorSetScheduling(Base):
         return output
 
     def update_from_output(self, output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
-        """Takes what a step computed, and how long it took."""
+        """Takes the results of a step, and notes how long it took."""
         if self.pacing is not None:
             tokens = output.total_num_scheduled_tokens
             self.pacing.measured(tokens, output.longrope_began, time.monotonic())
@@ -81,12 +84,12 @@ class FactorSetScheduling(Base):
 
     @contextmanager
     def _paced(self) -> Iterator[None]:
-        """Lets a step's prefills leave time, and room, for whoever else is there or may arrive.
+        """Limits a step's prefills, to leave time and room for other requests, now or later.
 
-        A lone request gets what is computed within the pacing's seconds; of several, each gets half
-        of that, unless the operator has set vLLM's own threshold. Long prompts are prefilled one
-        after the other: together each would take as long as all, and they would fill the KV cache
-        with halves of themselves.
+        A lone request gets as many tokens as the pacing's seconds allow. With several requests,
+        each gets half of that, unless the operator has set vLLM's own threshold. Long prompts are
+        prefilled one after the other: together, each would take as long as all of them, and they
+        would fill the KV cache with unfinished prompts.
         """
         if self.pacing is None:
             yield
@@ -101,7 +104,7 @@ class FactorSetScheduling(Base):
 
     @contextmanager
     def _held(self, requests: list[Request]) -> Iterator[None]:
-        """Keeps requests out of the waiting queue, and puts them back at its front."""
+        """Takes requests out of the waiting queue, and puts them back at its front afterwards."""
         if requests:
             self.waiting.remove_requests(requests)
         try:
@@ -111,13 +114,13 @@ class FactorSetScheduling(Base):
                 self.waiting.prepend_requests(reversed(requests))
 
     def _behind_another_long_prompt(self) -> list[Request]:
-        """The waiting requests that are not to start yet: prompts beyond the first set."""
+        """The waiting requests that must not start yet: long prompts, while another one runs."""
         if not any(self._is_long(request) for request in self.running):
             return []
         return [request for request in self.waiting if self._is_long(request)]
 
     def _with_tokens_in_flight(self) -> list[Request]:
-        """The waiting requests that are not to resume yet: what they resume with is not known.
+        """The waiting requests that must not resume yet, because not all their tokens are known.
 
         vLLM 0.27 and later skips them by itself.
         """
@@ -129,12 +132,12 @@ class FactorSetScheduling(Base):
     def _starting_set(self, request: Request) -> int:
         if request.resumable:
             return self.selection.start_session()
-        # vLLM gives a request for a vector room for one token, which it never generates.
+        # For a vector, vLLM plans one new token, which it never generates.
         new_tokens = request.max_tokens if request.pooling_params is None else 0
         return self.selection.start(request.num_prompt_tokens, new_tokens)
 
     def _pin(self, request: Request, index: int) -> None:
-        """Gives a request its set, the set's adapter, and block hashes that no other set's have."""
+        """Gives a request its set, the set's adapter, and block hashes that no other set has."""
         request.factor_set = index
         request.lora_request = self.adapters[index] or request.caller_adapter
         fingerprint = self.selection.factor_file.sets[index].fingerprint
@@ -162,10 +165,10 @@ class FactorSetScheduling(Base):
         self.preempted.add(request)
 
     def _repin_preempted(self) -> None:
-        """Promotes what was preempted and, with all its tokens known, no longer fits its set.
+        """Promotes preempted requests that no longer fit their set, once their tokens are known.
 
-        Outgrowing is not the only way here: a request preempted for want of memory may come to
-        its limit with the last token that was in flight.
+        They need not have been preempted for outgrowing it: a request that was preempted for lack
+        of memory may reach its limit with the last token that was in flight.
         """
         for request in list(self.preempted):
             if request.status == RequestStatus.PREEMPTED:
@@ -187,9 +190,9 @@ class LongRoPEAsyncScheduler(FactorSetScheduling, AsyncScheduler):
 
 
 def scheduler(**kwargs: Any) -> Scheduler:
-    """Named by `scheduler_config.scheduler_cls`.
+    """Makes the scheduler; `scheduler_config.scheduler_cls` names this function.
 
-    A function, because vLLM decides on asynchronous scheduling after our configuration hook.
+    It is not a class, because vLLM decides on asynchronous scheduling after our configuration hook.
     """
     hooks.add_prefill_progress()
     if kwargs["vllm_config"].scheduler_config.async_scheduling:

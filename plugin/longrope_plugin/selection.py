@@ -19,7 +19,7 @@ class Selection:
 
     policy `length`: the smallest set that covers the sequence as it is; a sequence that outgrows
     its set is promoted. `reserve`: the smallest that covers prompt and max_tokens, so that
-    promotion never happens. path: of the factor file, None for a config's own two lists.
+    promotion never happens. path: that of the factor file; None for a config's own two lists.
     """
 
     factor_file: FactorFile
@@ -31,7 +31,8 @@ class Selection:
     def from_vllm_config(cls, vllm_config: "VllmConfig") -> "Selection | None":
         """The selection of a longrope model; None for every other model.
 
-        Raises FactorFileError (a sentence) for a factor file or lists that cannot be served.
+        Raises FactorFileError, a sentence, for a factor file or lists that cannot be served, and
+        ValueError for an unknown policy.
         """
         model_config = vllm_config.model_config
         if model_config is None:
@@ -72,12 +73,12 @@ class Selection:
     def finish(self, start: int, total_tokens: int) -> int:
         """The index of the set that computed the last token of prompt + output.
 
-        The last token itself was sampled and never fed back, so it takes no place.
+        The last token was sampled and never fed back, so it takes no place.
         """
         return max(start, self.covering(total_tokens - 1))
 
     def adapted(self, prompt_tokens: int, max_tokens: int | None, is_session: bool) -> int | None:
-        """The first set with an adapter that a request may come to; None where it comes to none."""
+        """The index of the first set with an adapter that a request may reach; None without one."""
         start = self.start_session() if is_session else self.start(prompt_tokens, max_tokens)
         room = self.max_model_len - prompt_tokens
         longest = prompt_tokens + (room if max_tokens is None else min(max_tokens, room))

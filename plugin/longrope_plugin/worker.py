@@ -11,7 +11,7 @@ ADAPTERS_ON_A_CPU = "longrope_plugin.grouped_adapters.GroupedAdapters"
 
 
 class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
-    """The platform's own worker, whose model rotates with factor sets on either model runner."""
+    """The platform's own worker, whose model rotates by factor sets on either model runner."""
 
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
@@ -35,7 +35,7 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
             self.model_runner.get_model(), selection.factor_file, self.model_config.dtype
         )
         if self._applies_adapters_on_a_cpu():
-            from longrope_plugin import grouped_adapters  # what it takes from vLLM is the CPU's
+            from longrope_plugin import grouped_adapters  # it needs vLLM's parts for CPUs
 
             grouped_adapters.number_layers(self.model_runner.get_model(), self.vllm_config)
         positions_check.check(self.model_runner)

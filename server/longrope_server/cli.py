@@ -1,4 +1,4 @@
-"""The `longrope` command. What a subcommand needs is imported when it runs."""
+"""The `longrope` command. A subcommand imports what it needs when it runs."""
 
 import importlib.metadata
 import sys
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Words go to vLLM as they are, `--help=...` included.
+# Words reach vLLM unchanged, `--help=...` included.
 UNTOUCHED = {
     "allow_extra_args": True,
     "allow_interspersed_args": False,
@@ -31,22 +31,26 @@ UNTOUCHED = {
 def serve(context: typer.Context) -> None:
     """Serve a model with an OpenAI-compatible API.
 
-    MODEL comes first: a directory or a name on the hub; the embedded SmolLM2-135M without one.
+    MODEL comes first: a directory or a name on the hub. Without it, the embedded SmolLM2-135M is
+    served.
 
-    --factors FILE: the factor file, or a name of the library (longrope factors library list); by
-    default the library's for the embedded model, and its own two lists for a longrope model.
+    --factors FILE: a factor file, or a name of the library (longrope factors library list). The
+    default is the library's file for the embedded model, and the model's own two lists for a
+    longrope model.
 
     --selection length|reserve: choose a request's set by its length so far (the default, with
     promotion when it outgrows the set) or by its prompt and max_tokens together.
 
-    --api-key-file FILE: who may ask (longrope key new NAME --file FILE); read again on SIGHUP.
-    --open-paths /metrics,/version: what needs no key beside /health and /ready.
+    --api-key-file FILE: the keys that may be used (longrope key new NAME --file FILE makes one);
+    the file is read again on SIGHUP.
+
+    --open-paths /metrics,/version: the paths that need no key, in addition to /health and /ready.
 
     --limits JSON (also --limits.in_flight 64): in_flight, queued, tokens, queue_seconds, and
     classes by longest prompt; docs/serving.md has the defaults.
 
-    --max-body-bytes N, --body-timeout SECONDS: of a request's body; by default what the served
-    length can take, in 60 seconds.
+    --max-body-bytes N, --body-timeout SECONDS: how large a request's body may be, and how long it
+    may take to arrive; by default as large as the served length needs, and 60 seconds.
 
     --drain-timeout SECONDS: how long running requests may go on after SIGTERM; 30 by default.
 
@@ -69,7 +73,7 @@ app.command(context_settings={"allow_extra_args": True})(ask)
 
 @app.command()
 def model() -> None:
-    """Unpack the embedded model if that was not done yet, and print its directory."""
+    """Unpack the embedded model if that is not done yet, and print its directory."""
     from longrope_server.serve.embedded import model_directory
 
     typer.echo(model_directory())
@@ -120,7 +124,7 @@ def loadtest(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script: errors of the user's are one sentence and status 2."""
+    """Entry point of the console script; a user's error is one sentence and exit status 2."""
     from longrope_factors.factor_file.errors import FactorFileError
 
     from longrope_server.errors import UsageError

@@ -1,1 +1,1 @@
-"""Every touch of vLLM's private names: what breaks without it, and when it can go."""
+"""Every use of vLLM's private names: what breaks without it, and when it can go."""

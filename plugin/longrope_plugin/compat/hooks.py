@@ -1,4 +1,4 @@
-"""What we put in the place of vLLM's own inside the engine, and what of it we call.
+"""The parts of vLLM's engine that we replace or call.
 
 Each touch stands beside its use, with what breaks without it and when it can go.
 """
@@ -23,7 +23,7 @@ _CONFIGURATION = Touch(
 
 
 def hook_configuration(configure: Callable[[Any], None]) -> None:
-    """Makes every VllmConfig ask `configure`, after vLLM's own per-model hook."""
+    """Makes every VllmConfig call `configure` after vLLM's own per-model hook."""
 
     def asking(original: Any) -> Any:
         def try_verify_and_update_config(vllm_config: Any) -> None:
@@ -47,9 +47,9 @@ _INPUTS = Touch(
 
 
 def check_callers_adapters(check: Callable[[Any, Any], None]) -> None:
-    """Makes the front end of an engine ask `check` about requests with an adapter of a caller's.
+    """Makes an engine's front end call `check` for each request whose caller names an adapter.
 
-    It is given the InputProcessor and the request; the ValueError that it raises, the client gets.
+    check: takes the InputProcessor and the request. The client gets the ValueError that it raises.
     """
 
     def checking(original: Any) -> Any:
@@ -58,7 +58,7 @@ def check_callers_adapters(check: Callable[[Any, Any], None]) -> None:
             if request.lora_request is not None:
                 try:
                     check(self, request)
-                except ValueError as error:  # which some of vLLM's routes answer with 500
+                except ValueError as error:  # some of vLLM's routes answer it with 500
                     from vllm.exceptions import VLLMValidationError
 
                     raise VLLMValidationError(str(error)) from None
@@ -78,7 +78,7 @@ _PUNICA_WRAPPER = Touch(
 
 
 def use_punica_wrapper(name: str) -> None:
-    """Makes a CPU note which tokens have which adapter in the class of that dotted name."""
+    """Makes vLLM use the class with this dotted name for the adapters of tokens on a CPU."""
     from vllm.platforms import current_platform
 
     resolve(_PUNICA_WRAPPER)
@@ -94,9 +94,10 @@ _PLATFORM_CONFIGURATION = Touch(
 
 
 def compile_with(lora_config: Any) -> None:
-    """Lets a CPU compile a model whose adapters are all those of `lora_config`, applied as ours.
+    """Lets vLLM compile a model on a CPU if all its adapters are those of `lora_config`.
 
-    vLLM's own way of applying adapters there cannot be compiled, so that it compiles nothing.
+    vLLM's own way of applying adapters on a CPU cannot be compiled, so vLLM compiles nothing there.
+    Ours can be compiled.
     """
     from vllm.platforms import current_platform
 
@@ -182,7 +183,7 @@ _FORWARD_CONTEXT = Touch(
 
 
 def run_model(runner: Any, tokens: torch.Tensor, positions: torch.Tensor) -> None:
-    """One forward pass, neither compiled nor attending, of tokens and positions, int64 [n]."""
+    """Runs one uncompiled forward pass without attention. tokens, positions: int64 [n]."""
     from vllm.distributed import get_pp_group
 
     vllm_config, model = runner.vllm_config, runner.get_model()
@@ -191,7 +192,7 @@ def run_model(runner: Any, tokens: torch.Tensor, positions: torch.Tensor) -> Non
         received = model.make_empty_intermediate_tensors(
             len(tokens), vllm_config.model_config.dtype, tokens.device
         )
-    if vllm_config.lora_config is not None:  # its layers ask whose tokens these are
+    if vllm_config.lora_config is not None:  # its layers ask for the tokens' adapters
         resolve(_ACTIVE_ADAPTERS)(runner, (0,), (0,) * len(tokens), set())
     context = resolve(_FORWARD_CONTEXT)(
         None, vllm_config, num_tokens=len(tokens), skip_compiled=True
@@ -241,7 +242,10 @@ _ENGINE_CORE = Touch(
 
 
 def add_prefill_progress() -> None:
-    """Lets the engine be asked how far prompts are; run in its process."""
+    """Adds a method to the engine that tells how far prompts are computed.
+
+    To be called in the engine's process.
+    """
     engine_core = resolve(_ENGINE_CORE)
 
     def prefill_progress(self: Any, request_ids: list[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""vLLM's private names that ours extend or read, each with what breaks without it.
+"""vLLM's private names that our classes extend or read, each with what breaks without it.
 
 `from longrope_plugin.compat.names import Scheduler` resolves that name where it is used.
 """
@@ -165,7 +165,8 @@ TOUCHES: dict[str, Touch] = {
     },
 }
 
-# Where preemption moves the count of tokens in flight into one of its own (vLLM 0.27 and later).
+# Needed only if preemption moves the count of tokens in flight to an attribute of its own (vLLM
+# 0.27 and later).
 STALE_TOUCHES: dict[str, Touch] = {
     attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
     for attribute, why in {
@@ -183,7 +184,7 @@ def _has_stale_tokens() -> bool:
 
 
 def touches() -> tuple[Touch, ...]:
-    """All that this release of vLLM should have."""
+    """The touches that this release of vLLM should have."""
     return (*TOUCHES.values(), *(STALE_TOUCHES.values() if _has_stale_tokens() else ()))
 
 
@@ -194,7 +195,7 @@ def tokens_in_flight(preempted: Any) -> int:
     return 0 if preempted.drop_stale_output else preempted.num_stale_output_tokens
 
 
-_TAKEN = (
+_RESOLVED_DIRECTLY = (
     "get_forward_context",
     "Scheduler",
     "AsyncScheduler",
@@ -210,7 +211,7 @@ _CLASSES_WITH_AN_ATTRIBUTE = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in _TAKEN:
+    if name in _RESOLVED_DIRECTLY:
         return resolve(TOUCHES[name])
     if name in _CLASSES_WITH_AN_ATTRIBUTE:
         touch = TOUCHES[name]

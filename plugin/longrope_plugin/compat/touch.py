@@ -1,4 +1,4 @@
-"""A private name of vLLM's: looked up, or put in another's place.
+"""Looks up a private name of vLLM's, or replaces what it stands for.
 
 Names are resolved on use, because `longrope_plugin.register` must be cheap.
 """
@@ -17,8 +17,8 @@ KNOWN_TO_WORK = "0.24 to 0.33"
 class Touch:
     """A name of vLLM's that is not public.
 
-    name: dotted, from the module; after a colon, an attribute that the function must set or use.
-    why: what breaks without it. until: when the touch can go.
+    name: the dotted name within the module; after a colon, an attribute that the function must set
+    or use. why: what breaks without it. until: when the touch can go.
     """
 
     module: str
@@ -28,7 +28,10 @@ class Touch:
 
 
 def resolve(touch: Touch, known_to_work: str = KNOWN_TO_WORK) -> Any:
-    """The object of the touch's dotted name, its attribute after the colon verified."""
+    """The object with the touch's dotted name; the attribute after the colon is checked.
+
+    Raises RuntimeError, a sentence, if this release of vLLM lacks either.
+    """
     path, _, attribute = touch.name.partition(":")
     try:
         value: Any = importlib.import_module(touch.module)
@@ -47,7 +50,7 @@ def resolve(touch: Touch, known_to_work: str = KNOWN_TO_WORK) -> Any:
 
 
 def replace(touch: Touch, wrapped: Callable[[Any], Any]) -> None:
-    """Puts what `wrapped` makes of a function of vLLM's in its place, once."""
+    """Replaces a function of vLLM's with what `wrapped` makes of it, once."""
     original = resolve(touch)
     if hasattr(original, "longrope"):
         return

@@ -1,7 +1,7 @@
-"""cos and sin of the last positions asked for, on a CPU.
+"""Remembers the cos and sin of the last positions asked for, on a CPU.
 
-All layers of a forward pass ask for the same positions. They are remembered by value, never by
-address: a pure function made cheaper, and not a state that could be stale.
+All layers of a forward pass ask for the same positions. Positions are compared by value, never by
+address, so the function stays pure and what it remembers cannot be stale.
 """
 
 import torch
@@ -40,7 +40,7 @@ class _LastRows:
 rows = _LastRows().get
 """Row indices int64 [n] and rows `dtype` [n, rotary_dim] for packed positions int64 [n].
 
-The other arguments are a TurnTable's. The caller may not write to what it gets.
+The other arguments are the tensors of a TurnTable. The caller must not write to the results.
 """
 
 
@@ -51,11 +51,11 @@ def _cos_sin(
     attention_factor: torch.Tensor,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    # A copy: compiled code reuses the memory of what it was given.
+    # Copied, because compiled code reuses the memory of what it is given.
     return rows(packed, turns, start_tokens, attention_factor, dtype)[1].clone()
 
 
-# For compiled code, which cannot look into memory: `torch.ops.longrope.cos_sin`.
+# `torch.ops.longrope.cos_sin`, for compiled code, which cannot compare positions by value.
 _library = torch.library.Library("longrope", "FRAGMENT")
 _library.define("cos_sin" + torch.library.infer_schema(_cos_sin, mutates_args=()))
 _library.impl("cos_sin", _cos_sin, dispatch_key="CPU")

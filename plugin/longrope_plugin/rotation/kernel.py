@@ -1,9 +1,10 @@
 """Rotates q and k on a GPU: two operators around one Triton kernel.
 
 `torch.ops.longrope.rotate_` rotates in place. `torch.ops.longrope.rotated` writes new tensors,
-which costs the same and is what compiled code should call: vLLM turns off what lets the compiler
-keep an in-place operator on parts of one projection from copying the whole of it. Neither waits
-for the GPU, tunes itself or reads a length from it, so CUDA graphs capture both.
+which costs the same, and is the one that compiled code should call: q and k are parts of one
+projection, and vLLM turns off the optimisation that keeps the compiler from copying all of the
+projection for an in-place operator. Neither operator waits for the GPU, tunes itself or reads a
+length from the GPU, so CUDA graphs capture both.
 """
 
 import functools
@@ -12,9 +13,10 @@ from typing import Any
 
 import torch
 
-# The fastest on the whole for 1 to 32,768 tokens of three shapes, on an H200 (bench.gpu_blocks).
+# The fastest overall for 1 to 32,768 tokens of three shapes, on an H200 (bench.gpu_blocks).
 _HEADS, _PROGRAMS = 4, 4096
-_ELEMENTS = 1024  # of each half of the pairs in a program's block: 8 a thread, 16 bytes of bfloat16
+# Elements of each half of a block's pairs: 8 for each thread, which is 16 bytes of bfloat16.
+_ELEMENTS = 1024
 _WARPS = 2 if torch.version.hip else 4  # 128 threads
 
 _logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 @functools.cache
 def device_type() -> str | None:
-    """'cuda' (which ROCm is as well) if Triton can compile for this machine's GPU, else None."""
+    """'cuda' (also for ROCm) if Triton can compile for this machine's GPU, else None."""
     if not torch.cuda.is_available():
         return None
     try:
@@ -55,9 +57,10 @@ def launch(
 ) -> None:
     """Rotates query and key into rotated_query and rotated_key, which may be the same tensors.
 
-    packed: int64 [n], contiguous. query: [n, heads * head_size] or [n, heads, head_size], of
-    strides that leave a head's elements side by side; key the same with its own number of heads.
-    turns, start_tokens, attention_factor: a TurnTable's. blocks: `grid_and_blocks`'s.
+    packed: int64 [n], contiguous. query: [n, heads * head_size] or [n, heads, head_size], with the
+    elements of a head side by side in memory; key: likewise, with its own number of heads.
+    turns, start_tokens, attention_factor: the tensors of a TurnTable. blocks: options of
+    `grid_and_blocks`.
     """
     from longrope_plugin.rotation import kernel_triton
 
@@ -114,7 +117,8 @@ def grid_and_blocks(
 ) -> tuple[tuple[int, int], dict[str, int]]:
     """The grid, and the sizes (powers of two) of a program's block as the kernel's arguments.
 
-    Where there are few tokens, a token's heads are shared out to reach the number of programs.
+    If there are few tokens, several programs share the heads of a token, so that up to `programs`
+    of them run.
     """
     block_pairs = _next_power_of_2(pairs)
     if block_tokens is None:
@@ -126,7 +130,8 @@ def grid_and_blocks(
         "block_heads": block_heads,
         "block_pairs": block_pairs,
         "num_warps": num_warps,
-        # Not Triton's default in every version: a multiplication and an addition in one step.
+        # Does a multiplication and an addition in one step; not the default in every version of
+        # Triton.
         "enable_fp_fusion": True,
     }
     return (token_blocks, max(1, min(head_blocks, programs // token_blocks))), sizes
@@ -182,7 +187,7 @@ def _results(
 
 @functools.cache
 def register() -> torch.library.Library:
-    """Makes the operators known, once; does not import Triton."""
+    """Registers the operators with PyTorch, once; does not import Triton."""
     library = torch.library.Library("longrope", "FRAGMENT")
     # On a CPU, Triton's interpreter runs them.
     for name, function, mutated, fake in (

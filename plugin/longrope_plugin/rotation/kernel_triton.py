@@ -1,8 +1,8 @@
 """The rotation of q and k by packed positions, in Triton.
 
-Bound by moving q and k through memory once: the angles need no table (see `turns`), and cos and
-sin are computed once for each token and dimension pair and used for all heads of a program.
-Imported only where Triton runs, or is interpreted.
+Its time is that of moving q and k through memory once: the angles need no table (see `turns`), and
+cos and sin are computed once for each token and dimension pair and used for all heads of a program.
+Import it only where Triton runs or is interpreted.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs
@@ -14,7 +14,7 @@ import triton.language as tl
 @triton.jit(do_not_specialize=["tokens"])
 def rotate(
     packed,  # int64 [tokens], see `packing`
-    query,  # [tokens, query_heads, head_size], any strides but the last one's, which is 1
+    query,  # [tokens, query_heads, head_size], with any strides, as long as the last is 1
     key,
     rotated_query,  # where the results go; the same as query and key for a rotation in place
     rotated_key,
@@ -22,7 +22,7 @@ def rotate(
     start_tokens,
     attention_factor,
     tokens,
-    query_stride,  # of a token; then of a head
+    query_stride,  # from token to token; the next is from head to head
     query_head_stride,
     key_stride,
     key_head_stride,
@@ -44,8 +44,8 @@ def rotate(
 ):
     """Program (i, j) rotates every n-th block of heads, from the j-th, of the i-th token block.
 
-    n is the grid's second size; key's blocks come after query's. Any packed position is harmless:
-    its set is clamped.
+    n is the grid's second size; the blocks of key follow those of query. Any packed position is
+    safe, because its set is clamped.
     """
     token = tl.program_id(0).to(tl.int64) * block_tokens + tl.arange(0, block_tokens)
     is_token = token < tokens
@@ -59,8 +59,9 @@ def rotate(
         rotated_key_head_stride,
     )
     pair = tl.arange(0, block_pairs)
-    # All that depends on nothing is asked for before anything is waited for: a short call is a
-    # chain of such waits. The barrier keeps NVIDIA's compiler to it; it does not wait for memory.
+    # Issue all independent loads before waiting for any of them: a short call is a chain of such
+    # waits. The barrier keeps NVIDIA's compiler from changing that order; it does not wait for
+    # memory.
     here = tl.load(packed + token, mask=is_token, other=0)
     unscaled = tl.load(turns + sets * pairs + pair, mask=pair < pairs, other=0)
     x, is_here = heads_of(
@@ -101,9 +102,9 @@ def rotate(
 def cos_sin(units):
     """cos and sin, float32, of angles in units of 2^-64 turn, int64: within 2e-7 at any angle.
 
-    The nearest quarter turn is taken off in integers, where it is exact; what is left, within
-    pi/4, goes into the polynomials of Cephes (sinf.c). So the interpreter computes what a GPU
-    does, and no GPU's own approximations have a part.
+    The nearest quarter turn is subtracted in integers, which is exact. The rest, within pi/4, goes
+    into the polynomials of Cephes (sinf.c). So the interpreter computes what a GPU does, and no
+    GPU's own approximation is used.
     """
     turn = (units >> 32).to(tl.uint32)
     quarter = (turn + 0x20000000) >> 30
@@ -124,7 +125,7 @@ def cos_sin(units):
 
 @triton.jit
 def rotate_heads(
-    source,  # query, key, and of each the strides of a token and of a head
+    source,  # query, key, and for each the strides of a token and of a head
     target,
     a,  # both halves of the pairs in the program's first block, from `load_pairs`
     b,
@@ -168,7 +169,7 @@ def rotate_heads(
 
 @triton.jit
 def heads_of(
-    rows,  # query, key, and of each the strides of a token and of a head
+    rows,  # query, key, and for each the strides of a token and of a head
     block,
     token,
     is_token,
@@ -176,11 +177,11 @@ def heads_of(
     key_heads: tl.constexpr,
     block_heads: tl.constexpr,
 ):
-    """Pointers [block_tokens, block_heads, 1] to a block's heads, and whether they are there."""
+    """Pointers [block_tokens, block_heads, 1] to the heads of a block, and whether they exist."""
     query, key, query_stride, query_head_stride, key_stride, key_head_stride = rows
     query_blocks: tl.constexpr = (query_heads + block_heads - 1) // block_heads
-    # Numbers are chosen, not tensors: only so does the compiler see that 16 bytes can be moved
-    # at a time.
+    # Choose between numbers, not between tensors: only then does the compiler see that it can move
+    # 16 bytes at a time.
     is_query = block < query_blocks
     stride = tl.where(is_query, query_stride, key_stride)
     head_stride = tl.where(is_query, query_head_stride, key_head_stride)
@@ -212,7 +213,7 @@ def load_pairs(
 def store_pairs(
     y, a, b, is_here, pairs: tl.constexpr, is_neox_style: tl.constexpr, block_pairs: tl.constexpr
 ):
-    """Where `load_pairs` would find them."""
+    """Stores both halves of the pairs where `load_pairs` would find them."""
     if is_neox_style:
         pair = tl.arange(0, block_pairs)
         mask = is_here & (pair < pairs)

@@ -1,8 +1,8 @@
 """A token's position and its request's factor set in one int64.
 
-Only the tensor handed to `model.forward(positions=...)` is packed; attention metadata and slot
-mapping keep the plain position. So the rotary layer needs no state that could fall out of step
-with the batch.
+Only the tensor passed to `model.forward(positions=...)` is packed; attention metadata and slot
+mapping keep the plain position. So the rotary layer needs no state that could fall out of step with
+the batch.
 """
 
 import torch

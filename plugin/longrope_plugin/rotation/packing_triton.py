@@ -1,6 +1,6 @@
-"""Packing of a whole batch in one launch, on the device: nothing waits for the host.
+"""Packs a whole batch on the device in one launch; nothing waits for the host.
 
-Imported only where Triton runs, or is interpreted.
+Import it only where Triton runs or is interpreted.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 _BLOCK = 1024  # tokens that a program packs at once
-_PROGRAMS = 16  # for one request; the rest of a longer one is looped over
+_PROGRAMS = 16  # for one request; they loop over a longer one
 
 
 def pack_batch(

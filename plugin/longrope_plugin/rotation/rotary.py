@@ -13,8 +13,8 @@ from longrope_plugin.selection import Selection
 class LongRoPERotaryEmbedding(nn.Module):
     """Rotates each token by its packed position, under the factor set packed with it.
 
-    Any number of sets, each with start tokens and an attention factor; partial rotary
-    dimensions; neox and interleaved layouts. Three small tables, none of which grows with a
+    Supports any number of sets, each with start tokens and an attention factor, partial rotary
+    dimensions, and neox and interleaved layouts. Its three small tables do not grow with any
     length.
     """
 
@@ -28,7 +28,7 @@ class LongRoPERotaryEmbedding(nn.Module):
         self.register_buffer("turns", table.turns, persistent=False)
         self.register_buffer("start_tokens", table.start_tokens, persistent=False)
         self.register_buffer("attention_factor", table.attention_factor, persistent=False)
-        # The same tensors where the CPU path finds them in a tenth of the time.
+        # The same tensors, in a place where the CPU path finds them in a tenth of the time.
         self._on_cpu = (table.turns, table.start_tokens, table.attention_factor)
         self._kernel_device = kernel.device_type()
         if self._kernel_device is not None:
@@ -48,15 +48,15 @@ class LongRoPERotaryEmbedding(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rotates query and key.
 
-        positions: int64 [n], packed. query: [n, heads * head_size] or [n, heads, head_size];
-        key the same with its own number of heads, or None. Returns tensors of the same shapes.
+        positions: int64 [n], packed. query: [n, heads * head_size] or [n, heads, head_size].
+        key: likewise, with its own number of heads, or None. Returns tensors of the same shapes.
         """
         assert offsets is None, "longrope positions are absolute"
         if query.device.type == self._kernel_device:
             return self._by_kernel(positions, query, key)
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
-            # vLLM's kernel looks rows up in a table by position; here the table is the cos and
-            # sin of just these tokens, looked up by token.
+            # vLLM's kernel looks up rows of a table by position. Our table holds the cos and sin of
+            # just these tokens, so they are looked up by token.
             indices, cos_sin = cpu_rows.rows(positions, *self._on_cpu, query.dtype)
             hooks.rotate_by_table(indices, query, key, self.head_size, cos_sin, self.is_neox_style)
             return query, key
@@ -78,7 +78,7 @@ class LongRoPERotaryEmbedding(nn.Module):
         return query, key
 
     def _rotate(self, x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
-        """Out of place and traceable: RoFormer (arXiv 2104.09864), equation 34."""
+        """Out of place, so that it can be traced: RoFormer (arXiv 2104.09864), equation 34."""
         heads = x.view(x.shape[0], -1, self.head_size)
         cos, sin = cos_sin.unsqueeze(1).chunk(2, dim=-1)
         rotated, passed = heads[..., : self.rotary_dim], heads[..., self.rotary_dim :]
@@ -108,10 +108,11 @@ def from_vllm(
     short_mscale: float | None = None,
     long_mscale: float | None = None,
 ) -> LongRoPERotaryEmbedding:
-    """Stands where vLLM's `get_rope` calls `Phi3LongRoPEScaledRotaryEmbedding`.
+    """vLLM's `get_rope` calls this in place of `Phi3LongRoPEScaledRotaryEmbedding`.
 
-    The two lists are not enough to build from (they hold no start tokens and only two sets), so
-    the factor file of the model being built is used, after a check that this layer is its.
+    The two lists are not enough to build the layer, because they give two sets only and no start
+    tokens. So it is built from the factor file of the model under construction. Raises
+    FactorFileError if the layer does not match that file.
     """
     selection = Selection.from_vllm_config(hooks.current_vllm_config())
     assert selection is not None

@@ -1,8 +1,8 @@
-"""Models that vLLM builds out of transformers: their rotary module gives way to one of ours.
+"""Replaces the rotary module of models that vLLM builds out of transformers.
 
-vLLM's transformers backend (`--model-impl transformers`, and every architecture that vLLM has no
-implementation of) keeps Hugging Face's modules. One of them turns positions into cos and sin for
-all layers, and the layers apply them: so that one has to know about factor sets.
+vLLM's transformers backend (`--model-impl transformers`, and every architecture that vLLM does not
+implement itself) keeps Hugging Face's modules. One of them turns positions into cos and sin for all
+layers, and the layers apply them, so this is the module that has to know about factor sets.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class TransformersRotaryEmbedding(nn.Module):
     """cos and sin of packed positions, as the module that it replaces lays them out.
 
-    layout: a name of `LAYOUTS`. dtype: of what that module returns.
+    layout: a key of `LAYOUTS`. dtype: that of the replaced module's results.
     """
 
     def __init__(self, table: TurnTable, layout: str, dtype: torch.dtype) -> None:
@@ -47,10 +47,10 @@ class TransformersRotaryEmbedding(nn.Module):
 
 
 def replace_rotary_modules(model: nn.Module, factor_file: FactorFile, dtype: torch.dtype) -> None:
-    """Puts our module in the place of every rotary module of transformers' in `model`.
+    """Replaces every rotary module of transformers in `model` with ours.
 
-    dtype: of the hidden states. Raises ValueError, a sentence, for one that rotates by anything
-    else than the factors of its config.
+    dtype: that of the hidden states. Raises ValueError, a sentence, for a module that rotates by
+    anything other than the factors of its config.
     """
     theirs = [(name, module) for name, module in model.named_modules() if is_rotary(module)]
     for name, module in theirs:
@@ -62,16 +62,17 @@ def replace_rotary_modules(model: nn.Module, factor_file: FactorFile, dtype: tor
 
 
 def is_rotary(module: nn.Module) -> bool:
-    """Whether a module is one of transformers' that hold inverse frequencies."""
+    """Whether a module is one of transformers' rotary modules: they hold inverse frequencies."""
     return any("inv_freq" in name for name, _ in module.named_buffers(recurse=False))
 
 
 def _layout(
     name: str, module: nn.Module, factor_file: FactorFile, dtype: torch.dtype
 ) -> tuple[str, torch.dtype]:
-    """The layout and dtype of what a module returns, once its angles are seen to be the config's.
+    """The layout and dtype of a module's results, after a check that its angles are the config's.
 
-    The first list of a config is the first set's; the scale of cos and sin has no part in it.
+    The first list of a config is that of the first set. The scale of cos and sin is not compared.
+    Raises ValueError, a sentence, if the angles differ.
     """
     first = factor_file.model_copy(
         update={"sets": (factor_file.sets[0].model_copy(update={"start_tokens": 0}),)}

@@ -1,10 +1,10 @@
 """Exact angles without a table: 64-bit fixed-point turns.
 
 A dimension pair turns by f = base^(-2i/d) / (l_i 2 pi) of a full circle for each position
-(LongRoPE, arXiv 2402.13753, equation 1). Stored as F = round(2^64 f), position * F in wrapping
-64-bit arithmetic is the angle in units of 2^-64 turn with all full circles already gone, so the
-error does not grow with the angle: 2^21 positions * 2^-65 turn = 4e-13 rad, before the one
-rounding to float32 that every path pays.
+(LongRoPE, arXiv 2402.13753, equation 1). We store F = round(2^64 f). In wrapping 64-bit arithmetic,
+position * F is then the angle in units of 2^-64 turn with all full circles already removed, so the
+error does not grow with the angle: 2^21 positions * 2^-65 turn = 4e-13 rad, before the one rounding
+to float32 that every method needs.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""`longrope ask`: a question about a long document, put to any OpenAI-compatible server."""
+"""`longrope ask`: puts a question about a long document to any OpenAI-compatible server."""

@@ -1,4 +1,4 @@
-"""An answer as far as it has come."""
+"""An answer, as far as it has arrived."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +8,10 @@ from longrope_server.ask.untrusted import at, count_at
 
 @dataclass
 class Answer:
-    """The text of an answer and what the server said about it; None is what it did not say.
+    """The text of an answer and what the server said about it; None for what it did not say.
 
-    started, finished: the max_length of the factor sets. Seconds are since the question was sent.
+    started, finished: the max_length of the factor sets. Seconds count from the sending of the
+    question.
     """
 
     parts: list[str] = field(default_factory=list)
@@ -40,14 +41,14 @@ class Answer:
 
     @property
     def promoted(self) -> bool | None:
-        """Whether it outgrew the set that it started with."""
+        """Whether the answer outgrew the set that it started with; None if that is not known."""
         if self.started is None or self.finished is None:
             return None
         return self.finished > self.started
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of the tokens after the first."""
+        """The rate of the tokens after the first; None if it is not known."""
         if self.first_token_seconds is None or (self.answer_tokens or 0) < 2:
             return None
         seconds = self.total_seconds - self.first_token_seconds
@@ -78,7 +79,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _first(choices: Any) -> Any:
-    """The choice of index 0, which is the one that was asked for; None without it."""
+    """The choice with index 0, the only one that was asked for; None without it."""
     listed = choices if isinstance(choices, list) else []
     return next((choice for choice in listed if at(choice, "index") in (0, None)), None)
 

@@ -1,4 +1,4 @@
-"""From a question to the last line on the terminal."""
+"""Asks a question, and shows its progress, its answer and its numbers."""
 
 from contextlib import closing
 
@@ -10,10 +10,12 @@ from longrope_server.ask.show import Display
 
 
 def ask(server: Server, model: str | None, question: Question, display: Display) -> None:
-    """Checks that the question fits, puts it to `model` (None: the server's first), shows it all.
+    """Checks that the question fits, puts it to `model`, and shows the answer.
 
-    What has come of an answer that breaks off is shown before ServerError is raised, and what has
-    come before Ctrl-C.
+    model: None for the server's first.
+
+    If the answer breaks off or Ctrl-C ends it, the part that has arrived is shown before
+    ServerError or KeyboardInterrupt is raised.
     """
     answer = Answer()
     try:

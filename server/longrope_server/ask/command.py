@@ -1,4 +1,4 @@
-"""The command `longrope ask`. What it needs is imported when it runs."""
+"""The command `longrope ask`. It imports what it needs when it runs."""
 
 from contextlib import nullcontext
 from typing import Annotated
@@ -17,26 +17,30 @@ def ask(
         str, typer.Argument(metavar="QUESTION", help="One argument: put it in quotes.")
     ],
     url: Annotated[
-        str, typer.Option(help="Any OpenAI-compatible server.")
+        str, typer.Option(help="Address of any OpenAI-compatible server.")
     ] = "http://127.0.0.1:8000",
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="By default the server's first.")
+        str | None,
+        typer.Option(metavar="NAME", help="Model to ask; by default, the server's first."),
     ] = None,
     api_key: Annotated[
         str | None, typer.Option(metavar="KEY", envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"])
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of the answer, at most.")] = 512,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum length of the answer, in tokens.")
+    ] = 512,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="By default the server's own.")
+        float | None, typer.Option(min=0, help="Sampling temperature; by default the server's own.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object, and show nothing meanwhile.")
+        bool, typer.Option("--json", help="Print one JSON object and no progress.")
     ] = False,
 ) -> None:
     """Ask a question about a long document.
 
-    The answer goes to stdout as it comes; progress, and at the end the factor set that served it,
-    tokens and times, go to stderr. Nothing is sent to the model if the document does not fit.
+    The answer goes to stdout as it arrives. Progress goes to stderr, followed by the factor set
+    that served the answer, its tokens and its times. Nothing is sent to the model if the document
+    does not fit.
     """
     from longrope_server.ask.asking import ask
     from longrope_server.ask.document import read
@@ -47,7 +51,7 @@ def ask(
     if context.args:
         raise UsageError("QUESTION should be one argument: put it in quotes.")
     display = Display(as_json)
-    # A line that moves would spoil what is typed into standard input.
+    # A moving line would spoil what is typed into standard input.
     with nullcontext() if document == "-" else display.waiting(f"reading {document}"):
         content = read(document)
     asked = Question(content, question, max_tokens, temperature)

@@ -1,4 +1,4 @@
-"""The document that is asked about: text, Markdown or PDF, from a file or standard input."""
+"""Reads the document: text, Markdown or PDF, from a file or standard input."""
 
 import codecs
 import io
@@ -14,7 +14,8 @@ JUNK_BEFORE_PDF = 1024  # bytes that PDF readers skip to find a file's header
 def read(name: str) -> str:
     """The text of the document `name`, a file's path or `-` for standard input.
 
-    Raises UsageError for what is missing, empty, or neither UTF-8 text nor a PDF with text.
+    Raises UsageError for a document that is missing, empty, or neither UTF-8 text nor a PDF with
+    text.
     """
     if name == "-":
         shown, content = "Standard input", sys.stdin.buffer.read()
@@ -27,7 +28,7 @@ def read(name: str) -> str:
 
 
 def is_pdf(content: bytes, name: str) -> bool:
-    """Whether `content` is a PDF: by its header, which may stand after junk if `name` says PDF."""
+    """Whether `content` has a PDF's header, which may follow junk if `name` ends in .pdf."""
     if name.lower().endswith(".pdf"):
         return PDF in content[:JUNK_BEFORE_PDF]
     return content.startswith(PDF)
@@ -69,7 +70,7 @@ def _text_of_pdf(content: bytes, shown: str) -> str:
     import pypdf
     from pypdf.errors import DependencyError, FileNotDecryptedError
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of what it has mended
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of damage that it has repaired
     try:
         pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages]
     except (DependencyError, FileNotDecryptedError):

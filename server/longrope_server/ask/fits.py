@@ -8,12 +8,12 @@ from longrope_server.ask.untrusted import at, count_at
 from longrope_server.errors import UsageError
 
 NO_SUCH_ROUTE = (404, 405, 501)
-BYTES_PER_TOKEN = 4  # of UTF-8: English has 4 to 5, Chinese 3 to 4, by today's tokenizers
+BYTES_PER_TOKEN = 4  # of UTF-8; with today's tokenizers English has 4 to 5, Chinese 3 to 4
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the server's. limit: tokens of a prompt and its answer; None if not known."""
+    """A model of the server's. limit: tokens of prompt and answer together; None if not known."""
 
     name: str
     limit: int | None
@@ -28,7 +28,10 @@ class Length:
 
 
 def choose(server: Server, name: str | None) -> Model:
-    """The model `name` of the server, or its first."""
+    """The model `name` of the server, or its first.
+
+    Raises UsageError if no name is given and the server lists no models.
+    """
     cards = at(server.json("GET", "/v1/models", accepted=NO_SUCH_ROUTE), "data")
     known = [card for card in cards if at(card, "id")] if isinstance(cards, list) else []
     for card in known:
@@ -51,7 +54,7 @@ def length(server: Server, model: Model, question: Question) -> Length:
 
 
 def check(length: Length, limit: int, max_tokens: int) -> None:
-    """Raises UsageError if an answer of `max_tokens` does not fit behind the prompt."""
+    """Raises UsageError if an answer of `max_tokens` does not fit after the prompt."""
     room = limit - length.tokens
     if max_tokens <= room:
         return

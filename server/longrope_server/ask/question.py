@@ -1,4 +1,4 @@
-"""A question about a document: put to a server, and answered as the answer comes."""
+"""Puts a question about a document to a server, and reads the answer as it arrives."""
 
 import json
 import math
@@ -18,12 +18,15 @@ from longrope_server.errors import UsageError
 from longrope_server.front_end.factor_set.answer import HEADER
 
 PREFILL = re.compile(r"prefill ([0-9]{1,9})/([0-9]{1,9})")
-GIVEN_UP = ("abort", "error")  # finish reasons of vLLM's for answers that it did not complete
+GIVEN_UP = ("abort", "error")  # vLLM's finish reasons for answers that it did not complete
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. max_tokens: of the answer, at most. temperature: None is the server's."""
+    """What is asked.
+
+    max_tokens: the most that the answer may have. temperature: None for the server's own.
+    """
 
     document: str
     text: str
@@ -63,9 +66,9 @@ class Prefill:
 
 
 def put(server: Server, model: str, question: Question, answer: Answer) -> Generator[Prefill | str]:
-    """Sends the question and fills `answer`; yields its text, and before it the prefill's progress.
+    """Sends the question and fills `answer`; yields the prefill's progress, then the answer's text.
 
-    Raises UsageError where the question is refused, ServerError where the answer breaks off.
+    Raises UsageError if the question is refused, ServerError if the answer breaks off.
     """
     sent = time.monotonic()
     try:
@@ -105,7 +108,7 @@ def _parts(server: Server, response: httpx.Response, answer: Answer) -> Iterator
 def _chunk(server: Server, data: str) -> Any:
     try:
         chunk = json.loads(data)
-    except (ValueError, RecursionError):  # the latter where it is nested too deeply
+    except (ValueError, RecursionError):  # RecursionError if it is nested too deeply
         raise ServerError(f"{server.url} sent an event that is not JSON.") from None
     if at(chunk, "error") is not None:
         raise ServerError(f"{server.url} broke the answer off{server.says(chunk)}.")

@@ -1,4 +1,4 @@
-"""The server that is asked: requests to it, and its refusals as sentences."""
+"""Requests to the server that is asked, and its refusals as sentences."""
 
 import re
 import time
@@ -15,13 +15,13 @@ from longrope_server.ask.untrusted import at, quoted
 from longrope_server.errors import UsageError
 
 CONNECT_SECONDS = 10
-SILENT_SECONDS = 3600  # a prefill of millions of tokens, by a server that says nothing meanwhile
+SILENT_SECONDS = 3600  # enough for a prefill of millions of tokens without progress
 RETRIES = 5
 LONGEST_WAIT = 24 * 3600
 BUSY = (429, 503)
 
 OnBusy = Callable[[int, float, int], None]
-"""Called before a wait with the status, the seconds, and which retry it is before."""
+"""Called before a wait, with the status, the seconds, and the number of the retry to come."""
 
 
 class ServerError(Exception):
@@ -31,7 +31,7 @@ class ServerError(Exception):
 class Server:
     """An OpenAI-compatible server at `url`; closed at the end of a `with` block.
 
-    key: sent as a bearer token. private: texts that no message may repeat, as little as the key.
+    key: sent as a bearer token. private: texts that, like the key, no message may repeat.
     """
 
     def __init__(self, url: str, key: str | None, private: Sequence[str], on_busy: OnBusy) -> None:
@@ -63,7 +63,7 @@ class Server:
             response.read()
             try:
                 return response.json()
-            except (ValueError, RecursionError):  # the latter where it is nested too deeply
+            except (ValueError, RecursionError):  # RecursionError if it is nested too deeply
                 raise UsageError(
                     f"{path} of {self.url} is not JSON: name an OpenAI-compatible server with "
                     "--url."
@@ -73,10 +73,10 @@ class Server:
     def answered(
         self, method: str, path: str, body: Any = None, accepted: Collection[int] = ()
     ) -> Iterator[httpx.Response]:
-        """A response whose body is still to be read: a good one, or with a status in `accepted`.
+        """A response, successful or with a status in `accepted`, whose body is still to be read.
 
-        While the server is busy and says for how long, waits and tries again. Raises UsageError
-        for what the user can mend and ServerError for what not, while the body is read as well.
+        If the server is busy and says for how long, waits and tries again. Raises UsageError for
+        what the user can fix and ServerError for anything else, also while the body is read.
         """
         try:
             for retry in range(1, RETRIES + 2):
@@ -102,7 +102,7 @@ class Server:
             ) from None
 
     def says(self, document: Any) -> str:
-        """What an error document says, to be put after a sentence: a colon and the message."""
+        """A colon and the message of an error document, to follow a sentence; '' without one."""
         message = quoted(at(document, "error", "message"), *self.private)
         return f": {message}" if message else ""
 
@@ -132,7 +132,10 @@ class Server:
 
 
 def root(url: str) -> str:
-    """The address of a server from --url, which may end in `/` or in OpenAI's `/v1`."""
+    """The address of a server from --url, which may end in `/` or in OpenAI's `/v1`.
+
+    Raises UsageError for anything that is not such an address.
+    """
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -148,7 +151,7 @@ def root(url: str) -> str:
 
 
 def sendable(key: str) -> str:
-    """`key` as HTTP can send it; raises UsageError where it cannot."""
+    """`key` as HTTP can send it; raises UsageError if it cannot be sent."""
     if not re.fullmatch(r"[!-~]+", key.strip()):
         raise UsageError(
             "The API key holds a space or a character outside ASCII, which no HTTP header can "
@@ -158,7 +161,10 @@ def sendable(key: str) -> str:
 
 
 def _seconds_to_wait(response: httpx.Response) -> float | None:
-    """What `Retry-After` of a busy server asks for, in seconds or as a date; None without one."""
+    """The wait that a busy server asks for with `Retry-After`, as seconds or as a date.
+
+    None if it asks for none, or for more than LONGEST_WAIT.
+    """
     if response.status_code not in BUSY:
         return None
     value = response.headers.get("Retry-After", "").strip()

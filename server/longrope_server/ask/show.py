@@ -27,7 +27,7 @@ class Rate(ProgressColumn):
     """Tokens a second."""
 
     def render(self, task: Task) -> Text:
-        """The rate of the last half a minute, once there is one."""
+        """The rate over the last 30 seconds, once there is one."""
         return Text("" if task.speed is None else f"{task.speed:,.0f} tokens/s")
 
 
@@ -42,7 +42,7 @@ MEASURED = (
 
 
 class Wait:
-    """One line on a terminal: a spinner with the time, and a bar once it is known how far it is."""
+    """One line on a terminal: a spinner and the time, and a bar once progress is known."""
 
     def __init__(self, console: Console, what: str) -> None:
         self.progress = Progress(
@@ -61,17 +61,17 @@ class Wait:
         self.progress.update(
             self.task, description="reading", completed=min(computed, total), total=total
         )
-        self.progress.columns = MEASURED  # after the update: they need a total
+        self.progress.columns = MEASURED  # after the update, because they need a total
 
     def end(self) -> None:
-        """Removes the line; again, does nothing."""
+        """Removes the line; a second call does nothing."""
         self.progress.stop()
 
 
 class Display:
-    """The answer on stdout and everything but errors on stderr; with `as_json` the answer alone.
+    """The answer on stdout, everything but errors on stderr; with `as_json`, only the answer.
 
-    Into a pipe the text goes as it is, on a terminal without what would steer it.
+    A pipe gets the text as it is, a terminal without control characters.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -83,7 +83,7 @@ class Display:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[Wait]:
-        """Shows that something is waited for, until the block's or the Wait's end."""
+        """Shows what is waited for, until the block or the Wait ends."""
         wait = Wait(self.console, printable(what))
         try:
             yield wait
@@ -98,7 +98,7 @@ class Display:
         )
 
     def add(self, text: str) -> None:
-        """Prints more of the answer, at once."""
+        """Prints more of the answer, without delay."""
         if self.as_json:
             return
         self.last = text[-1:] or self.last
@@ -114,12 +114,12 @@ class Display:
             self.add("\n")
 
     def summary(self, answer: Answer, max_tokens: int) -> None:
-        """Says how the answer was made, in one line."""
+        """Prints one line about how the answer was made."""
         self.console.print(summary(answer, max_tokens), style="dim")
 
 
 def summary(answer: Answer, max_tokens: int) -> str:
-    """The factor set, tokens and times of an answer, without what the server did not say."""
+    """The factor set, tokens and times of an answer, as far as the server has said them."""
     parts = []
     if answer.started is not None:
         after = f", promoted to {answer.finished:,}" if answer.promoted else ""

@@ -1,4 +1,4 @@
-"""A stream of server-sent events, split into events and comments as its bytes come.
+"""Splits a stream of server-sent events into events and comments as its bytes arrive.
 
 The grammar is the HTML standard's, "Parsing an event stream". Standard parsers drop the comments;
 here they carry the progress of a prefill.
@@ -26,9 +26,9 @@ class Comment:
 
 
 def parse(chunks: Iterable[bytes]) -> Iterator[Event | Comment]:
-    """The events and comments of a stream that comes in `chunks`, wherever those are split.
+    """The events and comments of a stream whose `chunks` may be split anywhere.
 
-    An event that the stream ends within is dropped, as the standard says.
+    An event that is incomplete at the end of the stream is dropped, as the standard says.
     """
     data: list[str] = []
     for line in _lines(chunks):
@@ -46,11 +46,11 @@ def parse(chunks: Iterable[bytes]) -> Iterator[Event | Comment]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The stream's whole lines, each as soon as its end has come."""
+    """The complete lines of the stream, as soon as their ends have arrived."""
     partial: list[bytes] = []
     first, after_return = True, False
     for chunk in chunks:
-        if after_return and chunk:  # the other half of a line end that was split
+        if after_return and chunk:  # the second half of a line end that was split
             chunk = chunk.removeprefix(b"\n")
             after_return = False
         *whole, rest = LINE_END.split(chunk)

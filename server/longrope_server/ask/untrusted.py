@@ -1,13 +1,13 @@
-"""What another program sent, read without trusting that it is what it should be."""
+"""Reads what another program sent without trusting its form."""
 
 from typing import Any
 
 MESSAGE_LENGTH = 300
-REPEATED = 24  # characters: fewer in a row are taken for chance
+REPEATED = 24  # characters in a row; fewer are taken for chance
 
 
 def at(document: Any, *path: str | int) -> Any:
-    """What stands at `path`, keys and indices, of a JSON document; None where nothing does."""
+    """The value at `path`, keys and indices, of a JSON document; None if there is none."""
     for step in path:
         try:
             document = document[step]
@@ -17,13 +17,13 @@ def at(document: Any, *path: str | int) -> Any:
 
 
 def count_at(document: Any, *path: str | int) -> int | None:
-    """The whole number that stands at `path`; None where none does."""
+    """The whole number at `path`; None if there is none."""
     value = at(document, *path)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def printable(text: str) -> str:
-    """`text` without what would steer a terminal; line ends and tabs stay."""
+    """`text` without the characters that control a terminal; line ends and tabs stay."""
     return "".join(
         character
         if character in "\n\t" or not (character < " " or "\x7f" <= character < "\xa0")
@@ -33,9 +33,9 @@ def printable(text: str) -> str:
 
 
 def quoted(message: Any, *private: str) -> str:
-    """A server's error message, on one line and cut, to be quoted after a colon.
+    """A server's error message on one line, shortened, to be quoted after a colon.
 
-    Empty if it is no text, or if it repeats any of the `private` texts, as some servers do.
+    Empty if it is not text, or if it repeats any of the `private` texts, as some servers do.
     """
     if not isinstance(message, str):
         return ""

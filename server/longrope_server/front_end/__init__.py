@@ -1,1 +1,1 @@
-"""What an HTTP request meets on its way to vLLM's application, piece by piece."""
+"""The pieces that an HTTP request passes on its way to vLLM's application."""

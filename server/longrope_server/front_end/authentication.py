@@ -1,4 +1,4 @@
-"""Lets nobody through without a key, but to the routes that are open."""
+"""Lets nobody through without a key, except to the open routes."""
 
 from collections.abc import Collection
 
@@ -12,10 +12,10 @@ KEY = "longrope.key"
 
 
 class Authentication:
-    """Answers 401 in place of `app` without a good key; `scope[KEY]` is the key behind it.
+    """Answers 401 in place of `app` without a valid key; else puts the key into `scope[KEY]`.
 
-    A key comes as OpenAI's clients send it (`Authorization: Bearer`) or Anthropic's (`x-api-key`).
-    open_paths: answered without a key.
+    A key comes as OpenAI's clients send it (`Authorization: Bearer`) or as Anthropic's do
+    (`x-api-key`). open_paths: paths that are answered without a key.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ def path_of(scope: Scope) -> str:
 
 
 def key_of(scope: Scope) -> Key | None:
-    """The key of a request; None where none is asked for."""
+    """The key of a request; None if none is required."""
     key: Key | None = scope.get(KEY)
     return key
 
@@ -72,7 +72,7 @@ def _unknown() -> Refusal:
 
 
 def revoked() -> Refusal:
-    """How the running requests of a key end that is no longer good."""
+    """The refusal that ends the running requests of a key that is no longer valid."""
     return _unauthorized("The API key of this request was revoked.", reason="key_revoked")
 
 

@@ -1,7 +1,7 @@
-"""The HTTP requests that are running, and how they are ended before their time.
+"""The running HTTP requests, and how they are ended early.
 
-A request is ended from outside when its key is revoked or the time to drain is over: its work is
-stopped (which frees its KV), and its client gets an error and no silence.
+A request is ended from outside when its key is revoked or the time to drain is over. Its work is
+stopped, which frees its KV, and its client gets an error instead of silence.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ class Exchange:
         if self.refusal is None:
             self.refusal = refusal
             now = asyncio.get_running_loop().time()
-            for each in self.listening:
-                each.reschedule(now)
+            for timeout in self.listening:
+                timeout.reschedule(now)
             self.limit.reschedule(now + SECONDS_TO_STOP)
 
 
@@ -72,7 +72,7 @@ class Running:
 
 
 class Endable:
-    """Notes each request of `app` in `running` and lets it be ended there."""
+    """Notes each request of `app` in `running`, so that it can be ended from there."""
 
     def __init__(self, app: ASGIApp, running: Running, refused: Count = uncounted) -> None:
         self.app = app
@@ -91,7 +91,7 @@ class Endable:
         try:
             try:
                 async with exchange.limit:
-                    await self.app(scope, _Ear(exchange, receive, scope["type"]), answer)
+                    await self.app(scope, _Receiver(exchange, receive, scope["type"]), answer)
             except Exception:
                 if exchange.refusal is None:
                     raise
@@ -102,8 +102,8 @@ class Endable:
             self.running.remove(exchange)
 
 
-class _Ear:
-    """`receive` for the application: once its request is ended, the client has left."""
+class _Receiver:
+    """`receive` for the application; says that the client has left once the request is ended."""
 
     def __init__(self, exchange: Exchange, receive: Receive, kind: str) -> None:
         self.exchange = exchange
@@ -127,7 +127,7 @@ class _Ear:
 
 
 class _Answer:
-    """Sends an answer on until its request is ended, and remembers how far it has come."""
+    """Passes an answer on until its request is ended, and remembers how much was sent."""
 
     def __init__(self, exchange: Exchange, send: Send) -> None:
         self.exchange = exchange
@@ -137,7 +137,7 @@ class _Answer:
 
     async def __call__(self, message: Message) -> None:
         if self.exchange.refusal is not None:
-            await asyncio.sleep(0)  # whoever goes on sending must not keep the loop
+            await asyncio.sleep(0)  # yield to the event loop: the application may go on sending
             return
         await self.send(message)  # may be cancelled while the client does not read
         if message["type"] == "http.response.start":
@@ -148,10 +148,10 @@ class _Answer:
             self.complete = True
 
     async def end(self, refusal: Refusal, scope: Scope, receive: Receive) -> None:
-        """Says `refusal` in the way that is still open.
+        """Sends `refusal` in the way that is still open.
 
-        The head of an answer that is no stream may have gone out: then the connection breaks,
-        which a client cannot take for the whole answer.
+        If the answer is not a stream and its head has gone out, there is no such way: the
+        connection breaks, so that the client cannot take what it has for the whole answer.
         """
         if self.complete:
             return

@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
     from vllm.tasks import SupportedTask
 
-# They change how many engines there are, and answer nothing where that cannot be changed.
+# They change the number of engines, and do not answer if it cannot be changed.
 SCALING_ROUTES = ("/scale_elastic_ep", "/is_scaling_elastic_ep")
-# Answers 501 where the model has no such API.
+# It answers 501 if the model has no such API.
 DECISION_ROUTES = ("/v1/systemone",)
 
 
 class LongRoPEEndpoint:
-    """vLLM's EndpointPlugin protocol; loaded where VLLM_PLUGINS names `longrope`."""
+    """Implements vLLM's EndpointPlugin protocol; loaded if VLLM_PLUGINS names `longrope`."""
 
     name = "longrope"
-    required_tasks: "tuple[SupportedTask, ...] | None" = None  # keys guard models of every task
+    required_tasks: "tuple[SupportedTask, ...] | None" = None  # keys protect models of every task
 
     def __init__(self) -> None:
         self.front_end: FrontEnd | None = None
-        self.app: FastAPI | None = None  # once its routes were attached
+        self.app: FastAPI | None = None  # set when its routes are attached
 
     def attach_router(self, app: FastAPI) -> None:
         """Adds the routes, and the pieces that `init_state` makes before the first request."""
@@ -56,7 +56,10 @@ class LongRoPEEndpoint:
             _remove_routes(app, SCALING_ROUTES)
 
     def _around(self, app: ASGIApp) -> ASGIApp:
-        """The pieces around `app`, made at the first call: vLLM asks before `init_state`."""
+        """`app` with the pieces around it.
+
+        They are made at the first call, because vLLM asks for them before `init_state`.
+        """
         whole: ASGIApp | None = None
 
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +74,7 @@ class LongRoPEEndpoint:
     async def init_state(
         self, engine_client: "EngineClient | None", state: State, args: Namespace
     ) -> None:
-        """Reads what is served and starts to note the engine's requests."""
+        """Makes the pieces for the served model and starts to note the engine's requests."""
         check()
         refusal_texts.count_whole_prompts()
         refusal_texts.keep_inputs_out_of_errors()
@@ -95,7 +98,7 @@ class LongRoPEEndpoint:
             _remove_routes(self.app, DECISION_ROUTES)
         if engine_client is None:
             return
-        # On the instance that every serving handler holds: they look the methods up by name.
+        # On the instance, which every serving handler holds: they look its methods up by name.
         for method in ASKING:
             _replace(engine_client, method, observed(getattr(engine_client, method), selection))
         seconds = config.shutdown_timeout
@@ -104,11 +107,14 @@ class LongRoPEEndpoint:
 
 
 def _boundaries(config: "VllmConfig", selection: Selection | None) -> list[int]:
-    """The longest sequences of the factor sets that are served, the served length last."""
+    """The longest sequences of the served factor sets, ascending, the served length last.
+
+    Also shows the metrics of every set as 0 from the start.
+    """
     served = config.model_config.max_model_len
     if selection is None:
         return [served]
-    limits = [each.max_length for each in selection.factor_file.sets]
+    limits = [factor_set.max_length for factor_set in selection.factor_file.sets]
     metrics.prepare_sets(limits)
     return [*(limit for limit in limits if limit < served), served]
 

@@ -1,7 +1,7 @@
-"""What `GET /metrics` says beside vLLM's own metrics; docs/metrics.md explains each.
+"""What `GET /metrics` says in addition to vLLM's own metrics; docs/metrics.md explains all of it.
 
-With several API processes prometheus_client adds their values up: its multiprocess mode, which
-vLLM sets up before any process of the server imports this.
+With several API processes, prometheus_client adds up their values. vLLM sets up this multiprocess
+mode before any process of the server imports this module.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from itertools import pairwise
 from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
-NO_SET = "none"  # of a model without factor sets
+NO_SET = "none"  # the label for a model without factor sets
 
 BY_SET = ["factor_set"]
 BY_CLASS = ["length_class"]
@@ -82,14 +82,14 @@ class ClassMetrics:
                 gauge.labels(name)
 
     def changed(self, bound: int, state: str, requests: int, tokens: int) -> None:
-        """So many requests and tokens more, or less, are in this state."""
+        """Adds requests and tokens, which may be negative, to those in this state."""
         name = self.names[bound]
         UNDER_WAY[state].labels(name).inc(requests)
         if state == "in_flight":
             TOKENS_IN_FLIGHT.labels(name).inc(tokens)
 
     def waited(self, bound: int, seconds: float) -> None:
-        """A request was let in after so many seconds."""
+        """Notes that a request was let in after this many seconds."""
         ADMISSION_SECONDS.labels(self.names[bound]).observe(seconds)
 
 

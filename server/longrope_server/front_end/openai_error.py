@@ -17,14 +17,15 @@ Count = Callable[[str], None]
 
 
 def uncounted(reason: str) -> None:
-    """For a piece that is used alone."""
+    """Does nothing, for a piece that is used alone."""
 
 
 class Refusal:
     """Why a request is not served, as its client is told.
 
-    status: of HTTP. code: OpenAI's machine-readable name. message: a sentence. reason: the label of
-    the metric, `code` by default. retry_after: seconds after which the same may succeed.
+    status: the HTTP status. code: OpenAI's machine-readable name. message: a sentence. reason: the
+    label of the metric, `code` by default. retry_after: seconds after which the same request may
+    succeed.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Refusal:
         }
 
     def event(self) -> bytes:
-        """The same as the last event of a stream that has begun, as vLLM ends one."""
+        """The same as the end of a stream that has begun, in the form that vLLM uses."""
         return b"data: " + json.dumps(self.document()).encode() + b"\n\ndata: [DONE]\n\n"
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +74,7 @@ class Refusal:
 
 
 class RefusedError(Exception):
-    """Raised on the way to a piece that answers with the refusal."""
+    """Carries a refusal to the piece that answers with it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)

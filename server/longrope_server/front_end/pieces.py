@@ -26,7 +26,7 @@ from longrope_server.front_end.takes_requests import Engine, Life, TakesRequests
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Keys
 
-# Bodies that are read or wait may take this much memory, and a few of the largest always fit.
+# Memory for the bodies that are being read or wait; a few of the largest always fit.
 BODY_MEMORY = 1 << 30
 LARGEST_BODIES = 4
 
@@ -34,10 +34,11 @@ logger = logging.getLogger("vllm.longrope")  # vLLM gives its own loggers a hand
 
 
 class FrontEnd:
-    """What one API process adds to vLLM's.
+    """What we add to one API process of vLLM's.
 
     boundaries: the longest sequences of the factor sets, ascending, the served length last.
-    max_num_seqs, kv_tokens: of the engine. ask: how far prefills are; None where it cannot tell.
+    max_num_seqs, kv_tokens: those of the engine. ask: asks how far prefills are; None if the engine
+    cannot tell.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class FrontEnd:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_keys)
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """`app` with every piece around it; the last is what a request meets first."""
+        """`app` with every piece around it; a request meets the last one first."""
         app = Stumbles(app, metrics.refused)
         if self.prefills is not None:
             app = PrefillProgress(app, self.prefills)
@@ -81,7 +82,7 @@ class FrontEnd:
         return TakesRequests(app, self.life, metrics.refused)
 
     def reload_keys(self) -> None:
-        """Reads the key file again; ends what runs for keys that are no longer in it."""
+        """Reads the key file again, and ends the requests of keys that are no longer in it."""
         assert self.keys is not None
         assert self.settings.key_file is not None
         try:

@@ -1,6 +1,6 @@
-"""Tells a client that waits for its first token how far the prompt is.
+"""Tells a client that waits for its first token how far its prompt is computed.
 
-In a stream of server-sent events, as comments, which clients have to ignore:
+It puts comments into a stream of server-sent events; clients have to ignore these:
 
     : prefill 4096/12000
 """
@@ -18,9 +18,9 @@ from longrope_server.front_end.prefills import Prefills
 class PrefillProgress:
     """Adds a comment a second to the streams of `app` that have no token yet.
 
-    Inside FactorSetMiddleware, whose Answer knows the requests. Clients on aiohttp get none: one of
-    them, `vllm bench serve`, takes a comment and all that follows for one event (up to vLLM 0.32,
-    StreamedResponseHandler), and counts the request as failed.
+    It must be inside FactorSetMiddleware, whose Answer knows the requests. Clients that use aiohttp
+    get no comments: one of them, `vllm bench serve`, takes a comment and all that follows for one
+    event (up to vLLM 0.32, StreamedResponseHandler), and counts the request as failed.
     """
 
     def __init__(self, app: ASGIApp, prefills: Prefills) -> None:
@@ -41,7 +41,7 @@ class PrefillProgress:
 
 
 class _Stream:
-    """Sends an answer's messages on, with comments in between."""
+    """Passes an answer's messages on, with comments in between."""
 
     def __init__(self, answer: Answer, prefills: Prefills, send: Send) -> None:
         self.answer = answer
@@ -64,18 +64,18 @@ class _Stream:
             await self.send(message)
 
     def stop(self) -> None:
-        """No more comments."""
+        """Ends the comments."""
         if self.telling is not None:
             self.telling.cancel()
 
     async def _tell(self) -> None:
         await asyncio.sleep(self.prefills.seconds)
-        # Requests that come later than this, in tool loops, are not told of.
+        # The comments leave out requests that come later than this, in tool loops.
         requests = list(self.answer.requests)
         with self.prefills.watching(requests):
-            while not all(each.has_answered for each in requests):
+            while not all(request.has_answered for request in requests):
                 computed = sum(map(self.prefills.computed, requests))
-                total = sum(each.prompt_tokens for each in requests)
+                total = sum(request.prompt_tokens for request in requests)
                 comment = f": prefill {computed}/{total}\n\n".encode()
                 async with self.sending:
                     if self.between_events:

@@ -1,7 +1,7 @@
-"""How far the prompts are computed that have no token yet, asked of the engine once a second.
+"""Asks the engine once a second how far the prompts without a token yet are computed.
 
-The engine answers between two steps, from a dictionary that its scheduler keeps anyway. While
-nobody waits it is not asked.
+The engine answers between two steps, from a dictionary that its scheduler keeps anyway. It is not
+asked while nobody waits.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from longrope_server.front_end.factor_set.answer import EngineRequest
 
 Ask = Callable[[Sequence[str]], Awaitable[dict[str, int]]]
-"""Computed tokens by request id, for those of the ids that the engine knows."""
+"""Takes request ids; returns the computed tokens of those that the engine knows."""
 
 logger = logging.getLogger("vllm.longrope")  # vLLM gives its own loggers a handler
 
 
 class Prefills:
-    """The prefills of this process that somebody watches."""
+    """The prefills of this process that clients wait for."""
 
     def __init__(self, ask: Ask, seconds: float) -> None:
         self.ask = ask
@@ -28,7 +28,7 @@ class Prefills:
 
     @contextmanager
     def watching(self, requests: Sequence[EngineRequest]) -> Iterator[None]:
-        """Keeps `computed` true for these requests."""
+        """Keeps `computed` up to date for these requests."""
         for request in requests:
             self.watched.setdefault(request.request_id, 0)
         if self.asking is None and self.watched:

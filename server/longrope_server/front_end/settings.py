@@ -19,11 +19,13 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
-    """limits: of admission. ledger: where the API processes count what is under way.
+    """The settings of the pieces.
 
-    key_file: None asks for no key. open_paths: answered without one, beside liveness and
-    readiness. body_bytes: the largest body; None derives it from the served length. body_seconds:
-    in which it must have come. progress_seconds: between two comments on a prefill.
+    limits: those of admission. ledger: the database in which the API processes count what is under
+    way. key_file: None if no key is required. open_paths: the paths that need no key, in addition
+    to liveness and readiness. body_bytes: the largest body; None derives it from the served length.
+    body_seconds: the time in which a body must arrive. progress_seconds: the time between two
+    comments on a prefill.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +40,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """What the variable says; the defaults where it is not set. Raises UsageError."""
+        """What the variable says; the defaults if it is not set. Raises UsageError."""
         try:
             return cls.model_validate_json(environment.get(VARIABLE, "{}"))
         except ValidationError as error:
@@ -46,7 +48,7 @@ class Settings(BaseModel):
 
 
 def in_words(error: ValidationError) -> str:
-    """The first thing that a validation found wrong, as a sentence."""
+    """The first error of a validation, as a sentence."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the value"
     return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -1,9 +1,9 @@
-"""Answers what the application behind raises where that is the client's error, or comes too late.
+"""Answers what the application raises if the client caused it, or if a stream has begun.
 
-A pure ASGI piece. What a request makes vLLM raise while it is validated, converted and tokenised is
-the client's error (400) as long as no engine has it, and so is arithmetic on its numbers at any
-time. Anything else stays the server's, and vLLM answers 500. A stream that has begun ends with an
-error event, not with a broken connection.
+A pure ASGI piece. What vLLM raises while it validates, converts and tokenises a request is the
+client's error (400) as long as no engine has the request. Failed arithmetic on the request's
+numbers is the client's error at any time. Anything else is the server's, and vLLM answers 500. A
+stream that has begun ends with an error event, not with a broken connection.
 """
 
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger("vllm.longrope")
 
 
 class Stumbles:
-    """Answers 400 in place of `app` where a request made it stumble; ends streams with an error."""
+    """Answers 400 in place of `app` if a request made it stumble; ends streams with an error."""
 
     def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:
         self.app = app
@@ -42,7 +42,7 @@ class Stumbles:
         except ClientDisconnect:
             raise
         except Exception as error:
-            # Starlette wraps what an exception handler would have answered, had it not been late.
+            # If it is too late for an exception handler to answer, Starlette wraps the error.
             cause = (answer.has_begun and error.__cause__) or error
             is_clients = BODY in scope and is_stumble(cause, answer.has_engine)
             if not answer.is_open_stream and (answer.has_begun or not is_clients):
@@ -62,9 +62,9 @@ class Stumbles:
 
 
 class _Answer:
-    """Sends an answer on and remembers how far it has come. has_engine: an engine has the request.
+    """Passes an answer on and remembers its state. has_engine: an engine has the request.
 
-    An object, because vLLM's handlers run in tasks, whose context variables are copies.
+    It is an object, because vLLM's handlers run in tasks, whose context variables are copies.
     """
 
     def __init__(self, send: Send) -> None:
@@ -86,13 +86,13 @@ _current: ContextVar[_Answer | None] = ContextVar("longrope_stumbles", default=N
 
 
 def engine_has_it() -> None:
-    """The request that is being answered was given to an engine."""
+    """Notes that an engine has the request that is being answered."""
     if (answer := _current.get()) is not None:
         answer.has_engine = True
 
 
 def _log(error: BaseException, scope: Scope) -> None:
-    """Says where it was raised; not its text, which may be a prompt's."""
+    """Logs where the error was raised, but not its text, which may contain a prompt."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
     logger.error("%s failed: %s at %s", scope["path"], type(error).__name__, where)

@@ -1,7 +1,7 @@
 """Whether this process takes requests, and how it stops.
 
-SIGTERM makes vLLM stop its engine; here that waits until the running requests have ended. Until
-then `/ready` and every new request get 503.
+On SIGTERM vLLM stops its engine. Here it first waits until the running requests have ended; until
+then, `/ready` and every new request get 503.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from longrope_server.front_end.openai_error import Count, Refusal, uncounted
 
 LIVENESS = ("/health", "/ready")
 ALWAYS_ANSWERED = frozenset({*LIVENESS, "/metrics", "/ping"})
-SECONDS_TO_SAY_SO = 5.0  # for requests that the end of the drain time cuts off
+SECONDS_TO_SAY_SO = 5.0  # to send an error to requests that the end of the drain time cuts off
 
 
 class Engine(Protocol):
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
 
 class Life:
-    """The state of one API process. engine: None where there is none (a render-only server)."""
+    """The state of one API process. engine: None if there is none (a render-only server)."""
 
     of_this_process: "Life | None" = None
 
@@ -50,7 +50,7 @@ class Life:
         return self.engine is not None and self.engine.errored
 
     def unready(self) -> Refusal | None:
-        """Why no request is taken at this moment; None where they are."""
+        """Why no requests are taken at this moment; None if they are."""
         if self.engine_dead:
             return _unavailable("engine_dead", "The engine has died; the server is stopping.")
         if self.draining:
@@ -58,9 +58,10 @@ class Life:
         return None
 
     def drain(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Takes no more requests, and returns when those that run have ended.
+        """Stops taking requests, and returns when the running ones have ended.
 
-        Called from another thread than the loop's. After `seconds` the rest is ended with an error.
+        To be called from a thread other than the loop's. After `seconds`, the remaining requests
+        are ended with an error.
         """
         idle = threading.Event()
         loop.call_soon_threadsafe(self._start_draining, idle)
@@ -83,7 +84,7 @@ def engine_died() -> bool:
 
 
 class TakesRequests:
-    """Answers 503 in place of `app` while no request is taken."""
+    """Answers 503 in place of `app` while no requests are taken."""
 
     def __init__(self, app: ASGIApp, life: Life, refused: Count = uncounted) -> None:
         self.app = app
@@ -113,10 +114,10 @@ async def ready(request: Request) -> Response:
 def draining_first(
     shutdown: Callable[..., None], life: Life, seconds: float
 ) -> Callable[..., None]:
-    """`engine_client.shutdown`, which vLLM calls in a thread on SIGTERM, after a drain.
+    """Wraps `engine_client.shutdown`, which vLLM calls in a thread on SIGTERM, to drain first.
 
-    It is called once more, in the loop's own thread, when everything is over: then there is
-    nothing to wait for.
+    vLLM calls it once more, in the loop's own thread, when everything is over and there is nothing
+    to wait for.
     """
     loop = asyncio.get_running_loop()
     loop_thread = threading.get_ident()

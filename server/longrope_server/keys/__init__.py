@@ -1,1 +1,1 @@
-"""API keys: the file that they stand in, and the piece that asks for them."""
+"""API keys: the file that holds them, and the command that makes them."""

@@ -29,14 +29,14 @@ def _key() -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is; not a secret.")],
-    file: Annotated[Path, typer.Option(help="The key file that gets its hash.")],
+    file: Annotated[Path, typer.Option(help="The key file; the key's hash is added to it.")],
     requests_per_minute: Number = None,
     tokens_per_minute: Number = None,
     in_flight: Number = None,
 ) -> None:
-    """Make a key: its hash goes to the end of FILE, the key itself is printed, once.
+    """Make a key: add its hash to the end of FILE, and print the key itself, once.
 
-    A server that runs reads FILE again on SIGHUP. To revoke a key, delete its line and send SIGHUP.
+    A running server reads FILE again on SIGHUP. To revoke a key, delete its line and send SIGHUP.
     """
     if not name or set(name) & set("# \t\r\n") or not name.isprintable():
         raise UsageError("A key's name should be one word without '#'.")

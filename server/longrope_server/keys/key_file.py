@@ -3,8 +3,8 @@
     # name   SHA-256 of the key   quotas, each optional
     alice    sha256:2bb80d537b1d...   requests_per_minute=60 tokens_per_minute=1000000 in_flight=4
 
-A key is 256 random bits (`longrope key new` makes one), so that one round of SHA-256 is enough:
-there is nothing to guess.
+A key is 256 random bits (`longrope key new` makes one), which nobody can guess. So one round of
+SHA-256 is enough.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ PREFIX = "sha256:"
 
 @dataclass(frozen=True)
 class Quota:
-    """What one key may have; None is no limit. `in_flight`: requests at once."""
+    """What one key may use; None is no limit. in_flight: requests at once."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -32,7 +32,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Key:
-    """One line of the file. `digest`: 32 bytes."""
+    """One line of the file. digest: 32 bytes."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -40,22 +40,22 @@ class Key:
 
 
 def digest_of(token: str) -> bytes:
-    """What a key is stored and compared as."""
+    """The form in which a key is stored and compared."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def line_of(key: Key) -> str:
     """The line of the file that `parse` reads as this key."""
     quotas = (
-        f"{each.name}={value}"
-        for each in fields(Quota)
-        if (value := getattr(key.quota, each.name)) is not None
+        f"{limit.name}={value}"
+        for limit in fields(Quota)
+        if (value := getattr(key.quota, limit.name)) is not None
     )
     return " ".join([key.name, PREFIX + key.digest.hex(), *quotas])
 
 
 def load(path: Path) -> list[Key]:
-    """The keys of a file, one at least. Raises UsageError, naming file, line and what is wrong."""
+    """The keys of a file, at least one. Raises UsageError, naming file, line and what is wrong."""
     if not (keys := read(path)):
         raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
     return keys
@@ -91,7 +91,7 @@ def _parsed(words: list[str], place: str) -> Key:
             "key's hash, as `longrope key new` writes it."
         )
     quota = Quota()
-    known = [each.name for each in fields(Quota)]
+    known = [limit.name for limit in fields(Quota)]
     for word in rest[1:]:
         field_name, _, value = word.partition("=")
         if field_name not in known:
@@ -103,22 +103,22 @@ def _parsed(words: list[str], place: str) -> Key:
 
 
 class Keys:
-    """The keys that are good at this moment."""
+    """The keys that are valid at this moment."""
 
     def __init__(self, keys: list[Key]) -> None:
         self.keys = keys
 
     def find(self, token: str) -> Key | None:
-        """The key that `token` is. Takes the same time whichever it is, and if it is none."""
+        """The key that `token` is, or None. Takes the same time in every case."""
         digest = digest_of(token)
-        found = None
+        matching_key = None
         for key in self.keys:
             if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+                matching_key = key
+        return matching_key
 
     def replace(self, keys: list[Key]) -> set[str]:
-        """Takes other keys from now on; returns the names of those that are no longer good."""
+        """Replaces the keys; returns the names of those that are no longer valid."""
         kept = {(key.name, key.digest) for key in keys}
         revoked = {key.name for key in self.keys if (key.name, key.digest) not in kept}
         self.keys = keys

@@ -1,4 +1,4 @@
-"""The room that vLLM makes for the adapters of factor sets, on each GPU."""
+"""The room that vLLM makes on each GPU for the adapters of factor sets."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,17 @@ from longrope_server.plan.layouts import Layout, stages
 from longrope_server.plan.model_shape import ModelShape
 from longrope_server.plan.weights import PLAIN_BYTES
 
-# MaxLoRARanks (config/lora.py): every slot has room for the least that holds all ranks.
+# MaxLoRARanks (config/lora.py): every slot has room for the smallest of them that covers all
+# adapters' ranks.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """So many slots of a rank, for every linear layer of attention and MLP.
+    """Slots for adapters of one rank, in every linear layer of attention and MLP.
 
-    Adapters that are for fewer layers take less: the plug-in names theirs (`lora_target_modules`).
+    Adapters for fewer layers take less, because the plug-in names their layers
+    (`lora_target_modules`).
     """
 
     shape: ModelShape
@@ -29,11 +31,12 @@ class Adapters:
         return [len(stage) * layer for stage in stages(self.shape.layers, layout.pp)]
 
     def layer(self, tp: int) -> int:
-        """Numbers for a slot and each of its ranks in one layer, on one of `tp` GPUs.
+        """How many numbers one layer holds for a slot and each of its ranks, on one of `tp` GPUs.
 
-        Of a pair only the matrix is divided that the layer divides: B of what goes into attention
-        and the MLP, A of what comes out (lora/layers, without --fully-sharded-loras). Each of Q,
-        K, V, gate and up has an A, but the fused ones of Phi-3 have one together.
+        Of the two matrices A and B, only the one that the layer divides is divided: B of the
+        projections into attention and the MLP, A of those out of them (lora/layers, without
+        --fully-sharded-loras). Q, K, V, gate and up have an A each, but the ones that Phi-3 fuses
+        share an A.
         """
         shape = self.shape
         queries = shape.heads // tp * shape.head_dim
@@ -46,6 +49,6 @@ class Adapters:
 def of(shape: ModelShape, factor_file: FactorFile | None) -> Adapters:
     """Room for the adapters of the factor file's sets, as the plug-in asks for it on a GPU."""
     sets = factor_file.sets if factor_file else ()
-    ranks = [each.adapter.rank for each in sets if each.adapter is not None]
+    ranks = [factor_set.adapter.rank for factor_set in sets if factor_set.adapter is not None]
     greatest = max(ranks, default=0)
     return Adapters(shape, len(ranks), next(rank for rank in RANKS if rank >= greatest))

@@ -1,8 +1,8 @@
-"""What vLLM's attention kernels take on a kind of GPU.
+"""What vLLM's attention kernels support on a kind of GPU.
 
-With what its wheel brings: FlashAttention and Triton. FlashInfer's kernels come apart from it
-(`vllm download-kernels`, or a CUDA compiler). A kind whose compute capability is not known is taken
-to do everything.
+These are the kernels in its wheel: FlashAttention and Triton. FlashInfer's kernels come separately
+(`vllm download-kernels`, or a CUDA compiler). A kind whose compute capability is not known is
+assumed to support everything.
 """
 
 from longrope_server.errors import UsageError
@@ -14,21 +14,22 @@ FLASH_ATTENTION_FP8 = 9.0  # flash_attn_supports_kv_cache_dtype (v1/attention/ba
 
 
 def has_context_parallelism(gpu: Gpu, element_bytes: int) -> bool:
-    """Whether decode-context parallelism runs with a cache of such elements.
+    """Whether decode-context parallelism runs with a cache of elements of this size.
 
     It needs a kernel that returns the softmax's sum (check_attention_cp_compatibility,
-    v1/worker/cp_utils.py), without MLA FlashAttention or FlashInfer: neither runs on AMD's.
+    v1/worker/cp_utils.py). Without MLA, these are FlashAttention and FlashInfer; neither runs on
+    AMD's GPUs.
     """
     return gpu.cuda and _has(gpu, FLASH_ATTENTION if element_bytes > 1 else FLASH_ATTENTION_FP8)
 
 
 def has_fp8_cache(gpu: Gpu) -> bool:
-    """Whether a cache in fp8 needs no kernels of FlashInfer."""
+    """Whether a cache in fp8 works without the kernels of FlashInfer."""
     return _has(gpu, TRITON_FP8)
 
 
 def check(gpu: Gpu, dtype: str, element_bytes: int) -> None:
-    """Raises UsageError where no kernel takes a cache of `dtype`, whatever is installed."""
+    """Raises UsageError if no kernel supports a cache of `dtype`, whatever is installed."""
     if _has(gpu, FLASH_ATTENTION):
         return
     if element_bytes == 1 or dtype.startswith("bf"):

@@ -10,7 +10,7 @@ from longrope_server.plan.units import size
 
 
 def cautions(fitting: Fitting, kv_dtype: str, cluster: Cluster) -> Iterator[str]:
-    """Each in a sentence."""
+    """The reasons, one sentence each."""
     gpu, share = cluster.gpu, fitting.memory_share
     if fitting.cache.element_bytes == 1 and not attention.has_fp8_cache(gpu):
         yield (

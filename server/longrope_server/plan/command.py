@@ -23,7 +23,7 @@ from longrope_server.serve import command
 from longrope_server.serve.arguments import Arguments
 
 UTILISATION = 0.4
-WIDTH = 100  # columns at least; in fewer, rich would cut numbers off
+WIDTH = 100  # columns at least; with fewer, rich would cut numbers off
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -38,26 +38,28 @@ def plan(
         str | None,
         typer.Option(
             metavar="NAME[:N]",
-            help=f"Kind and how many a machine has: {', '.join(each.name for each in gpus.GPUS)}; "
+            help="Kind of GPU, and how many a machine has. Kinds: "
+            f"{', '.join(kind.name for kind in gpus.GPUS)}; "
             "any other by its memory, such as 47.5GiB.",
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines, of a Ray cluster if several.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; several form a Ray cluster.")] = 1,
     kv_dtype: Annotated[
-        str, typer.Option(help=f"Of the KV cache: {', '.join(kv_cache.ELEMENT_BYTES)}.")
+        str, typer.Option(help=f"Type of the KV cache: {', '.join(kv_cache.ELEMENT_BYTES)}.")
     ] = "auto",
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of a GPU's peak that a prompt reaches.")
     ] = UTILISATION,
     gpu_memory_utilization: Annotated[
-        float, typer.Option(min=0.01, max=1, help="As vLLM's flag: the share of memory it takes.")
+        float, typer.Option(min=0.01, max=1, help="Share of a GPU's memory that vLLM takes.")
     ] = 0.9,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Print memory, time and GPUs that MODEL needs at each factor set's length.
+    """Print the memory, time and GPUs that MODEL needs at the length of each factor set.
 
-    Reads its config.json only. Exit status 1 if the served length, that of the largest factor set,
-    does not fit on the GPUs of --gpu. docs/planning.md has the formulas and their limits.
+    Only its config.json is read. The exit status is 1 if the served length, that of the largest
+    factor set, does not fit on the GPUs of --gpu. docs/planning.md has the formulas and their
+    limits.
     """
     cluster = _cluster(gpu, nodes, utilisation)
     element_bytes = kv_cache.element_bytes(kv_dtype)
@@ -89,7 +91,8 @@ def plan(
         cluster=cluster,
         utilisation=utilisation,
     )
-    made = planner.plan([each.max_length for each in factor_file.sets] if factor_file else [])
+    sets = factor_file.sets if factor_file else ()
+    made = planner.plan([factor_set.max_length for factor_set in sets])
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(made), indent=2))
     else:

@@ -7,29 +7,30 @@ from longrope_server.plan.model_shape import ModelShape
 from longrope_server.plan.weights import PLAIN_BYTES, Weights
 
 MOST_SEQUENCES = 256
-# The two arrays of a model runner that have room for all sequences at their longest, on the host,
-# in the process of each GPU: int32 token ids and, on Model Runner V1, a byte for each that says
-# whether it is one (InputBatch, v1/worker/gpu_input_batch.py; RequestState,
+# A model runner has two arrays with room for all sequences at their longest, on the host, in the
+# process of each GPU: int32 token ids and, on Model Runner V1, one byte for each place that says
+# whether it holds a token id (InputBatch, v1/worker/gpu_input_batch.py; RequestState,
 # v1/worker/gpu/states.py).
 HOST_BYTES_PER_TOKEN = 5
 HOST_BUDGET = GIB
 
-# What vLLM subtracts from its share of a GPU beside weights and activations, in place of what
-# Worker.determine_available_memory measures: CUDA graphs, kernels that were loaded and their
-# workspaces, the runner's own tensors. docs/planning.md has all assumptions in one table.
+# What vLLM subtracts from its share of a GPU in addition to weights and activations: CUDA graphs,
+# the kernels that were loaded and their workspaces, the runner's own tensors. vLLM measures it
+# (Worker.determine_available_memory); here it is assumed. docs/planning.md has all assumptions in
+# one table.
 RESERVED_BYTES = GIB
-# Of several GPUs also what NCCL opens when it is first used, all-reduce's buffers, and the parts of
-# activations that tensor parallelism does not divide.
+# With several GPUs also: what NCCL opens when it is first used, all-reduce's buffers, and the parts
+# of activations that tensor parallelism does not divide.
 RESERVED_BYTES_OF_COMMUNICATION = GIB
-# Outside of that share: the CUDA context and, with several GPUs, NCCL's first buffers are there
-# before the worker looks at the free memory (Worker.init_device), and it refuses to start if less
-# is free than its share (request_memory, v1/worker/utils.py).
+# Outside of that share: the CUDA context and, with several GPUs, NCCL's first buffers. They are
+# there before the worker looks at the free memory (Worker.init_device), and it refuses to start if
+# less than its share is free (request_memory, v1/worker/utils.py).
 OUTSIDE_BYTES = GIB // 2
 OUTSIDE_BYTES_OF_COMMUNICATION = GIB // 2
 
 
 def linear_flops(weights: Weights, tokens: int) -> int:
-    """Operations of a prompt's linear layers: 2 for each weight and token, the last one's output.
+    """Operations of a prompt's linear layers and output: 2 for each weight and token.
 
     Only the last token of a prompt is projected to the vocabulary.
     """
@@ -38,16 +39,16 @@ def linear_flops(weights: Weights, tokens: int) -> int:
 
 
 def attention_flops(shape: ModelShape, tokens: int) -> int:
-    """Operations of a prompt's attention, the causal half: token n sees n of them, or its window.
+    """Operations of a prompt's attention, the causal half: token n sees n tokens, or its window.
 
-    2 for each of query times key and weight times value, in each head and dimension.
+    In each head and dimension, 2 for query times key and 2 for weight times value.
     """
     seen = sum(_seen(tokens, min(window or tokens, tokens)) for window in shape.windows)
     return 4 * shape.heads * shape.head_dim * seen
 
 
 def prefill_seconds(flops: int, gpu: Gpu, layout: Layout, utilisation: float) -> float | None:
-    """Seconds for so many operations at that share of the GPUs' peak, spread evenly over them.
+    """Seconds for these operations at that share of the GPUs' peak, spread evenly over them.
 
     None for a kind whose peak is not known.
     """
@@ -55,14 +56,15 @@ def prefill_seconds(flops: int, gpu: Gpu, layout: Layout, utilisation: float) ->
 
 
 def decode_milliseconds(read: int, gpu: Gpu) -> float | None:
-    """Milliseconds to read so many bytes; None for a kind whose memory's speed is not known."""
+    """Milliseconds to read so many bytes; None for a kind whose memory speed is not known."""
     return None if gpu.bandwidth is None else 1000 * read / gpu.bandwidth
 
 
 def decode_bytes(weights: Weights, cache: KvCache, tokens: int, layout: Layout) -> int:
-    """Bytes that the GPUs one token passes through, one of each stage, read for it.
+    """Bytes that are read for one token by the GPUs that it passes through, one of each stage.
 
-    Weights and cache, each once. Stages wait for one another, the ranks of a stage do not.
+    Weights and cache are each read once. Stages wait for one another, but the ranks of a stage do
+    not.
     """
     return weights.read_bytes(layout.tp) + cache.read_bytes(tokens, layout.tp, layout.dcp)
 
@@ -70,8 +72,8 @@ def decode_bytes(weights: Weights, cache: KvCache, tokens: int, layout: Layout) 
 def activation_bytes(shape: ModelShape, chunk: int, tp: int) -> int:
     """Working memory of a step with `chunk` tokens on one of `tp` ranks. Rough.
 
-    Two hidden states and the widest layer's input and output, in 2 bytes each; and, for
-    MOST_SEQUENCES sequences, four copies of the logits in float32: what is alive at most in the
+    Two hidden states and the widest layer's input and output, in 2 bytes each, and four copies of
+    the logits of MOST_SEQUENCES sequences, in float32: the most that is alive at once in the
     runner's profile_run (v1/worker/gpu/model_runner.py).
     """
     mlp = 3 * shape.intermediate
@@ -81,26 +83,26 @@ def activation_bytes(shape: ModelShape, chunk: int, tp: int) -> int:
 
 
 def reserved_bytes(layout: Layout) -> int:
-    """Memory of a GPU within vLLM's share that is neither weights, activations nor cache. Rough."""
+    """Memory within vLLM's share of a GPU, apart from weights, activations and cache. Rough."""
     return RESERVED_BYTES + (RESERVED_BYTES_OF_COMMUNICATION if layout.gpus > 1 else 0)
 
 
 def outside_bytes(gpus: int) -> int:
-    """Memory of each of so many GPUs that is taken before vLLM asks for its share. Rough."""
+    """Memory of each of `gpus` GPUs that is taken before vLLM asks for its share. Rough."""
     return OUTSIDE_BYTES + (OUTSIDE_BYTES_OF_COMMUNICATION if gpus > 1 else 0)
 
 
 def sequences(tokens: int) -> int:
     """A --max-num-seqs for a served length: a power of two within HOST_BUDGET, at most 256.
 
-    vLLM's own default is 256 to 1,024 by the kind of GPU.
+    vLLM's own default is 256 to 1,024, depending on the kind of GPU.
     """
     most = HOST_BUDGET // (tokens * HOST_BYTES_PER_TOKEN)
     return min(MOST_SEQUENCES, 1 << max(0, most.bit_length() - 1))
 
 
 def host_bytes(tokens: int) -> int:
-    """The host's memory for that many sequences' token ids, in the process of each GPU."""
+    """The host's memory for the token ids of that many sequences, in the process of each GPU."""
     return sequences(tokens) * tokens * HOST_BYTES_PER_TOKEN
 
 

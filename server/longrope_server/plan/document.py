@@ -8,10 +8,11 @@ from longrope_server.plan.serve_line import Line
 
 @dataclass(frozen=True)
 class Placed:
-    """One request of a length on the GPUs of a plan. Bytes and seconds are those of a GPU's.
+    """One request of a given length on the GPUs of a plan.
 
-    `spare_bytes` are left on the fullest GPU beside the request, `host_bytes` are the host's for
-    each GPU. Seconds are None where the GPU's speed is not known.
+    spare_bytes: left on the fullest GPU beside the request. decode_bytes: read for one token by one
+    GPU of each stage. host_bytes: of the host's memory, for each GPU. prefill_seconds and
+    decode_milliseconds: None if the GPU's speed is not known.
     """
 
     layout: Layout
@@ -27,9 +28,10 @@ class Placed:
 
 @dataclass(frozen=True)
 class Length:
-    """One request of so many tokens: its cache on all GPUs together and its prompt's operations.
+    """One request of `tokens` tokens: its cache on all GPUs together and its prompt's operations.
 
-    `placed` is None without a GPU and where it does not fit; `does_not_fit` says what would do.
+    placed: None without a GPU, and if the request does not fit; does_not_fit then says what would
+    hold it.
     """
 
     tokens: int
@@ -43,7 +45,10 @@ class Length:
 
 @dataclass(frozen=True)
 class Fewest:
-    """The fewest GPUs of one kind that hold one request of the served length, if any number."""
+    """The fewest GPUs of one kind that hold one request of the served length.
+
+    layout: None if no number of them does.
+    """
 
     gpu: str
     layout: Layout | None
@@ -68,9 +73,9 @@ class OnGpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `longrope plan` says; `notes` are sentences.
+    """Everything that `longrope plan` says; notes are sentences.
 
-    `adapter_bytes` is what a single GPU with the whole model holds for adapters.
+    adapter_bytes: what a single GPU with the whole model holds for adapters.
     """
 
     model: str

@@ -10,7 +10,7 @@ from longrope_server.plan.kv_cache import KvCache
 from longrope_server.plan.layouts import Layout, allowed, stages
 from longrope_server.plan.weights import Weights
 
-USUAL_NODE = 8  # GPUs of a machine where the plan is free to say how many
+USUAL_NODE = 8  # GPUs of a machine if the plan may choose how many
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Fitting:
     adapters: Adapters
 
     def layouts(self, cluster: Cluster) -> list[Layout]:
-        """All layouts on the cluster, the one to prefer first; one GPU is always among them.
+        """All layouts on the cluster, the preferred one first; one GPU is always among them.
 
-        Without those that split a group of quantized weights, and those with decode-context
-        parallelism where no attention kernel has it.
+        Layouts that split a group of quantized weights are left out, and those with decode-context
+        parallelism if no attention kernel has it.
         """
         dcp = attention.has_context_parallelism(cluster.gpu, self.cache.element_bytes)
         return [
@@ -36,21 +36,21 @@ class Fitting:
         ]
 
     def room(self, gpu: Gpu, layout: Layout) -> list[int]:
-        """Bytes left for the cache on a GPU of each pipeline stage; below 0 where there is none.
+        """Bytes left for the cache on a GPU of each pipeline stage; below 0 if there is no room.
 
-        As request_memory (v1/worker/utils.py) and Worker.determine_available_memory
-        (v1/worker/gpu_worker.py) have it, with what they measure estimated: `cost` says how.
+        Computed as in request_memory (v1/worker/utils.py) and Worker.determine_available_memory
+        (v1/worker/gpu_worker.py), with estimates of what they measure: `cost` says how.
         """
         budget = math.ceil(self.memory_share * gpu.memory_bytes)
         used = cost.activation_bytes(self.weights.shape, gpu.chunk, layout.tp)
         used += cost.reserved_bytes(layout)
         held = zip(self.weights.stage_bytes(layout), self.adapters.stage_bytes(layout), strict=True)
-        return [budget - used - sum(each) for each in held]
+        return [budget - used - sum(stage) for stage in held]
 
     def blocks(self, gpu: Gpu, layout: Layout) -> int:
-        """Blocks that requests can use: the least of all stages, but one that vLLM keeps.
+        """Blocks that requests can use: the fewest of any stage, less one that vLLM keeps.
 
-        get_kv_cache_configs (v1/core/kv_cache_utils.py).
+        See get_kv_cache_configs (v1/core/kv_cache_utils.py).
         """
         return min(left // block for left, block in self._stages(gpu, layout)) - 1
 
@@ -62,8 +62,8 @@ class Fitting:
     def _stages(self, gpu: Gpu, layout: Layout) -> list[tuple[int, int]]:
         """The room of each pipeline stage's GPUs, and the bytes of a block there."""
         split = stages(self.weights.shape.layers, layout.pp)
-        each = [self.cache.block_bytes(layout.tp, stage) for stage in split]
-        return list(zip(self.room(gpu, layout), each, strict=True))
+        block_bytes = [self.cache.block_bytes(layout.tp, stage) for stage in split]
+        return list(zip(self.room(gpu, layout), block_bytes, strict=True))
 
     def request_blocks(self, gpu: Gpu, layout: Layout, tokens: int) -> int:
         """Blocks of one request of `tokens` tokens."""
@@ -79,7 +79,7 @@ class Fitting:
         return max(self.longest(cluster.gpu, layout) for layout in self.layouts(cluster))
 
     def best(self, cluster: Cluster, tokens: int) -> Layout | None:
-        """The first of the layouts that one request of `tokens` tokens fits in."""
+        """The first of the layouts in which one request of `tokens` tokens fits; None if none."""
         for layout in self.layouts(cluster):
             blocks = self.request_blocks(cluster.gpu, layout, tokens)
             if blocks <= self.blocks(cluster.gpu, layout):
@@ -87,7 +87,7 @@ class Fitting:
         return None
 
     def fewest(self, gpu: Gpu, per_node: int, tokens: int) -> Layout | None:
-        """The same with as many machines of `per_node` GPUs as it takes."""
+        """The same with as many machines of `per_node` GPUs as are needed."""
         return self.best(Cluster(gpu, per_node, self.weights.shape.layers), tokens)
 
     def with_fp8(self) -> "Fitting":
@@ -98,13 +98,13 @@ class Fitting:
 def in_flight(gpu: Gpu, pp: int) -> int:
     """Tokens that may be scheduled and not yet settled: a chunk for each stage and one ahead.
 
-    VllmConfig.max_in_flight_tokens (config/vllm.py), on Model Runner V2.
+    See VllmConfig.max_in_flight_tokens (config/vllm.py), on Model Runner V2.
     """
     return (pp + 1) * gpu.chunk
 
 
 def what_would(fitting: Fitting, cluster: Cluster, tokens: int) -> str:
-    """In one sentence, what would hold a request that does not fit on the cluster."""
+    """One sentence: what would hold a request that does not fit on the cluster."""
     ways = []
     per_node = max(USUAL_NODE, cluster.per_node)
     if layout := fitting.fewest(cluster.gpu, per_node, tokens):
@@ -138,7 +138,7 @@ def in_words(layout: Layout, per_node: int) -> str:
 
 
 def machines_of(layout: Layout, per_node: int) -> int:
-    """How many machines of `per_node` GPUs a layout takes; a tensor-parallel group is on one."""
+    """How many machines of `per_node` GPUs a layout takes; each tensor-parallel group is on one."""
     return -(-layout.pp // (per_node // layout.tp))
 
 

@@ -1,4 +1,4 @@
-"""The kinds of GPU that a plan can name, and how many of them there are."""
+"""The kinds of GPU that a plan knows, and clusters of them."""
 
 import re
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Gpu:
-    """One kind: its memory, its speed with bfloat16 (dense) and that of its memory.
+    """One kind of GPU: its memory, its speed with bfloat16 (dense), and its memory's speed.
 
-    `chunk` is vLLM's own default of --max-num-batched-tokens for a server on it
-    (EngineArgs.get_batch_defaults, engine/arg_utils.py); `capability` CUDA's compute capability.
-    Of memory that was given by hand, speeds and capability are None.
+    chunk: vLLM's own default of --max-num-batched-tokens for a server on it
+    (EngineArgs.get_batch_defaults, engine/arg_utils.py). capability: CUDA's compute capability,
+    None for AMD's GPUs. For a kind that the user names only by its memory, speeds and capability
+    are None.
     """
 
     name: str
@@ -32,18 +33,18 @@ class Gpu:
 
     @property
     def flops(self) -> float | None:
-        """Floating-point operations a second at most."""
+        """The most floating-point operations a second; None if not known."""
         return None if self.tflops is None else self.tflops * 1e12
 
     @property
     def bandwidth(self) -> float | None:
-        """Bytes a second from its memory at most."""
+        """The most bytes a second from its memory; None if not known."""
         return None if self.gigabytes_per_second is None else self.gigabytes_per_second * 1e9
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Machines with equally many GPUs of one kind."""
+    """Machines with the same number of GPUs of one kind."""
 
     gpu: Gpu
     per_node: int
@@ -74,7 +75,10 @@ BY_HAND = re.compile(r"([0-9]+(?:\.[0-9]+)?)gib", re.IGNORECASE)
 
 
 def parse(text: str, nodes: int) -> Cluster:
-    """The cluster of `nodes` machines with what `NAME[:N]` says: N GPUs each, 1 without it."""
+    """The cluster of `nodes` machines that `NAME[:N]` describes: N GPUs each, 1 without N.
+
+    Raises UsageError for anything else.
+    """
     name, colon, count = text.partition(":")
     gpu = _kind(name.strip())
     if colon and not (re.fullmatch(r"\d{1,9}", count, re.ASCII) and int(count) > 0):

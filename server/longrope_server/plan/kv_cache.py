@@ -9,7 +9,7 @@ from longrope_server.errors import UsageError
 from longrope_server.plan.model_shape import ModelShape
 
 BLOCK_SIZE = 16  # tokens; CacheConfig.DEFAULT_BLOCK_SIZE, which vLLM uses on a GPU
-LONGEST = 2**31 - 1  # of a factor file's lengths, in tokens
+LONGEST = 2**31 - 1  # the greatest length in a factor file, in tokens
 # Bytes of one element by the name of --kv-dtype; "auto" is the model's own type.
 ELEMENT_BYTES = {
     **{"auto": 2, "bf16": 2, "bfloat16": 2, "float16": 2},
@@ -18,7 +18,7 @@ ELEMENT_BYTES = {
 
 
 def element_bytes(dtype: str) -> int:
-    """Bytes of one element of a cache of `dtype`; UsageError for one not known here."""
+    """Bytes of one element of a cache of `dtype`. Raises UsageError for an unknown dtype."""
     if dtype not in ELEMENT_BYTES:
         raise UsageError(
             f"--kv-dtype is {dtype!r}; it should be one of {', '.join(ELEMENT_BYTES)}."
@@ -28,7 +28,7 @@ def element_bytes(dtype: str) -> int:
 
 @dataclass(frozen=True)
 class KvCache:
-    """The cache of a model with elements of so many bytes, in blocks of so many tokens."""
+    """The cache of a model. element_bytes: of one element. block_size: the tokens of one block."""
 
     shape: ModelShape
     element_bytes: int
@@ -37,14 +37,14 @@ class KvCache:
     def layer_token_bytes(self, tp: int = 1) -> int:
         """Bytes of one token in one layer on one of `tp` ranks, each of which has a KV head.
 
-        AttentionSpec.page_size_bytes (v1/kv_cache_interface.py), ModelConfig.get_num_kv_heads.
+        See AttentionSpec.page_size_bytes (v1/kv_cache_interface.py), ModelConfig.get_num_kv_heads.
         """
         kv_heads = max(1, self.shape.kv_heads // tp)
         return 2 * kv_heads * self.shape.head_dim * self.element_bytes
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of one token in all layers, on all GPUs, none of them twice."""
+        """Bytes of one token in all layers, on all GPUs, without copies."""
         return self.shape.layers * self.layer_token_bytes()
 
     def block_bytes(self, tp: int = 1, stage: range | None = None) -> int:
@@ -60,8 +60,9 @@ class KvCache:
     def blocks(self, tokens: int, in_flight: int, dcp: int = 1) -> int:
         """Blocks of one request of `tokens` tokens, while `in_flight` tokens are being computed.
 
-        FullAttentionSpec.max_memory_usage_bytes; for a window, which frees what it has left behind,
-        SlidingWindowSpec.max_admission_blocks_per_request (v1/kv_cache_interface.py).
+        See FullAttentionSpec.max_memory_usage_bytes and, for a window, which frees the blocks that
+        it has passed, SlidingWindowSpec.max_admission_blocks_per_request
+        (v1/kv_cache_interface.py).
         """
         return sum(
             self._blocks(self.shape.windows[group[0]], tokens, in_flight, dcp)
@@ -69,17 +70,17 @@ class KvCache:
         )
 
     def longest(self, blocks: int, in_flight: int, dcp: int = 1) -> int:
-        """Tokens of the longest request that so many blocks hold, up to LONGEST; 0 if none."""
+        """Tokens of the longest request that `blocks` blocks hold, up to LONGEST; 0 if none."""
         return bisect.bisect_right(
             range(1, LONGEST + 1), blocks, key=lambda tokens: self.blocks(tokens, in_flight, dcp)
         )
 
     def request_bytes(self, tokens: int, in_flight: int) -> int:
-        """Bytes of one request's blocks on all GPUs, none of them twice."""
+        """Bytes of one request's blocks on all GPUs, without copies."""
         return self.blocks(tokens, in_flight) * self.block_bytes()
 
     def read_bytes(self, tokens: int, tp: int, dcp: int) -> int:
-        """Bytes that the GPUs one token passes through read for it, `tokens` before it."""
+        """Bytes of cache read for a token after `tokens` others, by one GPU of each stage."""
         seen = sum(min(tokens, window or tokens) for window in self.shape.windows)
         return seen * self.layer_token_bytes(tp) // dcp
 
@@ -90,16 +91,16 @@ class KvCache:
 
     @cached_property
     def _groups(self) -> list[list[int]]:
-        """Layers that share blocks: those of one window, cut into groups of one size.
+        """The layers that share blocks: layers with the same window, in groups of one size.
 
-        _get_kv_cache_groups_uniform_page_size (v1/core/kv_cache_utils.py).
+        See _get_kv_cache_groups_uniform_page_size (v1/core/kv_cache_utils.py).
         """
         alike: dict[int | None, list[int]] = defaultdict(list)
         for layer, window in enumerate(self.shape.windows):
             alike[window].append(layer)
         sizes = [len(layers) for layers in alike.values()]
         size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
-        counts = [_ceil(each, size) for each in sizes]
+        counts = [_ceil(layer_count, size) for layer_count in sizes]
         return [
             layers[start::count]
             for layers, count in zip(alike.values(), counts, strict=True)

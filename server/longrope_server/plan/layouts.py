@@ -27,26 +27,27 @@ class Layout:
 def allowed(shape: ModelShape, cluster: Cluster) -> list[Layout]:
     """All layouts of the model on the cluster that vLLM's configuration takes, the best first.
 
-    Fewest GPUs; then tensor before pipeline parallelism, which makes each token faster; then the
-    least decode-context parallelism, which costs communication. Tensor parallelism stays within a
-    machine; on several machines its size divides theirs, because Ray fills one after the other.
+    The best layout has the fewest GPUs. Among those it has the least pipeline parallelism, because
+    tensor parallelism makes each token faster, and then the least decode-context parallelism, which
+    costs communication. Tensor parallelism stays within a machine. On several machines its size
+    divides the number of GPUs in each, because Ray fills one machine after the other.
     """
-    found = [
+    layouts = [
         Layout(tp, pp, dcp)
         for tp in tensor_sizes(shape, cluster.per_node)
         for pp in range(1, min(shape.layers, _stages_at_most(cluster, tp)) + 1)
         for dcp in context_sizes(shape, tp)
     ]
-    return sorted(found, key=lambda layout: (layout.gpus, layout.pp, layout.dcp))
+    return sorted(layouts, key=lambda layout: (layout.gpus, layout.pp, layout.dcp))
 
 
 def tensor_sizes(shape: ModelShape, most: int) -> Iterator[int]:
     """The tensor-parallel sizes up to `most`.
 
-    They divide the attention heads (ModelConfig.verify_with_parallel_config, config/model.py); the
-    KV heads are divided, or each is held by as many ranks as any other (QKVParallelLinear,
-    model_executor/layers/linear.py); and each rank has an equal part of the MLP and of the padded
-    vocabulary (`divide` in the same layers).
+    They divide the attention heads (ModelConfig.verify_with_parallel_config, config/model.py). They
+    divide the KV heads or are a multiple of them, so that every KV head is held by the same number
+    of ranks (QKVParallelLinear, model_executor/layers/linear.py). Each rank has an equal part of
+    the MLP and of the padded vocabulary (`divide` in the same layers).
     """
     for tp in range(1, min(most, shape.heads) + 1):
         heads, kv = shape.heads % tp == 0, shape.kv_heads % tp == 0 or tp % shape.kv_heads == 0
@@ -58,13 +59,13 @@ def tensor_sizes(shape: ModelShape, most: int) -> Iterator[int]:
 def context_sizes(shape: ModelShape, tp: int) -> Iterator[int]:
     """The decode-context-parallel sizes at a tensor-parallel size of this model.
 
-    Above 1 they need more ranks than KV heads, are at most their ratio and divide the query heads
-    of a KV head (ModelConfig.verify_with_parallel_config) and the ranks
-    (ParallelConfig's validator, config/parallel.py), and no layer has a sliding window
-    (SlidingWindowSpec.max_memory_usage_bytes, v1/kv_cache_interface.py). They also divide the
-    ratio, from which the rest follows: vLLM does not check it, but the ranks of a group are
-    neighbours (initialize_model_parallel, distributed/parallel_state.py) and have to hold the same
-    KV head.
+    A size above 1 needs more ranks than KV heads and is at most their ratio. It divides the query
+    heads of a KV head (ModelConfig.verify_with_parallel_config) and the ranks (ParallelConfig's
+    validator, config/parallel.py). No layer may have a sliding window
+    (SlidingWindowSpec.max_memory_usage_bytes, v1/kv_cache_interface.py). The size also divides the
+    ratio, from which the other divisions follow. vLLM does not check that, but the ranks of a group
+    are neighbours (initialize_model_parallel, distributed/parallel_state.py) and have to hold the
+    same KV head.
     """
     yield 1
     if tp <= shape.kv_heads or any(shape.windows):
@@ -76,10 +77,10 @@ def context_sizes(shape: ModelShape, tp: int) -> Iterator[int]:
 
 
 def stages(layers: int, pp: int) -> list[range]:
-    """The layers of each pipeline stage; they need not divide evenly.
+    """The layers of each pipeline stage; the stages need not be equal.
 
-    get_pp_indices (distributed/utils.py): a remainder goes, one layer each, to the stages before
-    the last, from the end.
+    As in get_pp_indices (distributed/utils.py), the layers of a remainder go one each to the stages
+    before the last, from the end.
     """
     counts = [layers // pp] * pp
     for index in range(layers % pp):

@@ -24,9 +24,9 @@ _QWEN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A dense decoder's dimensions, those of the whole model before any split.
+    """A dense decoder's dimensions: those of the whole model before any split.
 
-    `windows` has, for each layer, how many tokens back its attention reaches; None for all.
+    windows: for each layer, how many tokens back its attention reaches; None for all.
     """
 
     architecture: str
@@ -55,9 +55,9 @@ class ModelShape:
 
 
 def from_config(config: Mapping[str, Any]) -> ModelShape:
-    """The shape in a parsed config.json; what it leaves out is what transformers takes there.
+    """The shape in a parsed config.json; missing fields get transformers' defaults.
 
-    Raises UsageError for an architecture whose weights cannot be counted here, FactorFileError
+    Raises UsageError for an architecture whose weights cannot be counted here, and FactorFileError
     naming a field that is missing or unusable.
     """
     architecture = _architecture(config)
@@ -71,8 +71,8 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
             "should be a multiple of the second."
         )
     llama, qwen3 = architecture == "LlamaForCausalLM", architecture == "Qwen3ForCausalLM"
-    # transformers has these fields for the two architectures only; vLLM's Llama gives both the
-    # projections into and out of attention a bias, its Qwen3 the former alone.
+    # Only these two architectures have the field in transformers. With it, vLLM's Llama gives the
+    # projections into and out of attention a bias, its Qwen3 only those into it.
     attention_bias = bool(values.get("attention_bias")) and (llama or qwen3)
     return ModelShape(
         architecture=architecture,
@@ -94,7 +94,8 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
 def is_read_by_its_own_code(config: Mapping[str, Any]) -> bool:
     """Whether transformers reads the config with Python code beside it, which has to be allowed.
 
-    Of the architectures here it has no class for MiniCPM's; where it has one, it uses that.
+    Of the architectures here, this is only MiniCPM's. For the others transformers has a class of
+    its own and uses that.
     """
     return config.get("model_type") == "minicpm" and bool(config.get("auto_map"))
 
@@ -117,10 +118,10 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 
 def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """As vLLM does: layer_types say which layers have the window; without them all have it.
+    """The window of each layer, as in vLLM: layer_types say which have it; without them all do.
 
-    EngineArgs.create_engine_config (engine/arg_utils.py), LlamaAttention (models/llama.py), and for
-    Qwen the layer_types that transformers derives (Qwen2Config.__post_init__).
+    See EngineArgs.create_engine_config (engine/arg_utils.py), LlamaAttention (models/llama.py) and,
+    for Qwen, the layer_types that transformers derives (Qwen2Config.__post_init__).
     """
     layers = length(values.get("num_hidden_layers"), "num_hidden_layers")
     window = length(values.get("sliding_window") or 0, "sliding_window", least=0) or None
@@ -137,7 +138,7 @@ def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, 
             kinds = ["full_attention"] * full + ["sliding_attention"] * max(0, layers - full)
             kinds = kinds[:layers]
         if kinds and len(set(kinds)) > 1 and full != layers:
-            # An assertion of Qwen2Model (models/qwen2.py), from which Qwen3's comes.
+            # Qwen2Model (models/qwen2.py) asserts this, and Qwen3's model derives from it.
             raise UsageError(
                 f"The model's config has a sliding window in some layers only and "
                 f"max_window_layers {full}; vLLM refuses such a model unless that is {layers}, the "

@@ -1,4 +1,4 @@
-"""Fills in a plan."""
+"""Computes a plan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CHUNK = 2048  # vLLM's --max-num-batched-tokens on most kinds, for a plan withou
 class Planner:
     """What a plan is made from: the model, the length to serve, the GPUs if they are named.
 
-    `utilisation` is the share of a GPU's peak (0 to 1) that a prompt is assumed to reach.
+    utilisation: the share of a GPU's peak (0 to 1) that a prompt is assumed to reach.
     """
 
     served: Served
@@ -115,7 +115,10 @@ class Planner:
         )
 
     def _fewest(self) -> list[Fewest]:
-        """With machines of the usual size; so a tensor-parallel group is of that size at most."""
+        """The fewest GPUs of each kind, in machines of the usual size.
+
+        A tensor-parallel group is at most as large as a machine.
+        """
         return [
             Fewest(gpu.name, self.fitting.fewest(gpu, USUAL_NODE, self.served_tokens))
             for gpu in GPUS

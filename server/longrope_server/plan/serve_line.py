@@ -22,7 +22,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Served:
-    """What of `longrope serve` does not depend on the length: the words as they were given."""
+    """The part of a `longrope serve` command that does not depend on the length, as given."""
 
     model: str
     factors: str | None
@@ -34,7 +34,7 @@ class Served:
 def lines(served: Served, cluster: Cluster, layout: Layout, tokens: int) -> list[Line]:
     """What to run, in this order, to serve requests of up to `tokens` tokens.
 
-    On several machines a Ray cluster first: vLLM's own default reaches one machine only.
+    Several machines need a Ray cluster first: vLLM's own default reaches one machine only.
     """
     serve = shlex.join(_serve(served, cluster, layout, tokens))
     machines = machines_of(layout, cluster.per_node)

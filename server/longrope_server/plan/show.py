@@ -25,7 +25,7 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def sentences(plan: Plan) -> list[str]:
-    """What has to be said beside the numbers."""
+    """What has to be said in addition to the numbers."""
     said = []
     if plan.sliding_window is not None:
         said.append(
@@ -33,14 +33,14 @@ def sentences(plan: Plan) -> list[str]:
             "back and no further (sliding_window): their cache is bounded, and so is what they "
             "can use of a long prompt."
         )
-    said += [each.does_not_fit for each in plan.lengths if each.does_not_fit]
+    said += [length.does_not_fit for length in plan.lengths if length.does_not_fit]
     return said + plan.notes
 
 
 def commands(plan: Plan) -> list[str]:
     """How to serve the longest length that fits and that the factor sets cover."""
-    placed = [(each.tokens, each.placed) for each in plan.lengths if each.placed]
-    served = [(tokens, each) for tokens, each in placed if each.commands]
+    placed = [(length.tokens, length.placed) for length in plan.lengths if length.placed]
+    served = [(tokens, request) for tokens, request in placed if request.commands]
     if not served:
         return []
     tokens, longest = served[-1]
@@ -105,22 +105,22 @@ def _lengths(plan: Plan) -> Table:
     if plan.gpu is not None:
         columns += ["GPUs", "TP", "PP", "DCP", "prefill", "ms/token", "at once"]
     table = _table(*columns)
-    for each in plan.lengths:
-        flops = each.linear_flops + each.attention_flops
+    for length in plan.lengths:
+        flops = length.linear_flops + length.attention_flops
         table.add_row(
-            f"{each.tokens:,}",
-            size(each.kv_bytes),
+            f"{length.tokens:,}",
+            size(length.kv_bytes),
             operations(flops),
-            f"{each.attention_flops / flops:.0%}",
-            *(_placed(each) if plan.gpu else []),
+            f"{length.attention_flops / flops:.0%}",
+            *(_placed(length) if plan.gpu else []),
         )
     return table
 
 
-def _placed(each: Length) -> list[str]:
-    if each.placed is None:
+def _placed(length: Length) -> list[str]:
+    if length.placed is None:
         return ["no fit"]
-    placed, layout = each.placed, each.placed.layout
+    placed, layout = length.placed, length.placed.layout
     prefill, token = placed.prefill_seconds, placed.decode_milliseconds
     return [
         f"{layout.gpus}",
@@ -135,12 +135,12 @@ def _placed(each: Length) -> list[str]:
 
 def _fewest(plan: Plan) -> Table:
     table = _table("GPU", f"fewest for {plan.served_tokens:,} tokens", "layout")
-    for each in plan.fewest:
-        if each.layout is None:
-            table.add_row(each.gpu, "no number", "")
+    for fewest in plan.fewest:
+        if fewest.layout is None:
+            table.add_row(fewest.gpu, "no number", "")
         else:
-            words = in_words(each.layout, USUAL_NODE)
-            table.add_row(each.gpu, f"{each.layout.gpus}", words)
+            words = in_words(fewest.layout, USUAL_NODE)
+            table.add_row(fewest.gpu, f"{fewest.layout.gpus}", words)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Numbers for people."""
+"""Formats numbers for people."""
 
 
 def size(count: int) -> str:
@@ -28,7 +28,7 @@ def _scaled(count: float, base: int, units: tuple[str, ...]) -> str:
 
 
 def _three(number: float) -> str:
-    """Three digits, or all that stand before the point; whole numbers below 1,000 as they are."""
+    """Three digits, or all those before the point; whole numbers below 1,000 unchanged."""
     if number == int(number) and number < 1000 and isinstance(number, int):
         return str(number)
     decimals = 2 if number < 10 else 1 if number < 100 else 0

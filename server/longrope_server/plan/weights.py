@@ -15,9 +15,10 @@ PLAIN_BYTES = 2  # bfloat16 or float16; vLLM's `--dtype auto` casts float32 down
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes of one weight of a linear layer, and that in words; all else takes PLAIN_BYTES.
+    """Bytes of one weight of a linear layer; everything else takes PLAIN_BYTES.
 
-    Weights that share a scale are not torn apart: so many rows and columns.
+    assumed: the same in words. rows, columns: the size of a group of weights that share a scale; a
+    group is never split.
     """
 
     linear_bytes: float
@@ -28,7 +29,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's parameters at a precision; a rank's share under tensor parallelism `tp`."""
+    """A model's parameters at a precision; with `tp`, a rank's share of them."""
 
     shape: ModelShape
     precision: Precision
@@ -42,7 +43,7 @@ class Weights:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all parameters, as they lie in a checkpoint."""
+        """Bytes of all parameters, as in a checkpoint."""
         linear = self.shape.layers * self.linear(1)
         plain = (self.parameters - linear) * PLAIN_BYTES
         return plain + round(linear * self.precision.linear_bytes)
@@ -55,8 +56,9 @@ class Weights:
     def splits(self, tp: int) -> bool:
         """Whether each of `tp` ranks gets whole groups of the weights that share a scale.
 
-        MarlinLinearKernel.can_implement (model_executor/kernels/linear/mixed_precision/marlin.py)
-        and validate_fp8_block_shape (layers/quantization/utils/fp8_utils.py).
+        See MarlinLinearKernel.can_implement
+        (model_executor/kernels/linear/mixed_precision/marlin.py) and validate_fp8_block_shape
+        (layers/quantization/utils/fp8_utils.py).
         """
         shape, precision = self.shape, self.precision
         queries = shape.heads // tp * shape.head_dim
@@ -94,7 +96,7 @@ class Weights:
         return sizes
 
     def read_bytes(self, tp: int) -> int:
-        """Bytes that the GPUs one token passes through read for it: all but the embeddings."""
+        """Bytes of weights read for a token by one GPU of each stage: all but the embeddings."""
         return self.shape.layers * self._layer_bytes(tp) + self._table_bytes(tp)
 
     def _counts(self, pp: int) -> list[int]:
@@ -112,9 +114,10 @@ class Weights:
 
 
 def precision_of(config: Mapping[str, Any]) -> Precision:
-    """What a config's quantization_config makes of a weight.
+    """The precision that a config's quantization_config gives the weights.
 
-    Raises UsageError for one not known here, FactorFileError naming a field that is unusable.
+    Raises UsageError for a method that is not known here, and FactorFileError naming a field that
+    is unusable.
     """
     quantization = config.get("quantization_config")
     if not quantization:
@@ -125,7 +128,7 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
         rows, columns = _block(quantization.get("weight_block_size"))
         return Precision(1, f"fp8: linear weights 1 byte, {rest}", rows, columns)
     if method in ("awq", "gptq") and isinstance(quantization, dict):
-        # The other names are AutoAWQ's own.
+        # The second name of each field is AutoAWQ's own.
         bits = quantization.get("bits", quantization.get("w_bit"))
         bits = length(bits, "quantization_config.bits")
         group = quantization.get("group_size", quantization.get("q_group_size"))
@@ -133,7 +136,7 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
             words, of_group, group = "a group for each column", 0.0, 1
         else:
             group = length(group, "quantization_config.group_size")
-            # A 16-bit scale and a zero point for each.
+            # A 16-bit scale and a zero point for each group.
             words, of_group = f"groups of {group}", (16 + bits) / group
         assumed = f"{method}: linear weights {bits} bits in {words}, {rest}"
         return Precision((bits + of_group) / 8, assumed, rows=group)

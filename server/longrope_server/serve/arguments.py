@@ -20,9 +20,9 @@ MULTIPLIERS = {
 
 
 class Arguments:
-    """Command-line words, with the values of vLLM's `--config` file behind them.
+    """Command-line words; the values of vLLM's `--config` file are their defaults.
 
-    Flags are named with dashes and without the leading two ('max-model-len'); underscores on the
+    Flags are named with dashes and without the leading two ('max-model-len'). Underscores on the
     command line mean the same, as they do to vLLM.
     """
 
@@ -61,7 +61,7 @@ class Arguments:
         return merged
 
     def _occurrences(self) -> Iterator[tuple[int, str, str | None]]:
-        """Position, name and inline value of each flag; the words may be cut on the way."""
+        """Position, name and inline value of each flag; the caller may remove words meanwhile."""
         index = 0
         while index < len(self.rest):
             before = len(self.rest)
@@ -72,7 +72,7 @@ class Arguments:
                 index += 1
 
     def _cut(self, index: int, inline: str | None, flag: str) -> str:
-        """Removes the flag at `index` and its value, which is returned."""
+        """Removes the flag at `index` and its value; returns the value."""
         del self.rest[index]
         if inline is not None:
             return inline
@@ -103,7 +103,7 @@ class Arguments:
 def parse_length(text: str) -> int | None:
     """A number of tokens as vLLM writes it: '32768', '32k' (32,000), '32K' (32,768).
 
-    None for 'auto', -1 and anything else: vLLM has its own word on those.
+    None for 'auto', -1 and anything else, which vLLM judges itself.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)([kKmMgGtT]?)\s*", text)
     if match is None or ("." in match[1] and match[2] not in ("k", "m", "g", "t")):
@@ -147,7 +147,7 @@ def merge(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
 
 
 def conflict(ours: dict[str, Any], theirs: dict[str, Any], within: str = "") -> str | None:
-    """The dotted name of the first key to which both give a value, and not the same one."""
+    """The dotted name of the first key to which both give different values; None without one."""
     for key in ours.keys() & theirs.keys():
         a, b = ours[key], theirs[key]
         if isinstance(a, dict) and isinstance(b, dict):

@@ -27,7 +27,7 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 
 @dataclass(frozen=True)
 class Command:
-    """What is handed to vLLM, and what is said to the person who asked for it."""
+    """What is passed to vLLM, and what is said to the user."""
 
     words: list[str]
     notes: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ def _compose(arguments: Arguments) -> Command:
         model = str(embedded.model_directory())
         factors = factors or embedded.NAME
         if arguments.peek("served-model-name") is None:
-            # The last of vLLM's list values would swallow a word that follows it: flags do.
+            # This flag comes before others, so that its list ends.
             ours += ["--served-model-name", *embedded.SERVED_NAMES]
 
     overrides = arguments.take_object("hf-overrides")
@@ -114,7 +114,7 @@ def _compose(arguments: Arguments) -> Command:
     additional = _merged(arguments.take_object("additional-config"), selection, "additional-config")
     if additional:
         ours += ["--additional-config", json.dumps(additional)]
-    limits = ", ".join(f"{each.max_length:,}" for each in factor_file.sets)
+    limits = ", ".join(f"{factor_set.max_length:,}" for factor_set in factor_file.sets)
     note = f"{model} is served with factor sets up to {limits} tokens."
     return Command([model, *ours, *arguments.rest], [note])
 
@@ -124,7 +124,7 @@ def _from_file(
 ) -> tuple[FactorFile, dict[str, Any]]:
     """The factor file, checked against the model, and the overrides that make vLLM read it."""
     factor_file = schema.load(path)
-    adapter.check(factor_file, path)  # the plug-in also reads the model's weights for it
+    adapter.check(factor_file, path)  # the plug-in also checks it against the model's weights
     partial = None
     if config is not None:
         hf.base(config, model, Path(model)).check(factor_file, path)
@@ -140,7 +140,7 @@ def factors_path(factors: str) -> Path:
 
 
 def _named_by(config: dict[str, Any], model: str) -> str | None:
-    """The factor file that the model's own config names, if it does."""
+    """The factor file that the model's own config names; None if it names none."""
     named = config.get("longrope_factors")
     return None if named is None else str(Path(model) / str(named))
 
@@ -186,7 +186,7 @@ def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
 def served_config(model: str, arguments: Arguments) -> dict[str, Any] | None:
     """The model's config.json, from its directory or from the hub.
 
-    None where only vLLM can read it: a single file, or an address of an object store.
+    None if only vLLM can read it: a single file, or an address of an object store.
     """
     place = arguments.peek("hf-config-path") or model
     if Path(place).is_dir():

@@ -1,4 +1,4 @@
-"""The embedded model: SmolLM2-135M-Instruct, which a package of the public registry carries.
+"""The embedded model: SmolLM2-135M-Instruct, from a package of the public registry.
 
 The package holds it quantised in one GGUF file. It is dequantised once, to bfloat16 safetensors,
 into a cache folder; from then on it is a model directory like any other.
@@ -33,8 +33,8 @@ def cache_folder() -> Path:
 def model_directory() -> Path:
     """The embedded model's directory, made if it is not there yet (half a minute).
 
-    Safe with several processes at once and when one is killed: the directory appears in one step.
-    Raises UsageError where the package is missing or the cache folder cannot be written.
+    Safe with several processes at once, and if one is killed: the directory appears in one step.
+    Raises UsageError if the package is missing or the cache folder cannot be written.
     """
     folder = cache_folder()
     directory = folder / NAME
@@ -54,7 +54,7 @@ def model_directory() -> Path:
 
 
 def is_embedded(model: str) -> bool:
-    """Whether what is served is this model."""
+    """Whether `model` is the directory of the embedded model."""
     return Path(model).absolute() == cache_folder() / NAME
 
 
@@ -72,7 +72,7 @@ def _gguf_file() -> Path:
 
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock of a process that is killed is gone with it."""
+    """Lets in one process at a time; a killed process loses its lock."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,7 +86,7 @@ def _make(source: Path, directory: Path) -> None:
     work = Path(tempfile.mkdtemp(prefix=unfinished, dir=directory.parent))
     try:
         _dequantise(source, work)
-        work.chmod(0o755)  # mkdtemp and safetensors make what only this user can read
+        work.chmod(0o755)  # mkdtemp and safetensors make files that only this user can read
         for file in work.iterdir():
             file.chmod(0o644)
         work.rename(directory)

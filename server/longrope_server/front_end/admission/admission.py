@@ -15,8 +15,9 @@ from longrope_server.front_end.openai_error import Count, RefusedError, uncounte
 class Admitted:
     """The place of the HTTP request that is being answered.
 
-    It holds the tokens of as many prompts as the request had in the engine at once: those of a beam
-    search or a tool loop, which come one after the other and go on from each other, count once.
+    It holds the largest number of tokens that the request's prompts had in the engine at once. The
+    prompts of a beam search or a tool loop count only once, because they come one after the other
+    and each continues the one before.
     """
 
     def __init__(self, gate: Gate, ticket: Ticket) -> None:
@@ -28,18 +29,18 @@ class Admitted:
         self.moving = asyncio.Lock()
 
     async def tokenised(self, prompt_tokens: int) -> None:
-        """Corrects the estimate: one of the request's prompts has so many tokens.
+        """Corrects the estimate: one of the request's prompts has `prompt_tokens` tokens.
 
-        To be called before the engine has seen the prompt.
+        To be called before the engine sees the prompt. May wait for another place.
         """
         self.in_engine += prompt_tokens
         self.tokens = max(self.tokens, self.in_engine)
         self.longest = max(self.longest, prompt_tokens)
-        async with self.moving:  # for each prompt in turn: a request may not wait for itself
+        async with self.moving:  # one prompt at a time: a request must not wait for itself
             await self.gate.correct(self.ticket, self.tokens, self.longest)
 
     def computed(self, prompt_tokens: int) -> None:
-        """A prompt of so many tokens, which `tokenised` was told of, has left the engine."""
+        """Notes that a prompt, which `tokenised` has counted, has left the engine."""
         self.in_engine -= prompt_tokens
 
 
@@ -47,9 +48,9 @@ current_place: ContextVar[Admitted | None] = ContextVar("longrope_place", defaul
 
 
 class Admission:
-    """Answers 429 or 503 in place of `app`, or waits, where there is no place for a request.
+    """Lets a request wait until there is a place, or answers 429 or 503 in place of `app`.
 
-    Only requests whose body was read (`BodyLimit` is in front) take a place: the others cost
+    Only requests whose body was read (by `BodyLimit`, in front) take a place; the others cost
     nothing.
     """
 

@@ -1,22 +1,22 @@
-"""How many tokens a body will be, without tokenising it."""
+"""Estimates the tokens of a body without tokenising it."""
 
 from collections.abc import Sequence
 
 # English and code have about four bytes a token in JSON.
 BYTES_PER_TOKEN = 4
-# An id is seldom longer: 7 digits and ", ".
+# A token id seldom takes more: 7 digits and ", ".
 BYTES_PER_ID = 9
-# Chat templates and field names of even an empty request.
+# Bytes from the middle of the largest chunk, by which token ids are told from text.
 SAMPLE = 4096
 IDS = frozenset(b"0123456789, \t\r\n")
 SHARE_OF_IDS = 0.9
 
 
 def tokens_in(chunks: Sequence[bytes]) -> int:
-    """An estimate for a JSON body in these chunks, exact to a few for one of token ids.
+    """An estimate for the JSON body in these chunks; for token ids, exact to within a few.
 
-    A text that poses as ids counts at least as much as if it were.
-    Costs a count of commas: a millisecond for the largest bodies.
+    A text that looks like token ids counts as at least one token per BYTES_PER_ID bytes. Only the
+    commas are counted, which takes a millisecond for the largest bodies.
     """
     size = sum(map(len, chunks))
     if _are_ids(chunks):

@@ -1,4 +1,4 @@
-"""Lets requests in, one transaction each: now, in their turn, or not at all."""
+"""Lets requests in, each in one transaction: at once, in their turn, or not at all."""
 
 import asyncio
 import time
@@ -14,20 +14,20 @@ from longrope_server.keys.key_file import Key, Quota
 Waited = Callable[[int, float], None]
 """Called with the length class and the seconds that a request waited to be let in."""
 
-# Another process's requests end without a word to this one.
+# Requests of another process end without any sign to this one, so it polls.
 LOOK_SECONDS = 0.05
 # openai's clients honour a Retry-After of up to a minute.
 LONGEST_RETRY = 60
-NOBODY = "-"  # whose requests are those without a key
+NOBODY = "-"  # the owner of requests without a key
 
 
 def unmeasured(bound: int, seconds: float) -> None:
-    """For a gate that nobody watches."""
+    """Does nothing, for a gate that nobody watches."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """One request that is under way. bound: its length class. tokens: of its prompts."""
+    """A request under way. bound: its length class. tokens: those of all its prompts."""
 
     key: str
     quota: Quota
@@ -50,9 +50,10 @@ class _Waiter:
 
 
 class Gate:
-    """Admission by length, for one API process; the counts are the whole server's.
+    """Admission by length, for one API process; the counts are those of the whole server.
 
-    In a class it is first come, first served; a class that is full holds up no other.
+    Within a class, requests are let in first come, first served. A full class does not hold up the
+    others.
     """
 
     def __init__(self, limits: Limits, ledger: Ledger, waited: Waited = unmeasured) -> None:
@@ -68,8 +69,8 @@ class Gate:
     ) -> Ticket | None:
         """Waits for a place for a request of about `tokens`.
 
-        Returns None where `gone`, which waits for the client to disconnect, was first. Raises
-        RefusedError: 429 for the key's quota, 503 where the server is full.
+        gone: waits for the client to disconnect; if that happens first, the result is None. Raises
+        RefusedError: 429 for the key's quota, 503 if the server is full.
         """
         began = time.monotonic()
         with self.ledger.transaction():
@@ -81,12 +82,13 @@ class Gate:
         return ticket
 
     async def correct(self, ticket: Ticket, tokens: int, longest: int) -> None:
-        """Tells what the prompts of a request in flight really are: their sum, and the longest.
+        """Corrects the tokens of a request in flight, once its prompts are tokenised.
 
-        Where that is a longer class, waits for a place there and meanwhile keeps its own, less its
-        tokens. It never waits for a shorter one, so that no two requests wait for each other's
-        place. To be called once at a time for a ticket. Raises CancelledError where the request
-        has left meanwhile.
+        tokens: the sum over its prompts. longest: those of the longest one. If the longest prompt
+        belongs to a longer class, waits for a place there. Meanwhile the request keeps its present
+        place, but without its tokens. It never waits for a shorter class, so no two requests wait
+        for each other's place. There may be only one call at a time for a ticket. Raises
+        CancelledError if the request has left meanwhile.
         """
         if ticket.has_left:
             raise asyncio.CancelledError
@@ -110,7 +112,7 @@ class Gate:
             self._stop_waiting(waiter)
 
     def leave(self, ticket: Ticket) -> None:
-        """Frees the place of a request, whatever became of it."""
+        """Frees the place of a request, however it ended."""
         with self.ledger.transaction():
             self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
         ticket.has_left = True
@@ -151,7 +153,7 @@ class Gate:
             raise _over_quota(f"{text} a minute", seconds)
 
     def _has_place(self, ticket: Ticket, bound: int, tokens: int) -> bool:
-        """Whether the ticket may be in flight in class `bound` with so many tokens."""
+        """Whether the ticket may be in flight in class `bound` with this many tokens."""
         in_flight = self.ledger.usage()["in_flight"]
         others = _total(in_flight)
         if ticket.since:  # it is one of them
@@ -169,7 +171,7 @@ class Gate:
         )
 
     async def _wait_in_queue(self, ticket: Ticket, gone: Callable[[], Awaitable[None]]) -> bool:
-        """Whether the ticket was let in; it has left where it was not."""
+        """Waits, and returns whether the ticket was let in; if not, it has left."""
         waiter = self._wait(ticket, ticket.bound, ticket.tokens)
         leaving = asyncio.ensure_future(gone())
         entered = False
@@ -194,22 +196,23 @@ class Gate:
         let_in = asyncio.get_running_loop().create_future()
         waiter = _Waiter(ticket, bound, tokens, let_in, time.monotonic())
         line = self.waiting[bound]
-        # Who has a place goes before those who have none: they may be waiting for this one.
+        # A request that has a place goes before those that have none, because they may be waiting
+        # for its place.
         line.insert(self._in_line(bound) if ticket.since else len(line), waiter)
         if self.ledger.is_shared and self.looking is None:
             self.looking = asyncio.create_task(self._look())
         return waiter
 
     def _in_line(self, bound: int) -> int:
-        """Requests that have a place in a shorter class and wait for one in this."""
-        return sum(1 for each in self.waiting[bound] if each.ticket.since)
+        """The number of requests that have a place in a shorter class and wait for one here."""
+        return sum(1 for waiter in self.waiting[bound] if waiter.ticket.since)
 
     def _stop_waiting(self, waiter: _Waiter) -> None:
         if waiter in self.waiting[waiter.bound]:
             self.waiting[waiter.bound].remove(waiter)
 
     async def _look(self) -> None:
-        """Lets in what other processes have made room for, as long as anybody waits."""
+        """Lets in requests for which other processes have made room, while any request waits."""
         try:
             while any(self.waiting.values()):
                 await asyncio.sleep(LOOK_SECONDS)
@@ -218,12 +221,12 @@ class Gate:
             self.looking = None
 
     def _let_in(self) -> None:
-        """Lets in the first of each class, the longest waiting first, while there are places."""
+        """While there are places, lets in the first of each class, the longest waiting first."""
         full: set[int] = set()
         while firsts := [
             line[0] for bound, line in self.waiting.items() if line and bound not in full
         ]:
-            waiter = min(firsts, key=lambda each: each.began)
+            waiter = min(firsts, key=lambda first: first.began)
             if waiter.ticket.has_left:
                 self.waiting[waiter.bound].popleft()
                 waiter.let_in.cancel()
@@ -240,7 +243,7 @@ class Gate:
                 waiter.let_in.set_result(None)
 
     def _move(self, ticket: Ticket, bound: int, tokens: int) -> None:
-        """To this class, with so many tokens, in flight."""
+        """Moves the ticket to class `bound`, in flight with this many tokens."""
         self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
         self.ledger.add(bound, ticket.key, "in_flight", 1, tokens)
         ticket.bound, ticket.tokens, ticket.state = bound, tokens, "in_flight"
@@ -249,7 +252,7 @@ class Gate:
 def _fits(limit: Limit, used: Sum, tokens: int) -> bool:
     if limit.in_flight is not None and used.requests >= limit.in_flight:
         return False
-    alone = used.tokens == 0  # but for those that wait for a longer class
+    alone = used.tokens == 0  # apart from requests that wait for a longer class
     return limit.tokens is None or alone or used.tokens + tokens <= limit.tokens
 
 

@@ -1,7 +1,7 @@
-"""What is under way, counted where every API process of the server sees it.
+"""Counts what is under way, where every API process of the server sees it.
 
-SQLite does the sharing: a transaction is atomic across processes, costs some ten microseconds, and
-nothing here has to outlive the server (so nothing is flushed to a disk).
+The processes share the counts through SQLite: a transaction is atomic across processes and costs
+some ten microseconds. Nothing here has to outlive the server, so nothing is flushed to a disk.
 """
 
 import os
@@ -17,7 +17,7 @@ from longrope_server.keys.key_file import Quota
 
 State = Literal["in_flight", "queued"]
 Change = Callable[[int, State, int, int], None]
-"""Called with length class, state, and by how many requests and tokens they changed."""
+"""Called with a length class, a state, and the changes in its requests and tokens."""
 
 IN_MEMORY = ":memory:"
 
@@ -48,13 +48,13 @@ Usage = dict[State, dict[int, Sum]]
 
 
 def unnoticed(bound: int, state: State, requests: int, tokens: int) -> None:
-    """For a ledger that nobody watches."""
+    """Does nothing, for a ledger that nobody watches."""
 
 
 class Ledger:
     """Counts of requests and tokens, and the balances of the keys' quotas.
 
-    path: a file that all API processes of one server open, or IN_MEMORY where there is one.
+    path: a file that all API processes of one server open, or IN_MEMORY if there is only one.
     """
 
     def __init__(self, path: str = IN_MEMORY, changed: Change = unnoticed) -> None:
@@ -68,7 +68,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Nobody else reads or writes in between; an exception undoes what was written."""
+        """Keeps other processes from the database; an exception undoes what was written."""
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -78,7 +78,7 @@ class Ledger:
         self.database.execute("COMMIT")
 
     def add(self, bound: int, key: str, state: State, requests: int, tokens: int) -> None:
-        """Changes the counts of a length class and a key by so many (or, below 0, so many less)."""
+        """Adds requests and tokens, which may be negative, to the counts of a class and a key."""
         self.database.execute(
             "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "requests = requests + excluded.requests, tokens = tokens + excluded.tokens",
@@ -88,13 +88,13 @@ class Ledger:
 
     def usage(self) -> Usage:
         """What is under way in all processes."""
-        found: Usage = {"in_flight": defaultdict(Sum), "queued": defaultdict(Sum)}
+        by_state: Usage = {"in_flight": defaultdict(Sum), "queued": defaultdict(Sum)}
         rows = self.database.execute(
             "SELECT state, class, sum(requests), sum(tokens) FROM counts GROUP BY state, class"
         )
         for state, bound, requests, tokens in rows:
-            found[state][bound] = Sum(requests, tokens)
-        return found
+            by_state[state][bound] = Sum(requests, tokens)
+        return by_state
 
     def under_way(self, key: str) -> int:
         """Requests of one key, in flight or queued."""
@@ -104,7 +104,7 @@ class Ledger:
         return int(requests)
 
     def wait_for(self, key: str, quota: Quota) -> float:
-        """Seconds until a key's quotas have a request left and a part of a token; 0 now."""
+        """Seconds until a key's quotas allow a request and part of a token; 0 if they do now."""
         waits = [0.0]
         for unit, rate in _rates(quota):
             missing = (1.0 if unit == "requests" else 1e-6) - self._balance(key, unit, rate)
@@ -113,7 +113,7 @@ class Ledger:
         return max(waits)
 
     def charge(self, key: str, quota: Quota, requests: int, tokens: int) -> None:
-        """Takes from the balances. They may fall below zero: the largest request passes once."""
+        """Takes from the balances. They may fall below zero, so that the largest request passes."""
         for unit, rate in _rates(quota):
             amount = requests if unit == "requests" else tokens
             balance = min(self._balance(key, unit, rate) - amount, rate)
@@ -123,7 +123,7 @@ class Ledger:
             )
 
     def _balance(self, key: str, unit: str, rate: int) -> float:
-        """Grows by `rate` a minute, up to what one minute gives."""
+        """What a key has left, which grows by `rate` a minute up to the amount of one minute."""
         row = self.database.execute(
             "SELECT balance, at FROM balances WHERE key = ? AND unit = ?", (key, unit)
         ).fetchone()

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Count = Annotated[int, Field(ge=1)]
 
-# Without limits of the operator's: vLLM's batch twice over keeps it full; the rest waits here,
-# where it has not been tokenised and the next free place goes to whoever fits it.
+# The defaults. Twice as many requests as vLLM's batch holds keep it full. The others wait here,
+# before they are tokenised, and a free place goes to the next one that fits.
 IN_FLIGHT_PER_SEQUENCE = 2
 QUEUED = 1024
 
@@ -16,8 +16,8 @@ QUEUED = 1024
 class Limit(BaseModel):
     """Limits of one length class, or of all requests; None is no limit.
 
-    in_flight: requests that were let in. queued: requests that wait for it. tokens: the sum of the
-    prompts that were let in. A request alone in its class is let in however long it is.
+    in_flight: requests that were let in. queued: requests that wait to be let in. tokens: the sum
+    of the prompts that were let in. A request that is alone in its class is let in at any length.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,8 +30,8 @@ class Limit(BaseModel):
 class Limits(Limit):
     """The value of `--limits`.
 
-    classes: by the longest prompt of the class, in tokens. queue_seconds: how long a request waits
-    at most.
+    classes: by the longest prompt of the class, in tokens. queue_seconds: the longest that a
+    request waits.
     """
 
     classes: dict[Count, Limit] = {}
@@ -45,11 +45,11 @@ class Limits(Limit):
     def completed(
         self, boundaries: Sequence[int], max_num_seqs: int, kv_tokens: int | None
     ) -> "Limits":
-        """With defaults where the operator has said nothing.
+        """The same limits, with defaults for those that the operator has not set.
 
         boundaries: the longest sequences of the factor sets, ascending, the served length last.
-        kv_tokens: what the KV cache holds. By default every class but the first may fill half of
-        it, so that short requests always find room.
+        kv_tokens: the tokens that the KV cache holds; None if not known. By default every class but
+        the first may fill half of it, so that short requests always find room.
         """
         longest = boundaries[-1]
         if self.classes:
@@ -64,5 +64,5 @@ class Limits(Limit):
         return self.model_copy(update={"classes": classes, **unset})
 
     def class_of(self, tokens: int) -> int:
-        """The class of a prompt: the smallest bound that covers it; the last for what none does."""
+        """The class of a prompt: the smallest bound that covers it, or the largest if none does."""
         return next((bound for bound in self.classes if tokens <= bound), max(self.classes))

@@ -1,1 +1,1 @@
-"""Reading the bodies of requests, within bounds."""
+"""Reads the bodies of requests, within limits."""

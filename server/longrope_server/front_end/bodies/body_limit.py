@@ -1,7 +1,7 @@
-"""Reads the body of a request: no more of it than is allowed, and not for longer than is allowed.
+"""Reads the body of a request, within limits of size and time.
 
-A pure ASGI piece. What it has read it hands on chunk by chunk, so that the pieces behind it know
-the size before anybody has parsed or tokenised a byte (`scope[BODY]`).
+A pure ASGI piece. It passes the body on chunk by chunk, and puts it into `scope[BODY]`, so that the
+pieces behind it know its size before a byte is parsed or tokenised.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from longrope_server.front_end.openai_error import Count, Refusal, RefusedError,
 BODY = "longrope.body"
 METHODS = frozenset({"POST", "PUT", "PATCH"})
 
-# A token of text is seldom longer than this in JSON, and a token id never: 7 digits and ", ".
+# In JSON a token of text seldom takes more, and a token id never does: 7 digits and ", ".
 BYTES_PER_TOKEN = 16
 BYTES_AROUND = 1 << 20
 LINGER_SECONDS = 2.0
 
 
 def largest_body(max_model_len: int) -> int:
-    """The limit in bytes that goes with a served length in tokens."""
+    """The limit in bytes for a served length in tokens."""
     return max_model_len * BYTES_PER_TOKEN + BYTES_AROUND
 
 
 @dataclass
 class Memory:
-    """Bytes of all bodies that are held at this moment, and how many may be."""
+    """The bytes of all bodies that are held at this moment, and the most that may be."""
 
     limit: int
     held: int = 0
@@ -40,19 +40,19 @@ class Memory:
 class Body:
     """The body of one request; `chunks` empties as the application reads it.
 
-    receive: what the connection still has to say once the body is whole.
+    receive: gives the further messages of the connection once the body is whole.
     """
 
     receive: Receive
     chunks: deque[bytes] = field(default_factory=deque)
     size: int = 0
-    whole: bool = False  # its last byte has come
+    whole: bool = False  # its last byte has arrived
 
 
 class BodyLimit:
-    """Answers 413, 408 or 503 in place of `app` where a body is too large, too slow, or too many.
+    """Answers 413, 408 or 503 in place of `app` if a body is too large, too slow, or one too many.
 
-    limit: bytes of one body. seconds: in which the whole of it must have come. memory: shared by
+    limit: bytes of one body. seconds: the time in which all of it must arrive. memory: shared by
     all requests of the process.
     """
 
@@ -97,7 +97,10 @@ class BodyLimit:
         body.chunks.clear()
 
     async def _read(self, body: Body, headers: Headers) -> None:
-        """Reads until the body is whole or the client went away."""
+        """Reads until the body is whole or the client has left.
+
+        Raises RefusedError if the body exceeds a limit.
+        """
         declared = headers.get("content-length", "")
         if declared.isdecimal() and float(declared) > self.limit:  # int() refuses 4,301 digits
             raise self._too_large()
@@ -159,13 +162,13 @@ class _Replay:
 
 
 def _closing(status: int, code: str, message: str, retry_after: int | None = None) -> RefusedError:
-    """A refusal after which the connection ends: the rest of the body is not wanted."""
+    """A refusal that ends the connection, because the rest of the body is not wanted."""
     headers = {"Connection": "close"}
     return RefusedError(Refusal(status, code, message, retry_after=retry_after, headers=headers))
 
 
 async def _discard(receive: Receive) -> None:
-    """Throws away what still comes, for a moment: a client that is writing reads no answer."""
+    """Discards for a moment what still arrives: a client reads no answer while it writes."""
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while (await receive()).get("more_body"):

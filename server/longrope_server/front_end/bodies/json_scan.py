@@ -1,6 +1,6 @@
-"""Looks at a JSON text for what parsers accept and nothing behind them can hold.
+"""Scans a JSON text for values that parsers accept but the code behind them cannot hold.
 
-Each chunk is looked at once, by functions that run in C: a prompt of two million tokens is 30 MB.
+Each chunk is scanned once, by functions that run in C: a prompt of two million tokens is 30 MB.
 """
 
 import codecs
@@ -8,11 +8,11 @@ import json
 import math
 import re
 
-DEEPEST = 100  # lists and objects in each other; no API has a use for more
+DEEPEST = 100  # lists and objects inside one another; no API needs more
 MOST_DIGITS = 309  # of an integer that a double can hold
-LONGEST_NUMBER = 400  # characters, more than that and a sign, a point and an exponent
+LONGEST_NUMBER = 400  # characters; enough for MOST_DIGITS, a sign, a point and an exponent
 
-# Inside of a string: characters and whole escapes, a surrogate's only with its other half.
+# The inside of a string: characters and whole escapes, a surrogate's only with its other half.
 _INSIDE = (
     rb'(?:[^"\\]++|\\[^u]|\\u(?:[0-9a-cA-CeEfF]...|[dD][0-7]..|[dD][89abAB]..\\u[dD][c-fC-F]..))*+'
 )
@@ -32,23 +32,23 @@ class UnreadableError(Exception):
 
 
 class JSONScan:
-    """One text, chunk by chunk. It says nothing about syntax, which is the parser's."""
+    """Scans one text, chunk by chunk. It leaves the syntax to the parser."""
 
     def __init__(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")()
-        self.first = b""  # four bytes, which tell UTF-8 from its relatives
+        self.first = b""  # the first four bytes, which tell UTF-8 from UTF-16 and UTF-32
         self.in_string = False
-        self.escape = b""  # of a string, cut by the end of the last chunk
-        self.literal = b""  # a number or a word, cut likewise
+        self.escape = b""  # an escape that the end of the last chunk has cut
+        self.literal = b""  # likewise, a number or a word
         self.depth = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Looks at the next bytes. Raises UnreadableError."""
+        """Scans the next bytes. Raises UnreadableError."""
         self._check_encoding(chunk)
         self._look_at(self.literal + self._outside_strings(self.escape + chunk))
 
     def finish(self) -> None:
-        """The text has ended. Raises UnreadableError."""
+        """Scans what is left when the text has ended. Raises UnreadableError."""
         try:
             self.decoder.decode(b"", final=True)
         except UnicodeDecodeError:
@@ -71,7 +71,7 @@ class JSONScan:
             raise _no_utf_8() from None
 
     def _outside_strings(self, data: bytes) -> bytes:
-        """What of `data` is not in a string; a quote in place of each string."""
+        """The part of `data` outside strings, with a quote in place of each string."""
         start = self._end_of_string(data, 0) if self.in_string else 0
         end = _end(_WHOLE_STRINGS, data, start)
         if end < len(data):
@@ -79,7 +79,7 @@ class JSONScan:
         return _STRING.sub(b'"', data[start:end])
 
     def _end_of_string(self, data: bytes, start: int) -> int:
-        """Where the string that goes on at `start` is over; the end of `data` where it is not."""
+        """Where the string that continues at `start` ends; the end of `data` if it does not."""
         end = _end(_REST_OF_STRING, data, start)
         self.in_string = data[end : end + 1] != b'"'
         if not self.in_string:
@@ -91,7 +91,7 @@ class JSONScan:
         return len(data)
 
     def _look_at(self, outside: bytes) -> None:
-        """Looks at numbers, words and brackets."""
+        """Checks numbers, words and brackets."""
         whole = outside.rstrip(_LITERAL)
         self.literal = outside[len(whole) :][-LONGEST_NUMBER:]
         if b"NaN" in whole or b"Infinity" in whole:
@@ -124,7 +124,7 @@ def _has_large_exponent(text: bytes) -> bool:
 
 
 def _end(pattern: re.Pattern[bytes], data: bytes, start: int) -> int:
-    """Where a pattern that matches nothing too stops matching."""
+    """The end of a pattern's match at `start`; the pattern also matches the empty text."""
     match = pattern.match(data, start)
     assert match is not None
     return match.end()

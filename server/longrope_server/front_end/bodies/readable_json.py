@@ -1,7 +1,7 @@
-"""Refuses a JSON body that nothing behind can hold, before it is routed or parsed.
+"""Refuses a JSON body that the code behind cannot hold, before it is routed or parsed.
 
-A pure ASGI piece: nesting that ends Python's stack, numbers past a double, half a surrogate pair
-and bytes that are no UTF-8 raise where they come to be used, long after the parser took them.
+A pure ASGI piece. Nesting too deep for Python's stack, numbers beyond a double, half a surrogate
+pair and bytes that are not UTF-8 pass the parser, and raise much later, where they are used.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from longrope_server.front_end.openai_error import Count, Refusal, uncounted
 
 
 class ReadableJSON:
-    """Answers 400 in place of `app` where a JSON body is refused by `JSONScan`.
+    """Answers 400 in place of `app` if `JSONScan` refuses a JSON body.
 
-    Looks at bodies that `BodyLimit`, in front, has read.
+    Scans the bodies that `BodyLimit`, in front, has read.
     """
 
     def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:

@@ -1,4 +1,4 @@
-"""Which factor sets made an HTTP answer: what the header and `usage.factor_set` say."""
+"""Which factor sets served an HTTP answer: what the header and `usage.factor_set` say."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Protocol, TypedDict
 
 HEADER = "x-longrope-factor-set"
-BEGAN = "longrope.began"  # in the scope: when the HTTP request came (time.monotonic)
+BEGAN = "longrope.began"  # in the scope: when the HTTP request arrived (time.monotonic)
 
 
 class SelectsSets(Protocol):
@@ -40,7 +40,8 @@ class FactorSetUsage(TypedDict):
 class EngineRequest:
     """One request to the engine: a prompt, and its vector or the sequences sampled from it.
 
-    start: the index of the set that it starts with. request_id: as the engine client was told.
+    start: the index of the set that it starts with. request_id: the one that the engine client was
+    given.
     """
 
     def __init__(
@@ -57,26 +58,26 @@ class EngineRequest:
         self.generated: dict[int, int] = {}  # tokens by index of the sequence
 
     def add(self, index: int, tokens: int, cumulative: bool) -> None:
-        """Notes `tokens` more of sequence `index`, or so many in all if `cumulative`."""
+        """Notes `tokens` more tokens of sequence `index`, or `tokens` in all if `cumulative`."""
         before = 0 if cumulative else self.tokens(index)
         self.generated[index] = before + tokens
 
     @property
     def has_answered(self) -> bool:
-        """Whether its first token, or its vector, has come."""
+        """Whether its first token, or its vector, has arrived."""
         return bool(self.generated)
 
     def tokens(self, index: int) -> int:
-        """The tokens so far of sequence `index`."""
+        """The number of tokens of sequence `index` so far."""
         return self.generated.get(index, 0)
 
     def finish_of(self, index: int) -> int:
-        """The set that computed the last token so far of sequence `index`."""
+        """The index of the set that computed the latest token of sequence `index`."""
         return self.selection.finish(self.start, self.prompt_tokens + self.tokens(index))
 
     @property
     def finish(self) -> int:
-        """The largest set that any of the sequences has come to."""
+        """The index of the largest set that any of the sequences has reached."""
         return max(map(self.finish_of, self.generated), default=self.start)
 
 
@@ -89,26 +90,28 @@ class Answer:
     """
 
     def __init__(self, began: float | None = None) -> None:
-        """began: when the HTTP request came (time.monotonic); now by default."""
+        """began: when the HTTP request arrived (time.monotonic); now by default."""
         self.began = time.monotonic() if began is None else began
         self.requests: list[EngineRequest] = []
-        # Set by the middleware while it holds back the head of the answer for its header.
+        # Set by the middleware while it holds back the head of the answer, to add its header.
         self.release: Callable[[], Awaitable[None]] | None = None
 
     @property
     def started(self) -> int | None:
-        """The max_length of the largest set that was started with; None before any was."""
-        return max((each.selection.limit(each.start) for each in self.requests), default=None)
+        """The max_length of the largest set that a request started with; None without any."""
+        return max(
+            (request.selection.limit(request.start) for request in self.requests), default=None
+        )
 
     def factor_set(self) -> FactorSetUsage | None:
         """What `usage.factor_set` says at this moment; None before the first request."""
         if (started := self.started) is None:
             return None
-        finishes = [(each, each.finish) for each in self.requests]
+        finishes = [(request, request.finish) for request in self.requests]
         return {
             "started": started,
-            "finished": max(each.selection.limit(finish) for each, finish in finishes),
-            "promoted": any(finish > each.start for each, finish in finishes),
+            "finished": max(request.selection.limit(finish) for request, finish in finishes),
+            "promoted": any(finish > request.start for request, finish in finishes),
         }
 
 

@@ -1,8 +1,8 @@
 """Says in each answer which factor set served it: a header, and `factor_set` inside `usage`.
 
 A pure ASGI piece. The engine's requests are noted in an Answer (see `observe`) that this middleware
-puts into a context variable; answers for which the engine was not asked pass untouched. A WebSocket
-has no head to say it in: there only `usage` does.
+puts into a context variable. Answers that need no engine pass unchanged. A WebSocket has no head,
+so only its `usage` says it.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longrope_server.front_end.factor_set.answer import BEGAN, HEADER, Answer, current_answer
 from longrope_server.front_end.factor_set.usage import with_factor_set
 
-# The Responses API streams `response.created` and `response.in_progress` before it asks the
-# engine, so its head has to wait for what comes next; no other API streams anything before.
+# The Responses API streams `response.created` and `response.in_progress` before it asks the engine,
+# so the head of its answer has to wait for the next event. No other API streams anything before.
 EVENTS_BEFORE_REQUEST = 2
-# The header with the usage of vectors that vLLM sends as bytes.
+# The header in which vLLM puts the usage of vectors that it sends as bytes.
 METADATA = b"metadata"
 
 
@@ -39,7 +39,7 @@ class FactorSetMiddleware:
 
 
 class _Sender:
-    """Sends one answer's messages on, changed where the factor set is to be said."""
+    """Passes one answer's messages on, and adds the factor set to them."""
 
     def __init__(self, answer: Answer, send: Send) -> None:
         self.answer = answer
@@ -47,7 +47,7 @@ class _Sender:
         self.write = self._pass
         self.held: list[Message] = []
         self.holding = asyncio.Lock()
-        self.partial = b""  # the part of an event stream's last line that has come so far
+        self.partial = b""  # the part of an event stream's last line that has arrived
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -87,7 +87,7 @@ class _Sender:
         await self.send(message)
 
     async def _json(self, message: Message) -> None:
-        """Holds a JSON answer until it is whole; its length may change."""
+        """Holds a JSON answer until it is whole, because its length may change."""
         self.held.append(message)
         if message.get("more_body"):
             return
@@ -126,7 +126,7 @@ class _Sender:
         await self._events(message)
 
     async def _events(self, message: Message) -> None:
-        """Sends whole lines of an event stream, those with a usage object changed."""
+        """Sends whole lines of an event stream, and adds the factor set to usage objects."""
         body, last = message.get("body", b""), not message.get("more_body")
         if not self.partial and b'"usage"' not in body and (last or body.endswith(b"\n")):
             await self.send(message)
@@ -161,5 +161,5 @@ def _with_header(message: Message, answer: Answer) -> Message:
 
 
 def _with_length(message: Message, length: int) -> Message:
-    kept = [each for each in message["headers"] if each[0].lower() != b"content-length"]
+    kept = [header for header in message["headers"] if header[0].lower() != b"content-length"]
     return {**message, "headers": [*kept, (b"content-length", str(length).encode())]}

@@ -1,6 +1,6 @@
-"""Notes every request to the engine: in the Answer of the HTTP call that makes it, in the metrics.
+"""Notes every request to the engine, in the Answer of its HTTP call and in the metrics.
 
-It is also where the place that an HTTP request was given by estimate is corrected: here its prompts
+It also corrects the place that an HTTP request was given by an estimate: at this point its prompts
 are tokenised, and the engine has not seen them yet.
 """
 
@@ -27,11 +27,11 @@ Output: TypeAlias = RequestOutput | PoolingRequestOutput
 Asking = Callable[..., AsyncGenerator[Output, None]]
 
 ASKING = ("generate", "encode")
-"""The methods of vLLM's EngineClient that take a prompt; all that its APIs do goes through them."""
+"""The methods of vLLM's EngineClient that take a prompt; all its APIs go through them."""
 
 
 class _NoSets:
-    """The selection of a model without factor sets: one, which has no limit and no name."""
+    """Stands for the selection of a model without factor sets: one set, without limit or name."""
 
     def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
         return 0
@@ -47,11 +47,11 @@ class _NoSets:
 
 
 def observed(ask: Asking, selection: SelectsSets | None) -> Asking:
-    """One of the engine client's ASKING methods, with each call inside an HTTP request noted.
+    """Wraps one of the engine client's ASKING methods to note each call inside an HTTP request.
 
-    A plain function, so that the set is known when it is called: vLLM calls it before it starts a
-    streamed answer (chat and completions), and only iterates the generator afterwards.
-    selection: None for a model without factor sets.
+    The wrapper is a plain function, so that the set is known as soon as it is called: for chat and
+    completions, vLLM calls it before it starts a streamed answer, and iterates the generator only
+    afterwards. selection: None for a model without factor sets.
     """
     signature = inspect.signature(ask)
 
@@ -86,12 +86,12 @@ class _Call:
         self.max_tokens = 0 if isinstance(parameters, PoolingParams) else parameters.max_tokens
         self.cumulative = parameters.output_kind is not RequestOutputKind.DELTA
         self.request_id = request_id
-        # A session (the realtime API's) brings its prompt in parts, as they are spoken.
+        # A session of the realtime API brings its prompt in parts, as they are spoken.
         self.is_session = isinstance(prompt, AsyncGenerator)
         self.request: EngineRequest | None = None
 
     def note(self, prompt_tokens: int) -> EngineRequest:
-        """The length of the prompt is known."""
+        """Makes and notes the engine request, now that the length of the prompt is known."""
         selection = self.selection or _NoSets()
         start = (
             selection.start_session()
@@ -105,7 +105,7 @@ class _Call:
         return request
 
     async def counted(self, outputs: AsyncGenerator[Output, None]) -> AsyncGenerator[Output, None]:
-        """The same outputs."""
+        """Yields the same outputs, and counts them."""
         place = current_place.get()
         tokens = None if self.request is None else self.request.prompt_tokens
         ended = "cancelled"
@@ -117,11 +117,11 @@ class _Call:
                     await place.tokenised(tokens)  # may wait for another place
                 submitted = time.monotonic()
                 async for output in outputs:
-                    # Only the engine may have known the length of the prompt.
+                    # Sometimes only the engine knows the length of the prompt.
                     request = self.request or self.note(len(output.prompt_token_ids or ()))
                     if not request.has_answered:
                         metrics.PROMPT_TOKENS.labels(_label(request)).inc(request.prompt_tokens)
-                        if not self.is_session:  # whose first token waits for what is spoken
+                        if not self.is_session:  # its first token waits for speech
                             _time(request, output, submitted - self.answer.began)
                     self._count(request, output)
                     if output.finished:
@@ -146,25 +146,26 @@ class _Call:
             tokens = request.tokens(sequence.index) - tokens
             metrics.GENERATED_TOKENS.labels(_label(request)).inc(tokens)
             if (after := request.finish_of(sequence.index)) > before:
-                limits = [str(request.selection.limit(each)) for each in (before, after)]
+                limits = [str(request.selection.limit(index)) for index in (before, after)]
                 metrics.PROMOTIONS.labels(*limits).inc()
 
 
 def _finish_reason(output: Output) -> str:
-    """Of an output that is the last."""
+    """How a request ended, from its last output."""
     if isinstance(output, PoolingRequestOutput):
         return "stop" if output.error is None else "error"
     return str(output.outputs[0].finish_reason)
 
 
 def _time(request: EngineRequest, output: Output, seconds_before: float) -> None:
-    """Notes the times of a request's first token; `seconds_before` its way to the engine."""
+    """Notes the times of a request's first token. seconds_before: on its way to the engine."""
     label = _label(request)
     stats: Any = getattr(output, "metrics", None)
-    # Not with --disable-log-stats, after an early end, or for what has no tokens (a vector).
+    # There are none with --disable-log-stats, after an early end, or for a vector, which has no
+    # tokens.
     if stats is None or not stats.first_token_ts:
         return
-    # The engine's clock, which may be another machine's: only its differences count.
+    # The engine's clock may be that of another machine, so only differences count.
     queued, prefill = (
         stats.scheduled_ts - stats.queued_ts,
         stats.first_token_ts - stats.scheduled_ts,

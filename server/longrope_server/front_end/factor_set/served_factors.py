@@ -19,7 +19,7 @@ async def factors(request: Request) -> JSONResponse:
 
 
 def described(selection: Selection) -> dict[str, Any]:
-    """What `GET /v1/factors` answers; the factors themselves are named by their fingerprint."""
+    """The body of `GET /v1/factors`; a fingerprint stands for the factors themselves."""
     factor_file = selection.factor_file
     return {
         "object": "longrope.factors",
@@ -28,13 +28,13 @@ def described(selection: Selection) -> dict[str, Any]:
         "max_model_len": selection.max_model_len,
         "sets": [
             {
-                "max_length": each.max_length,
-                "start_tokens": each.start_tokens,
-                "attention_factor": each.attention_factor,
-                "fingerprint": each.fingerprint,
-                "adapter": each.adapter and each.adapter.model_dump(mode="json"),
-                "provenance": each.provenance.model_dump(mode="json", exclude_none=True),
+                "max_length": factor_set.max_length,
+                "start_tokens": factor_set.start_tokens,
+                "attention_factor": factor_set.attention_factor,
+                "fingerprint": factor_set.fingerprint,
+                "adapter": factor_set.adapter and factor_set.adapter.model_dump(mode="json"),
+                "provenance": factor_set.provenance.model_dump(mode="json", exclude_none=True),
             }
-            for each in factor_file.sets
+            for factor_set in factor_file.sets
         ],
     }

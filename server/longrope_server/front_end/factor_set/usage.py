@@ -16,7 +16,7 @@ _decoder = json.JSONDecoder()
 def with_factor_set(document: bytes, factor_set: FactorSetUsage) -> bytes:
     """`document` with `factor_set` as the last member of its usage object.
 
-    A document that has no usage object, or is not JSON, is returned as it is.
+    A document that has no usage object, or is not JSON, is returned unchanged.
     """
     if KEY.encode() not in document:  # exact: inside a string the quotes are escaped
         return document
@@ -40,9 +40,9 @@ def _added(text: str, start: int, factor_set: FactorSetUsage) -> bytes:
 
 
 def _at_the_end(text: str) -> int | None:
-    """Index of the brace that opens `usage`, where it is the last member of the whole document.
+    """Index of the brace that opens `usage`, if that is the last member of the whole document.
 
-    So it is after vectors, and reading megabytes of numbers would hold up the server.
+    It is the last member after vectors, and reading megabytes of numbers would hold up the server.
     """
     colon = _skip_space(text, text.rfind(KEY) + len(KEY))
     start = _skip_space(text, colon + 1)
@@ -64,11 +64,11 @@ def _object_at(text: str, place: tuple[str, ...], start: int = 0) -> int | None:
     at = _skip_space(text, at + 1)
     while text[at : at + 1] == '"':
         key, at = _decoder.raw_decode(text, at)
-        at = _skip_space(text, _skip_space(text, at) + 1)  # over the colon
+        at = _skip_space(text, _skip_space(text, at) + 1)  # past the colon
         if key == place[0]:
             return _object_at(text, place[1:], at)
         at = _skip_space(text, _decoder.raw_decode(text, at)[1])
-        at = _skip_space(text, at + 1)  # over the comma
+        at = _skip_space(text, at + 1)  # past the comma
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether this release of vLLM has what the HTTP front end touches, of any model."""
+"""Checks that this release of vLLM has what the HTTP front end touches, with any model."""
 
 from longrope_plugin.compat.touch import Touch, resolve
 
@@ -19,6 +19,6 @@ TOUCHES = (
 
 
 def check() -> None:
-    """Resolves every touch. Raises RuntimeError, a sentence, naming the first that is not there."""
+    """Resolves every touch. Raises RuntimeError, a sentence that names the first missing one."""
     for touch in TOUCHES:
         resolve(touch, KNOWN_TO_WORK)

@@ -1,4 +1,4 @@
-"""How far prompts are, asked of the engines."""
+"""Asks the engines how far prompts are computed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ TOUCHES = tuple(
 
 
 async def prefill_progress(engine_client: Any, request_ids: Sequence[str]) -> dict[str, int]:
-    """Computed prompt tokens by request id, as `engine_client.generate` was told the ids.
+    """Computed prompt tokens by request id, the one that `engine_client.generate` was given.
 
-    Of several sequences of one prompt the one that is furthest counts.
+    If a prompt has several sequences, the one that is furthest counts.
     """
     known = engine_client.output_processor.external_req_ids
     outer_ids = {inner: outer for outer in request_ids for inner in known.get(outer, ())}

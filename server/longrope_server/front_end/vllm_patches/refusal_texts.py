@@ -1,4 +1,4 @@
-"""vLLM's own refusals: they say a prompt's whole length, and repeat nothing of a request."""
+"""Makes vLLM's refusals say the whole length of a prompt, and repeat nothing of a request."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ _ENCODING = Touch(
 def count_whole_prompts() -> None:
     """Makes vLLM's refusal of a prompt that is too long say how long it is.
 
-    vLLM has the tokenizer cut every prompt off one token past the limit. The tokenizer has done
-    the whole work by then, and the length of a body is limited before.
+    vLLM makes the tokenizer cut every prompt off one token past the limit. By then the tokenizer
+    has done all its work, and the size of a body is already limited.
     """
 
     def counting(original: Any) -> Any:
@@ -47,9 +47,9 @@ _DESCRIBED = Touch(
 
 
 def keep_inputs_out_of_errors() -> None:
-    """Makes vLLM's refusals say what is wrong with a value, and not the value: it may be a prompt.
+    """Makes vLLM's refusals say what is wrong with a value, but not the value: it may be a prompt.
 
-    Numbers are said.
+    Numbers are repeated.
     """
 
     def without_input(original: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a malformed request makes vLLM raise: its client's error, and answered so."""
+"""Turns the errors that a malformed request causes in vLLM into the client's errors."""
 
 import contextlib
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from typing import Any
 
 from longrope_plugin.compat.touch import Touch, replace, resolve
 
-# What code raises that meets a value which it does not expect. RecursionError apart no
-# RuntimeError is: those, and errors of the system, are the server's.
+# What code raises when it meets a value that it does not expect. Every RuntimeError except
+# RecursionError is the server's error, and so are errors of the system.
 _STUMBLES = (
     ArithmeticError,
     AssertionError,
@@ -20,9 +20,9 @@ _STUMBLES = (
 
 
 def is_stumble(error: BaseException, engine_has_it: bool) -> bool:
-    """Whether a request made vLLM raise this in front of the engine.
+    """Whether a request made vLLM raise `error`, as far as its type tells.
 
-    Once an engine has the request only arithmetic tells that: it is of the request's own numbers,
+    Once an engine has the request, only arithmetic tells: it works on the request's own numbers,
     such as `length_penalty`. vLLM itself answers 400 to every OverflowError.
     """
     if engine_has_it:
@@ -31,7 +31,7 @@ def is_stumble(error: BaseException, engine_has_it: bool) -> bool:
 
 
 def stumble_sentence(error: BaseException) -> str:
-    """Tells the client. What vLLM says itself of a request is a sentence; other texts are not."""
+    """What the client is told: vLLM's own sentence about a request, or ours for any other text."""
     if isinstance(error, _validation_error()):
         return str(error)
     return (
@@ -70,10 +70,11 @@ TOUCHES = (_CHAT, _REQUEST, _SENT, _GENERATE, *V2_ROOM.values())
 
 
 def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
-    """Makes what a request raises before an engine has it the client's error, not the server's.
+    """Turns errors that a request causes before an engine has it into the client's errors.
 
-    Where vLLM turns every exception into its answer itself: while messages become a prompt, and
-    between `AsyncLLM.generate` and the engine. engine_has_it: called once the engine has a request.
+    It does so where vLLM itself turns every exception into an answer: while messages become a
+    prompt, and between `AsyncLLM.generate` and the engine. engine_has_it: called once an engine has
+    the request.
     """
 
     def giving(original: Any) -> Any:
@@ -82,7 +83,7 @@ def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
                 _refuse_what_v2_has_no_room_for(request.sampling_params)
             try:
                 await original(self, request, *args, **kwargs)
-            except _STUMBLES:  # it cannot be sent; what waits for its outputs goes with it
+            except _STUMBLES:  # it cannot be sent; remove what waits for its outputs
                 self.output_processor.abort_requests([request.request_id], internal=True)
                 raise
             engine_has_it()
@@ -110,12 +111,12 @@ def _refusing(original: Any) -> Any:
 
 
 def _refuse_what_v2_has_no_room_for(sampling_params: Any) -> None:
-    """Raises vLLM's own error for what its sampler would raise in the engine, and end it."""
+    """Raises vLLM's own error for what would make its sampler raise, which ends the engine."""
     params = sampling_params
     named: dict[str, Any] = {
         "logit_bias": params.logit_bias,
         "allowed_token_ids": params.allowed_token_ids,
-        "stop_token_ids": params.min_tokens and params.all_stop_token_ids,  # the model's among them
+        "stop_token_ids": params.min_tokens and params.all_stop_token_ids,  # and the model's own
         "bad_words": [token for word in params.bad_words_token_ids or () for token in word],
     }
     for field, tokens in named.items():
@@ -128,10 +129,10 @@ def _refuse_what_v2_has_no_room_for(sampling_params: Any) -> None:
 
 
 def _refusing_dead_ends(original: Any) -> Any:
-    """`generate`, which says what it means that the engine gave a structured output up.
+    """Wraps `generate` to say why the engine gave up a structured output.
 
-    vLLM cannot tell beforehand: a grammar that does not compile, or one that with the request's
-    other constraints (allowed tokens, bad words) leaves no token to go on with.
+    vLLM cannot tell beforehand: the grammar does not compile, or together with the request's other
+    constraints (allowed tokens, bad words) it leaves no token to go on with.
     """
 
     async def constrained(outputs: Any) -> Any:
