@@ -1,10 +1,9 @@
 """An evaluation that is killed while it writes its results."""
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from tests.factors import processes
 
 
 def killed_evaluation(arguments: list[object], output: Path, lines: int, most: int) -> bytes:
@@ -13,15 +12,12 @@ def killed_evaluation(arguments: list[object], output: Path, lines: int, most: i
     Fewer than `most`, all of them. Then `output` ends as if the kill had come in the middle of a
     line.
     """
-    command = [sys.executable, "-m", "longrope_factors.cli", "evaluate", *map(str, arguments)]
-    process = subprocess.Popen(
-        [*command, "-o", str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words = ["evaluate", *map(str, arguments), "-o", str(output)]
+    process = processes.started(processes.command, words)
     while not output.exists() or output.read_bytes().count(b"\n") < lines:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.001)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    processes.killed(process)
     before = output.read_bytes()
     assert lines <= before.count(b"\n") < most
     with output.open("ab") as file:

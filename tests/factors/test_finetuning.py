@@ -1,13 +1,11 @@
 """Fine-tunes from settings to a directory: what they leave, how they resume, what they refuse."""
 
 import json
-import multiprocessing
 import os
 import random
 import resource
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from tests.factors import finetuning, settings_files
+from tests.factors import finetuning, processes, settings_files
 from tests.factors.examples import write
 
 # A server that has the libraries loaded forks each child at once.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["longrope_factors.finetuning.training", "peft", "pytest"])
 
 
 def curve(folder: Path) -> list[tuple[Any, ...]]:
@@ -210,17 +206,14 @@ def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> Non
     for _ in range(5):
         log = killed.output / "loss.jsonl"
         lines = len(journal.read(log)) + generator.randrange(4)
-        child = _processes.Process(target=training.run, args=(killed,))
-        child.start()
+        child = processes.started(training.run, killed)
         while child.is_alive() and len(journal.read(log)) < lines:
             time.sleep(0.001)
         time.sleep(generator.uniform(0, 0.1))
-        child.kill()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL
+        processes.killed(child)
         reached.append(len(journal.read(log)))
     print(f"killed after {reached} of {settings.steps} steps")
-    assert in_child(training.run, killed).exitcode == 0
+    assert processes.ended(training.run, killed).exitcode == 0
     assert curve(killed.output) == curve(settings.output)
     assert len(curve(killed.output)) == settings.steps
     for name in ("model.safetensors", "factors.json", "config.json", "finetune.json"):
@@ -232,7 +225,7 @@ def test_killed_at_any_step_a_run_ends_as_one_that_was_not(tmp_path: Path) -> No
     training.run(settings)
     killed = finetuning.replace(settings, output=tmp_path / "killed")
     for step in (1, 3, 4, 5, 6):
-        assert in_child(run_and_die, killed, step).exitcode == -signal.SIGKILL
+        assert processes.ended(run_and_die, killed, step).exitcode == -signal.SIGKILL
         with (killed.output / "loss.jsonl").open("a") as log:
             log.write('{"step": 6, "lo')
     training.run(killed)
@@ -256,13 +249,6 @@ class _Dying(Watcher):
 
 def run_and_die(settings: Settings, at: int) -> None:
     training.run(settings, _Dying(at))
-
-
-def in_child(target: Callable[..., Any], *arguments: Any) -> Any:
-    child = _processes.Process(target=target, args=arguments)
-    child.start()
-    child.join()
-    return child
 
 
 def stopped(settings: Settings, after: int) -> None:
@@ -311,7 +297,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Pat
     full = finetuning.replace(settings, output=tmp_path / "full")
     stopped(full, 2)
     size = (full.output / "checkpoints/step-00000002/state.pt").stat().st_size
-    assert in_child(run_with_files_below, full, size // 2, tmp_path / "said").exitcode == 0
+    assert processes.ended(run_with_files_below, full, size // 2, tmp_path / "said").exitcode == 0
     said = (tmp_path / "said").read_text()
     assert said.startswith(f"{full.output}/checkpoints/step-00000004: this checkpoint cannot be")
     assert said.endswith("those before it are kept.")
@@ -321,7 +307,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Pat
 
     small = finetuning.settings(tmp_path, lora=1, merge=True, output=tmp_path / "small")
     size = (full.output / "model.safetensors").stat().st_size
-    assert in_child(run_with_files_below, small, size - 1, tmp_path / "said").exitcode == 0
+    assert processes.ended(run_with_files_below, small, size - 1, tmp_path / "said").exitcode == 0
     said = (tmp_path / "said").read_text()
     assert said.startswith(f"{small.output}: the weights cannot be written")
     assert checkpoint.steps(small.output / "checkpoints") == [2, 4]

@@ -1,7 +1,6 @@
 """Two processes train what one does."""
 
 import faulthandler
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -16,10 +15,7 @@ from longrope_factors.finetuning.trainer import Trainer
 from longrope_factors.finetuning.watcher import Watcher
 from safetensors.torch import load_file
 
-from tests.factors import finetuning
-
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["longrope_factors.finetuning.training", "peft", "pytest"])
+from tests.factors import finetuning, processes
 
 
 def in_two_processes(target: Callable[..., None], *arguments: Any, crashes: int = 0) -> None:
@@ -27,12 +23,7 @@ def in_two_processes(target: Callable[..., None], *arguments: Any, crashes: int 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    children = [
-        _processes.Process(target=as_rank, args=(rank, port, target, *arguments))
-        for rank in range(2)
-    ]
-    for child in children:
-        child.start()
+    children = [processes.started(as_rank, rank, port, target, *arguments) for rank in range(2)]
     for child in children:
         child.join()
     statuses = [child.exitcode for child in children]

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer
 from typer import Typer
 from typer.testing import CliRunner
 
-from tests.factors import finetuning, settings_files, tiny
-from tests.factors.test_finetuning import in_child, run_and_die
+from tests.factors import finetuning, processes, settings_files, tiny
+from tests.factors.test_finetuning import run_and_die
 from tests.factors.test_finetuning_processes import in_two_processes
 
 BOOK = "The town lay still that year. Nobody came by, and nobody left. "
@@ -146,7 +146,7 @@ def test_a_killed_run_keeps_what_one_that_was_not_does(
 ) -> None:
     training.run(settings)
     killed = finetuning.replace(settings, output=tmp_path / "killed")
-    assert in_child(run_and_die, killed, after).exitcode == -signal.SIGKILL
+    assert processes.ended(run_and_die, killed, after).exitcode == -signal.SIGKILL
     training.run(killed)
     for name in ("adapter/adapter_model.safetensors", "factors.json", "finetune.json"):
         assert (killed.output / name).read_bytes() == (settings.output / name).read_bytes()

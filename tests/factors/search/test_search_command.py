@@ -1,12 +1,7 @@
 """`longrope factors search` on a tiny model: killed, shared out, refused."""
 
 import json
-import os
 import random
-import resource
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,7 @@ from longrope_factors.factor_file import schema
 from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
-from tests.factors import settings_files, tiny
+from tests.factors import processes, settings_files, tiny
 
 LENGTH = 128
 
@@ -100,17 +95,10 @@ def test_killed_at_five_random_moments_the_file_is_the_same(
     lines = len(whole.with_suffix(".jsonl").read_text().splitlines())
     rng = random.Random(time.time_ns())
     for moment in sorted(rng.sample(range(1, lines), 5)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "longrope_factors.cli", *command(model, corpus, output)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and (
-            not log.exists() or log.read_bytes().count(b"\n") < moment
-        ):
+        process = processes.started(processes.command, command(model, corpus, output))
+        while process.is_alive() and (not log.exists() or log.read_bytes().count(b"\n") < moment):
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        processes.killed(process)
         assert not output.exists()
     run(command(model, corpus, output))
     assert output.read_bytes() == whole.read_bytes()
@@ -129,21 +117,14 @@ def test_a_killed_search_takes_its_workers_with_it(
     model: Path, corpus: list[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "found.jsonl"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "longrope_factors.cli"),
-            *command(model, corpus, tmp_path / "found.json", "--workers", "2"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = command(model, corpus, tmp_path / "found.json", "--workers", "2")
+    process = processes.started(processes.command, words)
     while not log.exists() or log.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
-    process.kill()
-    process.wait()
+    processes.killed(process)
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
@@ -303,21 +284,10 @@ def test_a_full_disk_loses_nothing(
     log = output.with_suffix(".jsonl")
     limit = whole.with_suffix(".jsonl").stat().st_size // 2
 
-    def small_disk() -> None:
-        # As a full disk does, this makes a write fail in its middle.
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = subprocess.run(
-        [sys.executable, "-m", "longrope_factors.cli", *command(model, corpus, output)],
-        preexec_fn=small_disk,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TQDM_DISABLE": "1"},
-        check=False,
-    )
-    assert process.returncode == 2
-    assert "File too large" in process.stderr.splitlines()[-1]
+    said = tmp_path / "said"
+    process = processes.ended(processes.command, command(model, corpus, output), said, limit)
+    assert process.exitcode == 2
+    assert "File too large" in said.read_text().splitlines()[-1]
     assert log.stat().st_size == limit
     run(command(model, corpus, output))
     assert output.read_bytes() == whole.read_bytes()
