@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
+.PHONY: setup serve test test-fast check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
 	bench-plan check-vllm check-gpu lock clean
 
 setup: ## make .venv
@@ -11,7 +11,10 @@ serve: ## serve the embedded model; ARGS="MODEL --factors FILE --port 8001 ..."
 test: ## every test but the slow ones; ARGS="tests/server -x ..."
 	scripts/test $(ARGS)
 
-check: ## format, lint, types, Dockerfile
+test-fast: ## the tests that start no engine and take no long time
+	scripts/test -m "not slow and not engine and not long"
+
+check: ## format, lint, types, imports, Dockerfile
 	scripts/check
 
 bench: ## the rotary layer and the engine against vLLM's own, as ratios

@@ -1,7 +1,31 @@
 """For all tests."""
 
 import signal
+from types import ModuleType
+
+import pytest
 
 # What a shell runs in its background ignores Ctrl-C, and so does all that it starts in turn, which
 # some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What starts an engine in this process, and a server with one.
+_STARTERS = ("tests.plugin.engine", "tests.serving")
+_SERVERS = ("embedded_server",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that start an engine; `make test-fast` leaves them out."""
+    for item in items:
+        module = getattr(item, "module", None)
+        fixtures = getattr(item, "fixturenames", ())
+        if _imports_a_starter(module) or any(name in fixtures for name in _SERVERS):
+            item.add_marker(pytest.mark.engine)
+
+
+def _imports_a_starter(module: ModuleType | None) -> bool:
+    values = vars(module).values() if module is not None else ()
+    return any(
+        getattr(value, "__module__", getattr(value, "__name__", None)) in _STARTERS
+        for value in values
+    )

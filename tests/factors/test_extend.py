@@ -169,6 +169,7 @@ def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
     assert contents(tmp_path / "extended") == before_again
 
 
+@pytest.mark.long
 def test_a_recipe_in_pieces_ends_as_one_in_one_go(folder: Path) -> None:
     code, whole, stderr = run(folder)
     assert code == 0, stderr

@@ -191,6 +191,7 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
     assert source.endswith("0.25 of the sequences passkey prompts")
 
 
+@pytest.mark.long
 def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     settings = finetuning.settings(
         tmp_path,
@@ -220,6 +221,7 @@ def test_killed_five_times_a_run_ends_as_one_that_was_not(tmp_path: Path) -> Non
         assert (killed.output / name).read_bytes() == (settings.output / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_killed_at_any_step_a_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, steps=5, checkpoint_every=2, output=tmp_path / "whole")
     training.run(settings)

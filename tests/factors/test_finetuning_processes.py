@@ -59,6 +59,7 @@ def check_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(weights, theirs[name], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.long
 def test_two_processes_share_a_batch(tmp_path: Path) -> None:
     settings = finetuning.settings(
         tmp_path,
@@ -84,6 +85,7 @@ def test_a_shared_sequence_needs_gpus(tmp_path: Path) -> None:
     in_two_processes(refused, settings, "needs GPUs: accelerate refuses it on CPUs")
 
 
+@pytest.mark.long
 def test_two_processes_share_a_sequence_but_for_the_kernel(tmp_path: Path) -> None:
     """accelerate's FSDP2 and torch's sharding run on CPUs, but torch's attention does not.
 

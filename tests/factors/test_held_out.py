@@ -140,6 +140,7 @@ def test_the_weights_that_found_most_are_kept(
         assert any(torch.equal(tensor, other.to(tensor.dtype)) for other in weights.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [2, 4])
 def test_a_killed_run_keeps_what_one_that_was_not_does(
     settings: Settings, tmp_path: Path, after: int
@@ -157,6 +158,7 @@ def test_a_killed_run_keeps_what_one_that_was_not_does(
     assert ours == theirs
 
 
+@pytest.mark.long
 def test_two_processes_share_out_the_questions(settings: Settings, tmp_path: Path) -> None:
     settings = finetuning.replace(settings, steps=2)
     one = training.run(settings)

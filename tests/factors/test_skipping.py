@@ -262,6 +262,7 @@ def keys_found(directory: Path, factor_set: FactorSet, tokens: int) -> tuple[int
     return found, float(np.mean(losses))
 
 
+@pytest.mark.long
 def test_training_at_skipped_positions_finds_keys_in_texts_of_eight_windows(tmp_path: Path) -> None:
     model = copying_model(tmp_path / "model")
     identity = model_directory.identity_of(model)

@@ -121,6 +121,7 @@ def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_
     assert "a: 20 x http 503: mock says 503" in outcome.stderr
 
 
+@pytest.mark.long
 def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -> None:
     arrivals = {"kind": "constant", "rate": 40, "duration": 0.7}
     # One request at a time, 20 ms each: 50 a second.

@@ -13,6 +13,7 @@ MOCK = {"first": 0.01, "gap": 0.005, "tokens": 4, "stall_from": FROM, "stall_for
 EACH = {"prompt": {"kind": "words", "tokens": 8}, "output_tokens": 4, "extra": {"mock": MOCK}}
 
 
+@pytest.mark.long
 def test_an_open_loop_shows_a_stall_and_a_closed_loop_omits_all_but_one_request_of_it(
     server: MockServer,
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import pytest
 import typer
 from longrope_factors.cli import app
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from bench import ranking
 from tests.factors import settings_files, tiny
 
 
+@pytest.mark.long
 def test_the_sets_of_a_search_are_measured_again(tmp_path: Path) -> None:
     model = tiny.save(tmp_path / "model", tiny.byte_level())
     rng = random.Random(0)

@@ -87,6 +87,7 @@ def test_a_factor_file_that_says_where_it_came_from(whole: Path) -> None:
     assert whole.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_killed_at_five_random_moments_the_file_is_the_same(
     model: Path, corpus: list[str], whole: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_killed_at_five_random_moments_the_file_is_the_same(
     assert log.read_bytes().count(b"\n") == lines
 
 
+@pytest.mark.long
 def test_several_processes_find_the_same(
     model: Path, corpus: list[str], whole: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_several_processes_find_the_same(
     assert output.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.long
 def test_a_killed_search_takes_its_workers_with_it(
     model: Path, corpus: list[str], tmp_path: Path
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_killed_search_takes_its_workers_with_it(
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
+@pytest.mark.long
 def test_a_ray_cluster_finds_the_same(
     model: Path, corpus: list[str], whole: Path, tmp_path: Path
 ) -> None:
