@@ -18,7 +18,7 @@ from longrope_plugin.selection import Policy
 
 from longrope_server.errors import UsageError
 from longrope_server.front_end.settings import Settings
-from longrope_server.serve import embedded, environment, front_end_flags, precision
+from longrope_server.serve import compiler, embedded, environment, front_end_flags, precision
 from longrope_server.serve.arguments import Arguments, conflict, merge, parse_length
 from longrope_server.serve.vllm_command import run_vllm_serve
 
@@ -63,21 +63,20 @@ def compose(words: list[str]) -> Command:
     arguments = Arguments(words)
     settings, drain = front_end_flags.take(arguments)
     command = _compose(arguments)
-    dtype, about_dtype = _dtype(command.words)
+    chosen, notes = _for_this_cpu(command.words)
     model, *words = command.words
-    return Command(
-        [model, *drain, *dtype, *words], [*command.notes, *about_dtype], settings=settings
-    )
+    return Command([model, *drain, *chosen, *words], [*command.notes, *notes], settings=settings)
 
 
-def _dtype(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words that choose the faster dtype on a CPU, and sentences about it."""
+def _for_this_cpu(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words that choose what a CPU does best, and sentences about them."""
     if not environment.on_cpu():
         return [], []
     import torch  # takes seconds, and vLLM needs it anyway
 
-    dtype, note = precision.chosen(words, torch.cpu.get_capabilities())
-    return dtype, [note] if note else []
+    dtype, about_dtype = precision.chosen(words, torch.cpu.get_capabilities())
+    eager, about_eager = compiler.chosen(words, os.environ)
+    return [*dtype, *eager], [note for note in (about_dtype, about_eager) if note]
 
 
 def _compose(arguments: Arguments) -> Command:
