@@ -51,10 +51,10 @@ def make(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
 ) -> None:
-    """Write a factor file of an analytic method, one set for each --length.
+    """Write a factor file of an analytic method, with one set for each --length.
 
-    A length equal to the model's original length gets the original set, the model's own rotation;
-    where the config scales that already, the method's factors go on from it.
+    The set for the model's original length is the original set: the model's own rotation. If the
+    config already scales that rotation, the method's factors are multiplied by its factors.
     """
     with one_sentence():
         factor_file = _made(model, method, length)
@@ -64,7 +64,7 @@ def make(
 
 @app.command()
 def validate(file: FileArgument, model: ModelOption = None) -> None:
-    """Check a factor file and its adapters, and with --model that they were made for that model."""
+    """Check a factor file and its adapters; with --model, also that they fit that model."""
     with one_sentence():
         factor_file = _checked(file, model)
         typer.echo(_summary(file, factor_file))
@@ -93,9 +93,10 @@ def show(
 
 @app.command()
 def overrides(file: FileArgument, model: ModelOption = None) -> None:
-    """Print what `vllm serve --hf-overrides` takes to serve a model with a factor file.
+    """Print the value of `vllm serve --hf-overrides` that serves a model with a factor file.
 
-    With --model, checks that file and adapters fit, and keeps the model's partial_rotary_factor.
+    With --model, check that the factor file and its adapters fit the model, and keep the model's
+    partial_rotary_factor.
     """
     with one_sentence():
         factor_file = _checked(file, model)
@@ -135,9 +136,9 @@ def _checked(file: Path, model: Path | None) -> FactorFile:
 
 def _summary(file: Path, factor_file: FactorFile) -> str:
     sets = ", ".join(
-        f"{each.max_length} {each.provenance.method}"
-        + (f" with an adapter of rank {each.adapter.rank}" if each.adapter else "")
-        for each in factor_file.sets
+        f"{factor_set.max_length} {factor_set.provenance.method}"
+        + (f" with an adapter of rank {factor_set.adapter.rank}" if factor_set.adapter else "")
+        for factor_set in factor_file.sets
     )
     return f"{file}: {len(factor_file.sets)} sets for {factor_file.model.name}: {sets}."
 
@@ -162,21 +163,21 @@ def _print_table(factor_file: FactorFile) -> None:
     for header in ("max_length", "ratio", "factors", "start\ntokens", "attention\nfactor"):
         table.add_column(header, justify="right")
     table.add_column("method")
-    for each in factor_file.sets:
+    for factor_set in factor_file.sets:
         table.add_row(
-            f"{each.max_length:,}",
-            f"{each.max_length / model.original_max_position_embeddings:g}",
-            f"{min(each.factors):.4g} to {max(each.factors):.4g}",
-            str(each.start_tokens),
-            f"{each.attention_factor:.4f}",
-            each.provenance.method,
+            f"{factor_set.max_length:,}",
+            f"{factor_set.max_length / model.original_max_position_embeddings:g}",
+            f"{min(factor_set.factors):.4g} to {max(factor_set.factors):.4g}",
+            str(factor_set.start_tokens),
+            f"{factor_set.attention_factor:.4f}",
+            factor_set.provenance.method,
         )
     Console().print(table)
-    for each in factor_file.sets:
-        if each.adapter is not None:
+    for factor_set in factor_file.sets:
+        if factor_set.adapter is not None:
             typer.echo(
-                f"{each.max_length:,}: adapter of rank {each.adapter.rank} in "
-                f"{each.adapter.folder}, sha256 {each.adapter.sha256}"
+                f"{factor_set.max_length:,}: adapter of rank {factor_set.adapter.rank} in "
+                f"{factor_set.adapter.folder}, sha256 {factor_set.adapter.sha256}"
             )
 
 

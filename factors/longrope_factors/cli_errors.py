@@ -1,4 +1,4 @@
-"""What a user's mistake looks like: one sentence on stderr and exit status 2."""
+"""Report a user's mistake as one sentence on stderr, with exit status 2."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from longrope_factors.factor_file.errors import UsageError
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a UsageError or OSError inside into one line on stderr and exit status 2."""
+    """Turn a UsageError or OSError in the block into one line on stderr and exit status 2."""
     try:
         yield
     except (UsageError, OSError) as error:
@@ -20,14 +20,14 @@ def one_sentence() -> Iterator[None]:
 
 
 class AppOfFiles(typer.Typer):
-    """Commands that say themselves which file they cannot read.
+    """Commands that report themselves which file they cannot read.
 
-    typer would look whether a file can be read before the command begins, and answer for one that
-    cannot with how the command is used.
+    By default, typer checks whether a file is readable before the command starts, and answers with
+    a usage message if it is not.
     """
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """As typer's."""
+        """Register a command, as `typer.Typer.command` does."""
         registered = super().command(*args, **kwargs)
 
         def decorated(function: Callable[..., Any]) -> Any:

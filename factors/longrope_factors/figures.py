@@ -1,11 +1,11 @@
-"""What every picture needs of matplotlib."""
+"""What all plots need from matplotlib."""
 
 from pathlib import Path
 from typing import Any
 
 
 def pyplot() -> Any:
-    """matplotlib's pyplot, drawing to files only."""
+    """matplotlib's pyplot with the backend that only writes files."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -15,7 +15,7 @@ def pyplot() -> Any:
 
 
 def write(figure: Any, path: Path) -> None:
-    """Write the figure as a PNG, and let go of it."""
+    """Write the figure as a PNG file and close it."""
     try:
         figure.savefig(path, dpi=120, format="png")
     finally:

@@ -20,13 +20,13 @@ def list_files() -> None:
         table = Table("name", "for the weights of", "method", "max_length", show_lines=True)
         for name in shipped.names():
             factor_file = schema.load(shipped.path(name))
-            # In the order of the sets, each once.
-            methods = dict.fromkeys(each.provenance.method for each in factor_file.sets)
+            # Every method once, in the order of the sets.
+            methods = dict.fromkeys(factor_set.provenance.method for factor_set in factor_file.sets)
             table.add_row(
                 name,
                 factor_file.model.name,
                 ", ".join(methods),
-                ", ".join(_thousands(each.max_length) for each in factor_file.sets),
+                ", ".join(_thousands(factor_set.max_length) for factor_set in factor_file.sets),
             )
         Console().print(table)
 
@@ -35,7 +35,7 @@ def list_files() -> None:
 def print_path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `list` prints.")],
 ) -> None:
-    """Print the path of a shipped factor file, for --factors and the like."""
+    """Print the path of a shipped factor file, for options such as --factors."""
     with one_sentence():
         typer.echo(shipped.path(name))
 

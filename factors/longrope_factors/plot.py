@@ -1,4 +1,4 @@
-"""A picture of a factor file: its factors and wavelengths, pair by pair."""
+"""A plot of a factor file: its factors and wavelengths by dimension pair."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from longrope_factors.models.reference import frequencies
 
 
 def draw(factor_file: FactorFile, path: Path) -> None:
-    """Write a PNG: above, every set's factors by dimension pair; below, wavelengths in tokens.
+    """Write a PNG with every set's factors above and its wavelengths in tokens below.
 
-    A pair whose wavelength is beyond the original length (dashed) never made a whole turn in
-    training: those are the pairs that extension must interpolate.
+    A pair whose wavelength exceeds the original length (the dashed line) never completed a turn in
+    training. An extension must interpolate these pairs.
     """
     pyplot = figures.pyplot()
 

@@ -1,4 +1,4 @@
-"""`longrope loadtest`: load a server, and read what came of it."""
+"""`longrope loadtest`: load a server, and read the results."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from longrope_loadtest.run.preflight import ServedModel, served_model
 from longrope_loadtest.whole_run import run_profile
 
 app = typer.Typer(
-    help="Load an OpenAI-compatible server, and read what came of it.",
+    help="Load an OpenAI-compatible server, and read the results.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -36,25 +36,31 @@ app = typer.Typer(
 MISSED, WRONG, INTERRUPTED = 1, 2, 130
 
 
-ProfileName = Annotated[str, typer.Argument(help="A YAML file, or the name of one of ours.")]
-Url = Annotated[str, typer.Option(help="The server, with or without /v1.")]
+ProfileName = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped profile.")]
+Url = Annotated[str, typer.Option(help="Address of the server, with or without /v1.")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="New directory for the result.")
 ]
 ModelName = Annotated[
-    str | None, typer.Option(help="Default: the first model that the server lists.")
+    str | None, typer.Option(help="Model to load. Default: the first that the server lists.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Default: the profile's seed.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="Seed that determines the requests. Default: the profile's."),
+]
 ApiKey = Annotated[
     str | None,
-    typer.Option(envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"], help="Better in the environment."),
+    typer.Option(
+        envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"],
+        help="Key for the server; better set in the environment.",
+    ),
 ]
 LOCAL = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True)
 class _Load:
-    """What is sent where: the arguments of `run` and `capacity`, looked up."""
+    """What to send and where to: the arguments of `run` and `capacity`, looked up."""
 
     profile: Profile
     seed: int
@@ -98,9 +104,9 @@ def run(
 ) -> None:
     """Send a profile's requests to a server; write JSON, CSV and an HTML report.
 
-    Status 0: the share of requests within their objectives is the profile's `attainment` or more;
-    1: it is less; 2: something to mend before a request is sent; 130: Ctrl-C (what there is of the
-    result is written).
+    Exit status 0: the share of requests within their objectives is at least the profile's
+    `attainment`; 1: it is less; 2: an error was found before any request was sent; 130: Ctrl-C (the
+    result so far is written).
     """
     console = Console(stderr=True)
     with _one_sentence():
@@ -133,13 +139,14 @@ def capacity(
 ) -> None:
     """Find the highest rate at which a server meets a profile's objectives.
 
-    Each run's result is in a folder of the directory; capacity.json has the rates. Status 0: there
-    is such a rate; 1: there is none; 2: something to mend before a request is sent; 130: Ctrl-C.
+    Each run's result is in a folder of the directory; capacity.json has the rates. Exit status 0:
+    there is such a rate; 1: there is none; 2: an error was found before any request was sent; 130:
+    Ctrl-C.
     """
     with _one_sentence():
         load = _load(profile, url, output, model, seed, api_key)
         try:
-            found = find_capacity(
+            outcome = find_capacity(
                 load.profile,
                 load.seed,
                 repeats,
@@ -151,12 +158,12 @@ def capacity(
             )
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
-    sys.exit(0 if found.rate is not None else MISSED)
+    sys.exit(0 if outcome.rate is not None else MISSED)
 
 
 @app.command()
 def report(
-    directory: Annotated[Path, typer.Argument(help="A result's directory.")],
+    directory: Annotated[Path, typer.Argument(help="Directory of the result.")],
 ) -> None:
     """Write a result's report.html again, and print its figures."""
     with _one_sentence():
@@ -167,11 +174,11 @@ def report(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Directory of the result that is the baseline.")],
-    b: Annotated[Path, typer.Argument(help="Directory of the other.")],
+    a: Annotated[Path, typer.Argument(help="Directory of the baseline result.")],
+    b: Annotated[Path, typer.Argument(help="Directory of the other result.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print B's figures over A's, class by class, with 95 % confidence intervals."""
+    """Compare B's figures with A's, class by class, with 95 % confidence intervals."""
     with _one_sentence():
         comparison = compared(results.read(a), results.read(b))
     if as_json:
@@ -182,15 +189,16 @@ def compare(
 
 @app.command("profiles")
 def list_profiles(
-    name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print the YAML of this profile.")] = None,
 ) -> None:
-    """List the profiles that come along, or print one as a start for your own."""
+    """List the shipped profiles, or print one as a starting point for your own."""
     with _one_sentence():
         if name is not None:
             typer.echo(shipped.find(name).read_text(encoding="utf-8"), nl=False)
             return
-        for each in shipped.names():
-            typer.echo(f"{each:16}{profiles.load(shipped.find(each)).description}")
+        for shipped_name in shipped.names():
+            profile = profiles.load(shipped.find(shipped_name))
+            typer.echo(f"{shipped_name:16}{profile.description}")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
-"""The one error that a user of `longrope loadtest` sees."""
+"""The only error that users of `longrope loadtest` see."""
 
 
 class UsageError(Exception):
-    """Something that was asked for and cannot be done; the message is one sentence."""
+    """A request that cannot be fulfilled; the message is one sentence."""

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and when it is over."""
+"""What the user sees during a run and after it."""
 
 import time
 from collections import defaultdict, deque
@@ -14,12 +14,12 @@ from longrope_loadtest.results.results import Result
 from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
 
-Figures = dict[str, Any]  # of one class
-RECENT = 200  # requests of which the live view shows the median
+Figures = dict[str, Any]  # the figures of one class
+RECENT = 200  # the live view shows the median of this many requests
 
 
 class LiveView:
-    """A table of the classes, drawn anew four times a second; a watcher of the run."""
+    """A table of the classes that is redrawn four times a second; a watcher of the run."""
 
     def __init__(self, run: Run, console: Console) -> None:
         self._run = run
@@ -31,11 +31,11 @@ class LiveView:
         self.live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
 
     def dispatched(self, record: Record) -> None:
-        """Counts it."""
+        """Count the request."""
         self._sent[record.class_name] += 1
 
     def ended(self, record: Record) -> None:
-        """Counts it."""
+        """Count the request."""
         self._ended[record.class_name][record.outcome] += 1
         self._lag.append(record.dispatched - record.intended)
         ttft = record.ttft()
@@ -66,7 +66,7 @@ class LiveView:
 
 
 def print_summary(result: Result, console: Console) -> None:
-    """The figures of a result, and what is to be known about them."""
+    """Print the figures of a result, its errors, and how far the figures can be trusted."""
     figures = result.about["figures"]
     table = Table("", *figures)
     for label, cell in ROWS:
@@ -99,7 +99,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _latency(metric: str) -> Callable[[Figures], str]:
-    """p50 and p99 of a metric."""
+    """A function that shows p50 and p99 of a metric."""
 
     def cell(of: Figures) -> str:
         spread = of["latency"][metric] or {}

@@ -1,11 +1,11 @@
-"""Files of text that people write: UTF-8, with or without a byte order mark."""
+"""Text files that people write: UTF-8, with or without a byte order mark."""
 
 import codecs
 from pathlib import Path
 
 from longrope_loadtest.errors import UsageError
 
-# UTF-32's little-endian mark begins with UTF-16's.
+# UTF-32 comes first because its little-endian mark begins with UTF-16's.
 OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -15,10 +15,10 @@ OTHER_MARKS = {
 
 
 def read(path: Path) -> str:
-    """The text of a file, without its byte order mark.
+    """The text of a file without its byte order mark.
 
     Raises:
-        UsageError: It cannot be read, or is no UTF-8.
+        UsageError: The file cannot be read or is not UTF-8.
     """
     try:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A whole run: the plan, the bodies, the load, and the directory with what came of it."""
+"""A whole run: the plan, the requests' bodies, the load, and the directory of the result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +27,12 @@ def run_profile(
     console: Console,
     watcher: Callable[[Run], Watcher] | None = None,
 ) -> Result:
-    """Runs a profile's plan against a server and writes the result (all but the report).
+    """Run a profile's plan against a server and write the result, except the report.
 
-    `seed` is the plan's, and the texts'; `watcher` makes one that may stop the run.
+    `seed` is that of the plan and of the texts; `watcher` makes a watcher that may stop the run.
 
     Raises:
-        UsageError: Something is wrong that can be seen before a request is sent.
+        UsageError: An error was found before any request was sent.
     """
     check_lengths(planned, model)
     results.new_directory(directory)

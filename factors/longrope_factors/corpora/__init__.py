@@ -1,1 +1,1 @@
-"""Long texts to search, train and evaluate on."""
+"""Long texts for searching, training and evaluating."""

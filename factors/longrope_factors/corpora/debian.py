@@ -1,8 +1,8 @@
-"""Long real texts for search and evaluation, from Debian packages: fetched and hashed.
+"""Fetch long real texts for search and evaluation from Debian packages, and hash them.
 
-Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the Jargon File
-(jargon-text). The texts are not part of this repository; the manifest beside them says what was
-fetched.
+The texts are Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the
+Jargon File (jargon-text). They are not part of this repository; the manifest beside them says what
+was fetched.
 """
 
 import gzip
@@ -24,32 +24,32 @@ MANIFEST = "manifest.json"
 _AUSTEN = "usr/lib/R/site-library/janeaustenr/data/Rdata"
 _OPTICKS = "usr/share/go-1.19/src/testdata/Isaac.Newton-Opticks.txt"
 _JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
-# Before this come tables of contents and of revisions.
+# Skips the tables of contents and of revisions.
 _JARGON_START = "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Construction"
 
 
 def fetch(folder: Path) -> list[Path]:
-    """Write every text as `folder`/NAME.txt with a manifest of hashes; the texts' paths.
+    """Write every text to `folder`/NAME.txt, and a manifest of hashes; returns the texts' paths.
 
-    Needs apt-get with a Debian source, and dpkg. Raises UsageError where a package cannot be
+    Needs dpkg, and apt-get with a Debian source. Raises UsageError if a package cannot be
     downloaded or unpacked.
     """
-    found: list[tuple[str, str, str]] = []
+    fetched: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         root, version = _unpacked(AUSTEN_PACKAGE, Path(scratch))
         for name, lines in austen(root / _AUSTEN).items():
-            found.append((name, version, unwrapped(lines)))
+            fetched.append((name, version, unwrapped(lines)))
         root, version = _unpacked(OPTICKS_PACKAGE, Path(scratch))
         lines = texts.content(root / _OPTICKS)[0].splitlines()
-        found.append(("opticks", version, unwrapped(lines)))
+        fetched.append(("opticks", version, unwrapped(lines)))
         root, version = _unpacked(JARGON_PACKAGE, Path(scratch))
         packed = (root / _JARGON).read_bytes()
         jargon = text_files.decoded(root / _JARGON, gzip.decompress(packed))
         lines = jargon[jargon.index(_JARGON_START) :].splitlines()
-        found.append(("jargon", version, unwrapped(lines)))
+        fetched.append(("jargon", version, unwrapped(lines)))
     folder.mkdir(parents=True, exist_ok=True)
     paths, manifest = [], []
-    for name, version, text in found:
+    for name, version, text in fetched:
         content = text.encode("utf-8")
         paths.append(folder / f"{name}.txt")
         paths[-1].write_bytes(content)
@@ -60,7 +60,7 @@ def fetch(folder: Path) -> list[Path]:
 
 
 def unwrapped(lines: list[str]) -> str:
-    """The lines with each paragraph joined to one line and a blank line between paragraphs."""
+    """Join the lines of each paragraph into one, with a blank line between paragraphs."""
     paragraphs: list[list[str]] = [[]]
     for line in lines:
         if line.strip():
@@ -73,7 +73,7 @@ def unwrapped(lines: list[str]) -> str:
 def austen(database: Path) -> dict[str, list[str]]:
     """The lines of each novel in R's lazy-load database `database`.rdx and `database`.rdb.
 
-    The .rdx lists where in the .rdb each variable lies: a big-endian length, then zlib.
+    The .rdx has the place of each variable in the .rdb: a big-endian length, then zlib data.
     """
     index = unserialize(gzip.decompress(database.with_suffix(".rdx").read_bytes()))
     blocks = database.with_suffix(".rdb").read_bytes()

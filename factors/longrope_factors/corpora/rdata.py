@@ -1,6 +1,6 @@
-"""R's serialised objects, as far as lists and character vectors: enough to read a data package.
+"""R's serialised objects: lists and vectors, enough to read a data package.
 
-The format is in R Internals, section 1.8, 'Serialization Formats' (XDR, versions 2 and 3).
+R Internals describes the format in section 1.8, 'Serialization Formats' (XDR, versions 2 and 3).
 """
 
 import struct
@@ -25,7 +25,7 @@ _HAS_ATTRIBUTES, _HAS_TAG = 1 << 9, 1 << 10
 def unserialize(content: bytes) -> Any:
     """The object in `content`: lists with names become dicts, vectors become lists.
 
-    Raises UsageError for another format, or a type of object that data packages do not need.
+    Raises UsageError for another format and for types of objects that data packages do not need.
     """
     if content[:2] != b"X\n":
         raise UsageError("R data should be serialised as XDR, and begins otherwise.")

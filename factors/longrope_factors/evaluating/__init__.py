@@ -1,1 +1,1 @@
-"""What a model does under a factor set: perplexity, passkeys and retrieval."""
+"""Measure a model under factor sets: perplexity, passkeys and retrieval."""

@@ -1,4 +1,4 @@
-"""The analytic method that measured best at each length, as a factor file."""
+"""Choose the analytic method that measured best at each length."""
 
 import math
 
@@ -10,12 +10,12 @@ from longrope_factors.factor_file.schema import CorpusText, FactorFile, FactorSe
 
 
 def best_measured(evaluations: list[Evaluation], base: Base, lengths: list[int]) -> FactorFile:
-    """A factor file with, for each length, the analytic method of the lowest perplexity.
+    """A factor file that has, for each length, the analytic method with the lowest perplexity.
 
-    The original length gets the original set. Over several texts, a method's perplexity is their
-    geometric mean; only methods that were measured on the same texts, each as one window, are
-    compared. The plain model's becomes `perplexity_before`. Raises UsageError for a length without
-    measurements.
+    The original length gets the original set. On several texts, a method's perplexity is their
+    geometric mean. All methods must have been measured on the same texts, each read as one window.
+    The plain model's perplexity becomes `perplexity_before`. Raises UsageError for a length whose
+    measurements cannot be compared.
     """
     original = base.identity.original_max_position_embeddings
     sets = [
@@ -33,32 +33,37 @@ def _best(evaluations: list[Evaluation], base: Base, length: int) -> FactorSet:
         for factor_set in (base.factor_set(method, length) for method in methods.METHODS)
     }
     measured: dict[str, dict[str, Evaluation]] = {}
-    for each in evaluations:
-        if each.length == each.window == length and each.fingerprint in candidates:
-            measured.setdefault(each.fingerprint, {})[each.corpus_sha256] = each
+    for evaluation in evaluations:
+        if (
+            evaluation.length == evaluation.window == length
+            and evaluation.fingerprint in candidates
+        ):
+            by_text = measured.setdefault(evaluation.fingerprint, {})
+            by_text[evaluation.corpus_sha256] = evaluation
     texts = {frozenset(by_text) for by_text in measured.values()}
-    if len(texts) != 1 or len({(each.weights_sha256, each.dtype) for each in evaluations}) != 1:
+    models = {(evaluation.weights_sha256, evaluation.dtype) for evaluation in evaluations}
+    if len(texts) != 1 or len(models) != 1:
         raise UsageError(
             f"Length {length} should have every method measured on the same texts and weights, "
             "in one dtype."
         )
     means = {
         fingerprint: math.exp(
-            sum(math.log(each.perplexity) for each in by_text.values()) / len(by_text)
+            sum(math.log(evaluation.perplexity) for evaluation in by_text.values()) / len(by_text)
         )
         for fingerprint, by_text in measured.items()
     }
     best = min(means, key=lambda fingerprint: means[fingerprint])
     plain = base.factor_set("original", length).fingerprint
     chosen = candidates[best]
-    names = ", ".join(candidates[each].provenance.method for each in means)
+    names = ", ".join(candidates[fingerprint].provenance.method for fingerprint in means)
     provenance = chosen.provenance.model_copy(
         update={
             "source": f"{chosen.provenance.source}; best measured of {names}",
-            "date": max(each.date for each in measured[best].values()),
+            "date": max(evaluation.date for evaluation in measured[best].values()),
             "corpus": tuple(
-                CorpusText(name=each.corpus, sha256=each.corpus_sha256)
-                for each in measured[best].values()
+                CorpusText(name=evaluation.corpus, sha256=evaluation.corpus_sha256)
+                for evaluation in measured[best].values()
             ),
             "evaluations": sum(map(len, measured.values())),
             "perplexity_before": means.get(plain),

@@ -1,4 +1,4 @@
-"""`longrope factors evaluate`: measure factor sets on a model, on texts or by questions."""
+"""`longrope factors evaluate`: measure a model under factor sets, on texts or with questions."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import compute, loading
 
 evaluate_app = AppOfFiles(
-    help="Measure factor sets on a model, on texts or by questions.", no_args_is_help=True
+    help="Measure a model under factor sets, on texts or with questions.", no_args_is_help=True
 )
 
 evaluate_app.command()(retrieval)
@@ -47,28 +47,28 @@ def perplexity(
     method: MethodOption = None,
     factors: FactorsOption = None,
     window: Annotated[
-        int | None, typer.Option(min=2, help="Tokens in view at a time; without it, all.")
+        int | None, typer.Option(min=2, help="Tokens in view at a time. Default: all.")
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Step of the window; 256 without it.")
+        int | None, typer.Option(min=1, help="Step of the window in tokens. Default: 256.")
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "bfloat16",
     as_json: JsonOption = False,
     plot: PlotOption = None,
 ) -> None:
-    """Perplexity of each text's first tokens and of their last 1,024, for every method.
+    """Measure perplexity on the first tokens of each text, and on their last 1,024.
 
-    With --window W, each W tokens are read alone and give the losses of their last --stride
-    tokens; the factor set is then the one for W. Results that are in the file already are not
-    measured again.
+    With --window W, windows of W tokens are read separately, and each gives the losses of its last
+    --stride tokens; the factor set is then the one for W. Results that are already in the file are
+    not measured again.
     """
     with one_sentence():
         compute.check_here(device)
         from longrope_factors.evaluating import evaluation, measuring
         from longrope_factors.models import texts
 
-        views = {each: evaluation.view(each, window, stride) for each in length}
+        views = {tokens: evaluation.view(tokens, window, stride) for tokens in length}
         compared = planned(model, method, factors, [view[0] for view in views.values()])
         model_directory.weights(model)
         read = texts.read(corpus or [], model, max(length))
@@ -80,17 +80,17 @@ def perplexity(
             for served in compared[view[0]]
         ]
         load = partial(loading.load, model, device, dtype)
-        found = measuring.run(wanted, output, evaluation.Evaluation, load)
+        evaluations = measuring.run(wanted, output, evaluation.Evaluation, load)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_perplexity
 
-            draw_perplexity(found, plot)
+            draw_perplexity(evaluations, plot)
         if as_json:
-            _print_json(found)
+            _print_json(evaluations)
         else:
             from longrope_factors.evaluating.tables import print_perplexity
 
-            print_perplexity(found)
+            print_perplexity(evaluations)
 
 
 @evaluate_app.command()
@@ -102,22 +102,23 @@ def passkey(
     factors: FactorsOption = None,
     depth: Annotated[
         list[float] | None,
-        typer.Option(help="Where the key stands, 0 (beginning) to 1 (end); may be repeated."),
+        typer.Option(help="Place of the key, from 0 (beginning) to 1 (end); may be repeated."),
     ] = None,
     depths: Annotated[
-        int | None, typer.Option(min=1, help="So many even depths instead; 10 without either.")
+        int | None,
+        typer.Option(min=1, help="Number of even depths, in place of --depth. Default: 10."),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Keys for each length and depth.")] = 1,
-    seed: Annotated[int, typer.Option(help="Draws the keys.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that draws the keys.")] = 0,
     device: DeviceOption = None,
     dtype: DtypeOption = "bfloat16",
     as_json: JsonOption = False,
     plot: PlotOption = None,
 ) -> None:
-    """Whether the model finds a number in a long text, for every length, depth and method.
+    """Measure whether the model finds a number in a long text, by length, depth and method.
 
-    A key counts as found where greedy decoding says it. Results that are in the file already are
-    not measured again.
+    A key counts as found if greedy decoding gives it. Results that are already in the file are not
+    measured again.
     """
     with one_sentence():
         compute.check_here(device)
@@ -142,28 +143,31 @@ def passkey(
             for trial in range(trials)
         ]
         load = partial(loading.load, model, device, dtype)
-        found = measuring.run(wanted, output, task.Retrieval, load)
+        retrievals = measuring.run(wanted, output, task.Retrieval, load)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_passkey
 
-            draw_passkey(found, plot)
+            draw_passkey(retrievals, plot)
         if as_json:
-            _print_json(found)
+            _print_json(retrievals)
         else:
             from longrope_factors.evaluating.tables import print_passkey
 
-            print_passkey(found)
+            print_passkey(retrievals)
 
 
 @evaluate_app.command()
 def choose(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (config.json).")],
     name: Annotated[str, typer.Option(help="The model's name in the factor file.")],
-    results: Annotated[Path, typer.Option(metavar="FILE", help="Results of `perplexity`.")],
-    length: Annotated[list[int], typer.Option(min=1, max=2**31 - 1, help="max_length of a set.")],
+    results: Annotated[Path, typer.Option(metavar="FILE", help="Results file of `perplexity`.")],
+    length: Annotated[
+        list[int],
+        typer.Option(min=1, max=2**31 - 1, help="max_length of a set; may be repeated."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
 ) -> None:
-    """Write a factor file of the analytic method that measured best at each length."""
+    """Write a factor file with the analytic method that measured best at each length."""
     with one_sentence():
         from longrope_factors.evaluating import choice, evaluation
         from longrope_factors.evaluating import results as results_file
@@ -171,9 +175,9 @@ def choose(
         measured = results_file.read(results, evaluation.Evaluation)
         factor_file = choice.best_measured(measured, model_directory.base_of(model, name), length)
         schema.save(factor_file, output)
-        for each in factor_file.sets:
-            typer.echo(f"{each.max_length}: {each.provenance.source}.")
+        for factor_set in factor_file.sets:
+            typer.echo(f"{factor_set.max_length}: {factor_set.provenance.source}.")
 
 
-def _print_json(found: Sequence[Result]) -> None:
-    typer.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
+def _print_json(results: Sequence[Result]) -> None:
+    typer.echo(json.dumps([result.model_dump(mode="json") for result in results], indent=2))

@@ -1,4 +1,4 @@
-"""What an evaluation compares: methods and factor files, each with its set for any length."""
+"""What an evaluation compares: methods and factor files, with their sets for any length."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OWN = "own"
 
 
 class Served(NamedTuple):
-    """A contender's name, and the set and the folder of the adapter that serve a sequence."""
+    """A contender's name, with the set and the adapter's folder that serve a sequence."""
 
     method: str
     factor_set: FactorSet
@@ -28,7 +28,7 @@ class Contender:
     """A name for tables and plots, and the factor set that serves a sequence of a length.
 
     `factor_set` raises UsageError for a length that it has no set for. `path` is the factor file
-    that the set stands in; an analytic method has none.
+    that has the set; an analytic method has none.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Contender:
     path: Path | None = None
 
     def served(self, length: int) -> Served:
-        """How a sequence of `length` tokens is served; UsageError as `factor_set`."""
+        """How a sequence of `length` tokens is served; raises UsageError as `factor_set` does."""
         factor_set = self.factor_set(length)
         if factor_set.adapter is None:
             return Served(self.name, factor_set, None)
@@ -47,46 +47,50 @@ class Contender:
 def contenders(
     model_dir: Path, base: Base, names: Sequence[str], files: Sequence[Path]
 ) -> list[Contender]:
-    """The analytic methods `names`, or "own" among them, then the factor `files`.
+    """The analytic methods in `names`, which may include "own", then the factor `files`.
 
-    A method has one set for each length, the model's own rotation up to the original length, and
-    beyond it what goes on from that: of a longrope model, from its short list. A file and the
-    model's own longrope config have what they select for it. A file is called by its name, or
-    its path where two have the same. Raises UsageError where there is nothing to compare, for an
-    unknown method, for a file that does not fit the model and for adapters that do not.
+    A method has one set for each length: up to the original length, the model's own rotation;
+    beyond it, an extension of that rotation (of the short list, for a longrope model). A factor
+    file and the model's own longrope config serve a length with the set that they select for it. A
+    file is called by its name, or by its path if two files have the same name. Raises UsageError if
+    there is nothing to compare, for an unknown method, and for files and adapters that do not fit
+    the model.
     """
     if not names and not files:
         raise UsageError("Nothing to evaluate: give --method, --factors or both.")
-    found = []
+    compared = []
     for name in names:
         if name == OWN:
             config = hf.read_config(model_dir)
             own = hf.from_config(config, model_dir)
             path = model_dir / str(config.get("longrope_factors", ""))
             adapter.check(own, path, model_dir)
-            found.append(Contender(OWN, partial(_selected, own, model_dir), path))
+            compared.append(Contender(OWN, partial(_selected, own, model_dir), path))
         else:
-            found.append(Contender(name, partial(_analytic, methods.named(name), base)))
+            compared.append(Contender(name, partial(_analytic, methods.named(name), base)))
     file_names = [path.name for path in files]
     for path in files:
         factor_file = base.load(path)
         adapter.check(factor_file, path, model_dir)
         unique = file_names.count(path.name) == 1
         name = path.name if unique else str(path)
-        found.append(Contender(name, partial(_selected, factor_file, path), path))
-    return found
+        compared.append(Contender(name, partial(_selected, factor_file, path), path))
+    return compared
 
 
 def planned(
     model_dir: Path, names: Sequence[str] | None, files: Sequence[Path] | None, lengths: list[int]
 ) -> dict[int, list[Served]]:
-    """How every contender serves each of `lengths`; UsageError as `contenders` and they raise."""
+    """How every contender serves each of `lengths`.
+
+    Raises UsageError as `contenders` and `Contender.served` do.
+    """
     compared = contenders(model_dir, model_directory.base_of(model_dir), names or [], files or [])
-    return {length: [each.served(length) for each in compared] for length in lengths}
+    return {length: [contender.served(length) for contender in compared] for length in lengths}
 
 
 def _analytic(method: Method, base: Base, length: int) -> FactorSet:
-    # Within the original length there is nothing to extend: there, every method is the original.
+    # Within the original length there is nothing to extend, so every method is the original.
     return base.factor_set(method, max(length, base.identity.original_max_position_embeddings))
 
 

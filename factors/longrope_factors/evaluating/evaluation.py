@@ -1,4 +1,4 @@
-"""Perplexity of factor sets on texts: of whole documents or in sliding windows."""
+"""Perplexity under factor sets, on whole documents or in sliding windows."""
 
 import math
 import time
@@ -19,17 +19,17 @@ from longrope_factors.models.texts import Text
 
 LAST_TOKENS = 1024
 BUCKETS = 64
-STRIDE = 256  # YaRN's and LongRoPE's
+STRIDE = 256  # that of YaRN and LongRoPE
 _CHUNK = 1024
 
 
 class Evaluation(Result):
     """Perplexity of one model on the first `length` tokens of one text, under one factor set.
 
-    The model sees `window` tokens at a time, `stride` of them new; a whole document is one window
+    The model sees `window` tokens at a time, `stride` of them new. A whole document is one window,
     and both are its length. `curve` has the mean loss in nats of each of up to 64 equal stretches
-    of the text, from its beginning to its end: stretch b of B holds the tokens from
-    b * length // B to (b + 1) * length // B - 1, without token 0, which nothing predicts.
+    of the text, from beginning to end: stretch b of B holds the tokens from b * length // B to
+    (b + 1) * length // B - 1, without token 0, which nothing predicts.
     """
 
     corpus: str
@@ -42,7 +42,7 @@ class Evaluation(Result):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Weights and their precision, rotation, text and what is read of it."""
+        """Weights and dtype, rotation, text, and how it is read."""
         return (
             *(self.weights_sha256, self.dtype, self.fingerprint, self.corpus_sha256),
             *(self.length, self.window, self.stride),
@@ -50,10 +50,11 @@ class Evaluation(Result):
 
 
 def view(length: int, window: int | None, stride: int | None) -> tuple[int, int]:
-    """Window and stride for a document of `length` tokens; without a window, the whole of it.
+    """Window and stride for a document of `length` tokens.
 
-    A document that is no longer than the window is one window. The stride is 256 where none is
-    given. Raises UsageError for a stride without a window, or one that is as long.
+    Without `window`, or if it is not shorter than the document, the whole document is one window.
+    The default stride is 256. Raises UsageError for a stride without a window, and for a stride
+    that is not less than the window.
     """
     if window is None:
         if stride is not None:
@@ -77,7 +78,7 @@ def measurement(
     view: tuple[int, int],
     served: Served,
 ) -> Measurement[Evaluation]:
-    """The plan of one evaluation, `view` being its window and stride."""
+    """The plan of one evaluation; `view` is its window and stride."""
     window, stride = view
     return Measurement(
         key=(
@@ -104,10 +105,10 @@ def evaluate(
 ) -> Evaluation:
     """Perplexity over the first `length` tokens of `text`, and over their last 1,024.
 
-    `view` is window and stride, both `length` for a whole document; `on_layer` is called after
-    each decoder layer.
+    `view` is window and stride, both `length` for a whole document. `on_layer` is called after each
+    decoder layer.
     """
-    from longrope_factors.models import perplexity  # torch: not for those who only read results
+    from longrope_factors.models import perplexity  # imports torch: not needed to read results
 
     started = time.monotonic()
     losses = perplexity.sliding(
@@ -132,9 +133,9 @@ def evaluate(
 
 
 def curve(losses: Sequence[float]) -> tuple[float, ...]:
-    """Mean loss of each of up to 64 equal stretches of a text: `Evaluation.curve`.
+    """The mean loss of each of up to 64 equal stretches of a text, for `Evaluation.curve`.
 
-    losses[t - 1] is that of token t, so that a text of n tokens has n - 1.
+    losses[t - 1] is the loss of token t, so a text of n tokens has n - 1 losses.
     """
     length = len(losses) + 1
     buckets = min(BUCKETS, length // 2)

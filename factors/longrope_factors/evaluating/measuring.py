@@ -1,4 +1,4 @@
-"""Measurements made one after another, each written down at once, none made twice."""
+"""Make measurements one after another: each is saved at once, and none is made twice."""
 
 import datetime
 import time
@@ -15,16 +15,17 @@ from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models.adapted import with_adapter
 from longrope_factors.models.loading import LoadedModel
 
-# Where attention costs as much as everything else (SmolLM2-135M): only the time left needs it.
+# The length at which attention costs as much as everything else (SmolLM2-135M). It is used only to
+# estimate the remaining time.
 _EVEN = 8192
 
 
 @dataclass(frozen=True)
 class Measurement(Generic[R]):
-    """One that a run wants: the `key` of its result, and how to get it.
+    """A measurement that a run wants: the `key` of its result, and how to make it.
 
     The model reads `windows` sequences of `window` tokens, with the adapter in the folder `adapter`
-    where there is one; `make` takes the model and what to call after each decoder layer.
+    if there is one. `make` takes the model and a function to call after each decoder layer.
     """
 
     key: tuple[Any, ...]
@@ -37,7 +38,7 @@ class Measurement(Generic[R]):
 
     @property
     def cost(self) -> float:
-        """Time that it takes, in units of one token alone."""
+        """The time that it takes, in units of the time for a single token."""
         return self.windows * self.window * (1 + self.window / _EVEN)
 
 
@@ -47,21 +48,25 @@ def run(
     kind: type[R],
     load: Callable[[], LoadedModel],
 ) -> list[R]:
-    """The results in the order of `wanted`, with the method's name as it is called there.
+    """The results in the order of `wanted`, with the methods' names from there.
 
-    Those in the file `output` already are not measured again, and the model is loaded only where
-    one is missing. Each new result is appended at once. Raises UsageError where `output` holds
-    anything else, OSError where it cannot be written, both before loading.
+    Results that are already in the file `output` are not measured again, and the model is loaded
+    only if one is missing. Each new result is appended at once. Raises UsageError if `output` has
+    anything but results, and OSError if it cannot be written, both before loading.
     """
-    done = {each.key: each for each in results.read(output, kind)}
+    done = {result.key: result for result in results.read(output, kind)}
     missing: dict[tuple[Any, ...], Measurement[R]] = {}
-    for each in wanted:
-        if each.key not in done:
-            missing.setdefault(each.key, each)  # two methods may be the same rotation
+    for measurement in wanted:
+        if measurement.key not in done:
+            # Two methods may be the same rotation.
+            missing.setdefault(measurement.key, measurement)
     if missing:
         output.open("a").close()
         _make(list(missing.values()), load(), output, done)
-    return [done[each.key].model_copy(update={"method": each.method}) for each in wanted]
+    return [
+        done[measurement.key].model_copy(update={"method": measurement.method})
+        for measurement in wanted
+    ]
 
 
 def common_fields(
@@ -106,13 +111,14 @@ def _make(
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    # On stderr, because --json has stdout for itself. A layer of a long text takes seconds: the
-    # time left is estimated over the last ten minutes, not rich's half a minute.
+    # On stderr, because --json uses stdout. A layer of a long text takes seconds, so the remaining
+    # time is estimated over the last ten minutes instead of rich's 30 seconds.
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
-        bar = progress.add_task("", total=sum(each.cost for each in missing))
-        for number, each in enumerate(missing, 1):
-            progress.update(bar, description=f"{number}/{len(missing)} {each.title}")
-            step = each.cost / (each.windows * layers)
-            with with_adapter(loaded, each.adapter):
-                done[each.key] = each.make(loaded, partial(progress.advance, bar, step))
-            results.append(output, done[each.key])
+        bar = progress.add_task("", total=sum(measurement.cost for measurement in missing))
+        for number, measurement in enumerate(missing, 1):
+            progress.update(bar, description=f"{number}/{len(missing)} {measurement.title}")
+            step = measurement.cost / (measurement.windows * layers)
+            with with_adapter(loaded, measurement.adapter):
+                result = measurement.make(loaded, partial(progress.advance, bar, step))
+            done[measurement.key] = result
+            results.append(output, result)

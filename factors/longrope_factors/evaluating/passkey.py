@@ -1,7 +1,7 @@
-"""Passkey retrieval: one number in a long text about nothing, and the question what it was.
+"""Passkey retrieval: one number in a long, meaningless text, and a question about the number.
 
-The task is Mohtashami and Jaggi's (arXiv 2305.16300), as in YaRN (arXiv 2309.00071) and LongRoPE
-(arXiv 2402.13753): plain text without a chat template.
+The task is that of Mohtashami and Jaggi (arXiv 2305.16300), as in YaRN (arXiv 2309.00071) and
+LongRoPE (arXiv 2402.13753): plain text without a chat template.
 """
 
 import random
@@ -34,10 +34,10 @@ _QUESTION = "What is the pass key? The pass key is"
 
 
 class Retrieval(Result):
-    """Whether a model found one pass key in a text of at most `length` tokens (`tokens`).
+    """Whether a model found one pass key in a text of `tokens` tokens, at most `length`.
 
-    `found`: greedy decoding after the question says the key and then no further digit.
-    `answer_loss`: mean loss of the key's tokens in nats, which tells more while nothing is found.
+    `found`: greedy decoding after the question gives the key and then no further digit.
+    `answer_loss`: mean loss of the key's tokens in nats, which is informative even for missed keys.
     """
 
     tokens: int
@@ -50,7 +50,7 @@ class Retrieval(Result):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Weights and their precision, rotation, and what makes the prompt."""
+        """Weights and dtype, rotation, and what determines the prompt."""
         return (
             *(self.weights_sha256, self.dtype, self.fingerprint),
             *(self.length, self.depth, self.trial, self.seed),
@@ -60,9 +60,10 @@ class Retrieval(Result):
 def prompt(tokenizer: Any, length: int, depth: float, key: int) -> tuple[list[int], int]:
     """Tokens of a passkey text with its answer, and the index of the answer's first token.
 
-    The text has as many of the filler's sentences as fit into `length` tokens, answer included; the
-    key stands after the share `depth` of them, 0 to 1. The answer is the key and ends the text.
-    Raises UsageError where `length` is too short for a text without filler, or for another depth.
+    The text has as many sentences of filler as fit into `length` tokens together with the answer.
+    The key is after the share `depth`, 0 to 1, of these sentences. The answer is the key and ends
+    the text. Raises UsageError if `length` is too short for a text without filler, or for any other
+    depth.
     """
     if not 0 <= depth <= 1:
         raise UsageError(f"A passkey's depth is a share of the text from 0 to 1, not {depth:g}.")
@@ -76,7 +77,7 @@ def prompt(tokenizer: Any, length: int, depth: float, key: int) -> tuple[list[in
         raise UsageError(
             f"A passkey prompt has {shortest} tokens before any filler: {length} are too few."
         )
-    # A long text costs seconds to tokenize: guess from short ones, then step to what just fits.
+    # A long text takes seconds to tokenize, so guess from short ones, then step to what just fits.
     few = 20 * len(_FILLER)
     per_sentence = (len(tokens(2 * few)) - len(tokens(few))) / few
     sentences = max(few + int((length - len(tokens(few))) / per_sentence), 0)
@@ -99,7 +100,7 @@ def measurement(
     seed: int,
     served: Served,
 ) -> Measurement[Retrieval]:
-    """The plan of one retrieval; its key is drawn from `seed`, length, depth and trial."""
+    """The plan of one retrieval; seed, length, depth and trial determine its key."""
     return Measurement(
         key=(
             *(weights_sha256, dtype, served.factor_set.fingerprint),
@@ -129,7 +130,7 @@ def retrieve(
 ) -> Retrieval:
     """Ask for one pass key, in one forward pass; `on_layer` is called after each decoder layer.
 
-    Greedy decoding says the key if, with the key's tokens before it, each of them is the likeliest.
+    Greedy decoding gives the key if each of its tokens is the likeliest after those before it.
     """
     import torch
 
@@ -143,7 +144,7 @@ def retrieve(
     )
     answer = torch.tensor(token_ids[start:], device=logits.device)
     *said, next_token = logits.argmax(dim=-1).tolist()
-    # 123 is not said by one who goes on to 1234.
+    # A model that continues to 1234 did not answer 123.
     goes_on = tokenizer.decode([next_token])[:1].isdigit()
     loss = torch.nn.functional.cross_entropy(logits[:-1], answer).item()
     return Retrieval(
@@ -159,7 +160,7 @@ def retrieve(
 
 
 def even_depths(count: int) -> list[float]:
-    """`count` depths from the text's beginning to its end; one alone is in the middle."""
+    """`count` depths from the text's beginning to its end; a single one is in the middle."""
     if count == 1:
         return [0.5]
     return [round(index / (count - 1), 4) for index in range(count)]
@@ -179,7 +180,7 @@ def _text(sentences: int, depth: float, key: int) -> str:
 
 
 def _answer_tokens(tokenizer: Any, key: int) -> int:
-    # The last line is tokenized as if it stood alone, so the long text needs no second time.
+    # Tokenizing the last line alone avoids tokenizing the long text a second time.
     question = tokenizer(_QUESTION, add_special_tokens=False)["input_ids"]
     answered = tokenizer(f"{_QUESTION} {key}", add_special_tokens=False)["input_ids"]
     common = 0

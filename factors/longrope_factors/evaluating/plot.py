@@ -1,4 +1,4 @@
-"""Pictures of evaluations: perplexity by length, loss along the text, passkeys by depth."""
+"""Plots of evaluations: perplexity by length and along the text, keys and facts by depth."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ _MARKERS = "osD^vPX"
 
 
 def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """Write a PNG with a row for each text, and in it a line for each method.
+    """Write a PNG with a row for each text and a line for each method.
 
-    To the left, perplexity by length; to the right, along the longest document.
+    The left column shows perplexity by length, the right one along the longest document.
     """
-    corpora = _in_order(each.corpus for each in evaluations)
-    names = _in_order(each.method for each in evaluations)
+    corpora = _in_order(evaluation.corpus for evaluation in evaluations)
+    names = _in_order(evaluation.method for evaluation in evaluations)
     looks = {name: _look(number, name) for number, name in enumerate(names)}
     pyplot = figures.pyplot()
     from matplotlib.ticker import LogLocator
@@ -31,19 +31,24 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
         len(corpora), 2, figsize=(11, 3.4 * len(corpora)), layout="constrained", squeeze=False
     )
     for corpus, (by_length, along) in zip(corpora, rows, strict=True):
-        read = [each for each in evaluations if each.corpus == corpus]
-        lengths = sorted({each.length for each in read})
+        read = [evaluation for evaluation in evaluations if evaluation.corpus == corpus]
+        lengths = sorted({evaluation.length for evaluation in read})
         for name in names:
-            line = sorted((each.length, each.perplexity) for each in read if each.method == name)
+            line = sorted(
+                (evaluation.length, evaluation.perplexity)
+                for evaluation in read
+                if evaluation.method == name
+            )
             by_length.plot(*zip(*line, strict=True), **looks[name])
         by_length.set_xscale("log", base=2)
         by_length.set_xticks(lengths, [f"{length:,}" for length in lengths])
         by_length.set(title=corpus, ylabel="perplexity", xlabel="document (tokens)", yscale="log")
-        for each in read:
-            if each.length == lengths[-1]:
-                middles = (np.arange(len(each.curve)) + 0.5) * each.length / len(each.curve)
-                style = {**looks[each.method], "marker": ""}
-                along.plot(middles, np.exp(each.curve), linewidth=1.2, **style)
+        for evaluation in read:
+            if evaluation.length == lengths[-1]:
+                curve = evaluation.curve
+                middles = (np.arange(len(curve)) + 0.5) * evaluation.length / len(curve)
+                style = {**looks[evaluation.method], "marker": ""}
+                along.plot(middles, np.exp(curve), linewidth=1.2, **style)
         along.set(title=f"{corpus}: along {lengths[-1]:,} tokens", xlabel="position (tokens)")
         along.set(ylabel="perplexity there", yscale="log")
         for axes in (by_length, along):
@@ -59,17 +64,19 @@ def draw_passkey(retrievals: Sequence[Retrieval], path: Path) -> None:
     """Write a PNG with a heat map for each method: the share of keys found, by length and depth."""
     maps = {
         (name, "keys"): [
-            (each.length, each.depth, each.found) for each in retrievals if each.method == name
+            (retrieval.length, retrieval.depth, retrieval.found)
+            for retrieval in retrievals
+            if retrieval.method == name
         ]
-        for name in _in_order(each.method for each in retrievals)
+        for name in _in_order(retrieval.method for retrieval in retrievals)
     }
     _draw_maps(maps, path)
 
 
 def draw_retrieval(askings: Sequence[Asking], path: Path) -> None:
-    """Write a PNG of heat maps, a row for each method and in it one for each task.
+    """Write a PNG of heat maps, with a row for each method and a column for each task.
 
-    A map has the share of facts found, by the document's length and the depth in it.
+    A map shows the share of facts found, by the document's length and by the depth in it.
     """
     maps: dict[tuple[str, str], list[Found]] = {}
     for asking in askings:
@@ -85,7 +92,7 @@ Found = tuple[int, float, bool]
 
 
 def _draw_maps(maps: Mapping[tuple[str, str], Sequence[Found]], path: Path) -> None:
-    """A cell is the share found at a length and a depth; the keys name the map's column and row."""
+    """Draw the share found at each length and depth; a map's key names its column and row."""
     columns, rows = (_in_order(key[place] for key in maps) for place in (0, 1))
     lengths = sorted({length for facts in maps.values() for length, _, _ in facts})
     most = max(len({depth for _, depth, _ in facts}) for facts in maps.values())
@@ -114,10 +121,10 @@ def _draw_map(axes: Any, facts: Sequence[Found], lengths: Sequence[int]) -> Any:
     share = np.full((len(depths), len(lengths)), np.nan)
     for at, depth in enumerate(depths):
         for column, length in enumerate(lengths):
-            found = [each for *place, each in facts if place == [length, depth]]
-            if not found:
+            outcomes = [found for *place, found in facts if place == [length, depth]]
+            if not outcomes:
                 continue
-            share[at, column] = np.mean(found)
+            share[at, column] = np.mean(outcomes)
             axes.text(
                 *(column, at, f"{share[at, column]:.0%}"),
                 color="black" if share[at, column] > 0.5 else "white",

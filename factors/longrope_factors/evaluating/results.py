@@ -1,4 +1,4 @@
-"""Measurements as JSON lines: one file that grows, survives a kill and is read back."""
+"""Measurements in a JSON Lines file, which grows, survives a killed run and is read back."""
 
 import resource
 from pathlib import Path
@@ -11,13 +11,14 @@ from longrope_factors.factor_file.files import json_lines
 
 
 class Result(BaseModel):
-    """What every measurement says: of which model, under which rotation, at what cost.
+    """The fields of every measurement: the model, the rotation and the cost.
 
-    `peak_memory_bytes` is the most that the process had resident until then, what came before this
-    measurement included; a GPU's memory is not in it.
+    `peak_memory_bytes` is the process's peak resident memory so far, including what came before
+    this measurement. It does not include a GPU's memory.
     """
 
-    # protected_namespaces: `model` is our word, whatever pydantic reserves.
+    # protected_namespaces is empty because there is a field `model`; pydantic reserves names that
+    # begin with model_.
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -40,7 +41,7 @@ class Result(BaseModel):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes a measurement the same one, so that it need not be run again."""
+        """What identifies a measurement, so that it is not repeated."""
         raise NotImplementedError
 
 
@@ -48,10 +49,10 @@ R = TypeVar("R", bound=Result)
 
 
 def read(path: Path, kind: type[R]) -> list[R]:
-    """The results in a file; none where there is no file.
+    """The results in a file; none if the file does not exist.
 
-    A last line that a killed run left unfinished is cut off. Raises UsageError, naming the line,
-    for anything else that is not a result of this `kind`.
+    An unfinished last line of a killed run is cut off. Raises UsageError, naming the line, for
+    anything else that is not a result of this `kind`.
     """
     results = []
     for number, line in enumerate(json_lines.whole(path), 1):
@@ -72,5 +73,5 @@ def append(path: Path, result: Result) -> None:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had resident so far."""
+    """The peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

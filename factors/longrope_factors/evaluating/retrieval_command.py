@@ -32,38 +32,42 @@ def retrieval(
     output: OutputOption,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="One of the tasks; repeat. Without it, all but single_key."),
+        typer.Option(help="One of the tasks; may be repeated. Default: all but single_key."),
     ] = None,
     method: MethodOption = None,
     factors: FactorsOption = None,
     corpus: Annotated[
         list[Path] | None,
-        typer.Option(metavar="TEXTFILE", help="Books as filler; repeat. Without it, noise."),
+        typer.Option(
+            metavar="TEXTFILE", help="Book as filler, UTF-8; may be repeated. Default: noise."
+        ),
     ] = None,
     form: Annotated[
         Form, typer.Option(help="Plain text, or the model's own chat template.")
     ] = "plain",
     facts: Annotated[
-        int, typer.Option(min=1, max=100, help="Facts of a document, at even depths.")
+        int, typer.Option(min=1, max=100, help="Facts in a document, at even depths.")
     ] = 10,
-    documents: Annotated[int, typer.Option(min=1, help="Documents of each task and length.")] = 1,
+    documents: Annotated[int, typer.Option(min=1, help="Documents for each task and length.")] = 1,
     short: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Length of the model's own short score; 4,096 or half its original length."
+            min=2,
+            help="Length of the score that the effective length is relative to. "
+            "Default: 4,096 or half the original length, whichever is less.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the documents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that draws the documents.")] = 0,
     device: DeviceOption = None,
     dtype: DtypeOption = "bfloat16",
     as_json: JsonOption = False,
     plot: PlotOption = None,
 ) -> None:
-    """Which facts the model finds in long documents, for every task, length and method.
+    """Measure which facts the model finds in long documents, by task, length and method.
 
-    Each document is read once for all of its questions. The effective length is the longest up to
-    which the score keeps 85 % of what it is at --short. Results that are in the file already are
-    not measured again.
+    Each document is read once for all its questions. The effective length is the longest up to
+    which the score is at least 85 % of the score at --short. Results that are already in the file
+    are not measured again.
     """
     with one_sentence():
         compute.check_here(device)
@@ -93,20 +97,20 @@ def retrieval(
         books = filler.of_books(corpus or [])
         prompts = Prompts(AutoTokenizer.from_pretrained(model), form)
         material = Material(prompts, books, facts, seed)
-        for one in chosen:
-            material.fitted(one, least, 0)
+        for chosen_task in chosen:
+            material.fitted(chosen_task, least, 0)
         wanted = measurements(material, weights_sha256, dtype, chosen, compared, documents)
         load = partial(loading.load, model, device, dtype)
-        found = measuring.run(wanted, output, Asking, load)
+        askings = measuring.run(wanted, output, Asking, load)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_retrieval
 
-            draw_retrieval(found, plot)
+            draw_retrieval(askings, plot)
         if as_json:
-            effective = scores.effective_lengths(found, least)
-            results = [asking.model_dump(mode="json") for asking in found]
+            effective = scores.effective_lengths(askings, least)
+            results = [asking.model_dump(mode="json") for asking in askings]
             typer.echo(json.dumps({"effective_length": effective, "results": results}, indent=2))
         else:
             from longrope_factors.evaluating.tables import print_retrieval
 
-            print_retrieval(found, least)
+            print_retrieval(askings, least)

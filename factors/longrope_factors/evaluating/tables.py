@@ -1,4 +1,4 @@
-"""Tables of evaluations, printed."""
+"""Print evaluations as tables."""
 
 from collections.abc import Sequence
 
@@ -13,40 +13,47 @@ from longrope_factors.evaluating.retrieval.results import Asking
 
 
 def print_perplexity(evaluations: Sequence[Evaluation]) -> None:
-    """One row for each text, length and method; memory is the process's peak until then."""
-    sliding = {(each.window, each.stride) for each in evaluations if each.window < each.length}
+    """Print a row for each text, length and method; memory is the process's peak until then."""
+    sliding = {
+        (evaluation.window, evaluation.stride)
+        for evaluation in evaluations
+        if evaluation.window < evaluation.length
+    }
     caption = "".join(f"windows of {size:,} tokens, stride {step:,}" for size, step in sliding)
     table = Table("text", "tokens", "method", "perplexity", "last 1,024", "s", "GiB")
     table.caption = caption or None
     for column in table.columns:
         column.overflow = "fold"
         column.justify = "left" if column.header in ("text", "method") else "right"
-    for each in evaluations:
+    for evaluation in evaluations:
         table.add_row(
-            each.corpus,
-            f"{each.length:,}",
-            each.method,
-            f"{each.perplexity:.2f}",
-            f"{each.perplexity_last_1024:.2f}",
-            f"{each.seconds:.0f}",
-            f"{each.peak_memory_bytes / 2**30:.1f}",
+            evaluation.corpus,
+            f"{evaluation.length:,}",
+            evaluation.method,
+            f"{evaluation.perplexity:.2f}",
+            f"{evaluation.perplexity_last_1024:.2f}",
+            f"{evaluation.seconds:.0f}",
+            f"{evaluation.peak_memory_bytes / 2**30:.1f}",
         )
     Console().print(table)
-    for length in sorted({each.length for each in evaluations}):
-        _print_comparison(length, [each for each in evaluations if each.length == length])
+    for length in sorted({evaluation.length for evaluation in evaluations}):
+        _print_comparison(
+            length, [evaluation for evaluation in evaluations if evaluation.length == length]
+        )
 
 
 def _print_comparison(length: int, evaluations: Sequence[Evaluation]) -> None:
-    """Over several texts: each method's geometric mean, and how far it is above the best's.
+    """For several texts, print each method's geometric mean and how far it is above the best one.
 
     The distance is the mean over texts of the logarithm of the ratio, with its standard error.
     """
     logs: dict[str, dict[str, float]] = {}
-    for each in evaluations:
-        logs.setdefault(each.method, {})[each.corpus_sha256] = np.log(each.perplexity)
+    for evaluation in evaluations:
+        log = np.log(evaluation.perplexity)
+        logs.setdefault(evaluation.method, {})[evaluation.corpus_sha256] = log
     texts = list(next(iter(logs.values())))
     rows = {tuple(row.values()) for row in logs.values()}
-    if len(texts) < 2 or len(rows) < 2:  # up to the original length, all are the same
+    if len(texts) < 2 or len(rows) < 2:  # up to the original length, all methods are the same
         return
     by_method = {name: np.array([row[text] for text in texts]) for name, row in logs.items()}
     best = min(by_method, key=lambda name: float(by_method[name].mean()))
@@ -62,24 +69,28 @@ def _print_comparison(length: int, evaluations: Sequence[Evaluation]) -> None:
 
 
 def print_passkey(retrievals: Sequence[Retrieval]) -> None:
-    """Lengths by methods: the share of keys found, and the answers' mean loss in nats a token."""
-    names = list(dict.fromkeys(each.method for each in retrievals))
+    """Print, by length and method, the keys found and the answers' mean loss in nats per token."""
+    names = list(dict.fromkeys(retrieval.method for retrieval in retrievals))
     table = Table("tokens", *names, caption="keys found (loss of the answer, nats a token)")
     for column in table.columns:
         column.justify = "right"
-    for length in sorted({each.length for each in retrievals}):
+    for length in sorted({retrieval.length for retrieval in retrievals}):
         cells = []
         for name in names:
-            tried = [each for each in retrievals if (each.length, each.method) == (length, name)]
-            found = sum(each.found for each in tried)
-            loss = np.mean([each.answer_loss for each in tried])
+            tried = [
+                retrieval
+                for retrieval in retrievals
+                if (retrieval.length, retrieval.method) == (length, name)
+            ]
+            found = sum(retrieval.found for retrieval in tried)
+            loss = np.mean([retrieval.answer_loss for retrieval in tried])
             cells.append(f"{found}/{len(tried)} ({loss:.2f})")
         table.add_row(f"{length:,}", *cells)
     Console().print(table)
 
 
 def print_retrieval(askings: Sequence[Asking], short: int) -> None:
-    """For each method tasks by lengths, and the effective length relative to `short`."""
+    """Print each method's tasks by length, and its effective length relative to `short`."""
     for method in dict.fromkeys(asking.method for asking in askings):
         here = [asking for asking in askings if asking.method == method]
         table = Table(
@@ -90,7 +101,7 @@ def print_retrieval(askings: Sequence[Asking], short: int) -> None:
             column.justify = "right"
         for task in dict.fromkeys(asking.task for asking in here):
             for length in sorted({asking.length for asking in here}):
-                its = [each for each in here if (each.task, each.length) == (task, length)]
+                its = [asking for asking in here if (asking.task, asking.length) == (task, length)]
                 table.add_row(task, f"{length:,}", *_cells(its))
             table.add_section()
         averages = scores.averages(here)

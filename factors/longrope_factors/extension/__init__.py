@@ -1,1 +1,1 @@
-"""The papers' whole recipe, from a model to an extended one (arXiv 2402.13753, section 3.3)."""
+"""The papers' whole recipe for extending a model (arXiv 2402.13753, section 3.3)."""

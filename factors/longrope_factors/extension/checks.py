@@ -1,4 +1,4 @@
-"""What a step's check measures: perplexity on texts that nothing else read, and facts found."""
+"""The checks after steps: perplexity on texts that nothing else reads, and retrieval of facts."""
 
 import math
 from functools import partial
@@ -21,10 +21,10 @@ def perplexities(
     results: Path,
     adapters: Path | None = None,
 ) -> dict[str, float]:
-    """Geometric mean of the held-out texts' perplexities, by set, on `length` tokens or fewer.
+    """The geometric mean of the held-out texts' perplexities under each set, by name.
 
-    A set's adapter is in the folder `adapters`. Each measurement is kept in the file `results` and
-    not made again.
+    Reads `length` tokens of each text, or the recipe's `check_length` if that is less. The folder
+    `adapters` has the sets' adapters. Measurements are kept in the file `results` and not repeated.
     """
     machine = recipe.machine
     length = min(length, recipe.check_length or length)
@@ -48,17 +48,18 @@ def perplexities(
     ]
     results.parent.mkdir(parents=True, exist_ok=True)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
-    found = measuring.run(wanted, results, evaluation.Evaluation, load)
+    evaluations = measuring.run(wanted, results, evaluation.Evaluation, load)
     by_name: dict[str, list[float]] = {name: [] for name in sets}
-    for each in found:
-        by_name[each.method].append(math.log(each.perplexity))
+    for result in evaluations:
+        by_name[result.method].append(math.log(result.perplexity))
     return {name: math.exp(sum(logs) / len(logs)) for name, logs in by_name.items()}
 
 
 def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
-    """The shares of facts that the finished model finds at each set's length, and at a short one.
+    """The share of facts that the finished model finds, by length.
 
-    Results are kept in the output folder's `retrieval.jsonl`, for `evaluate report` as well.
+    The lengths are that of each set and a short one. Results are kept in the output folder's
+    `retrieval.jsonl`, which `evaluate report` reads as well.
     """
     from transformers import AutoTokenizer
 
@@ -74,7 +75,7 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     machine, model_dir = recipe.machine, recipe.output / "model"
     chosen = [tasks.named(name) for name in asked.tasks]
     original = model_directory.identity_of(model_dir).original_max_position_embeddings
-    ends = {each.max_length for each in schema.load(model_dir / FACTORS).sets}
+    ends = {factor_set.max_length for factor_set in schema.load(model_dir / FACTORS).sets}
     served = planned(model_dir, [OWN], None, sorted({short_length(original), *ends}))
     prompts = Prompts(AutoTokenizer.from_pretrained(model_dir), asked.form)
     books = filler.of_books(list(recipe.held_out[1:]))
@@ -82,5 +83,5 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
-    found = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)
-    return {f"{length}": share for length, share in scores.averages(found).items()}
+    askings = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)
+    return {f"{length}": share for length, share in scores.averages(askings).items()}

@@ -1,4 +1,4 @@
-"""`longrope factors extend`: the papers' whole recipe as one plan."""
+"""`longrope factors extend`: run the papers' whole recipe from one file."""
 
 import dataclasses
 import json
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def extend(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file, TOML.")],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The recipe, a TOML file.")],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the steps and the most they cost; run none.")
+        bool, typer.Option("--dry-run", help="Print the steps and their highest costs; run none.")
     ] = False,
     until: Annotated[
-        str | None, typer.Option(metavar="STEP", help="End after this step, such as 1-search.")
+        str | None, typer.Option(metavar="STEP", help="Stop after this step, such as 1-search.")
     ] = None,
     teraflops: Annotated[
-        float, typer.Option(min=1e-6, help="Of the machine, for --dry-run's hours.")
+        float, typer.Option(min=1e-6, help="The machine's TFLOP/s, for the hours of --dry-run.")
     ] = 100.0,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with --dry-run.")] = False,
 ) -> None:
-    """Extend a model: search, fine-tune, search again further out, search the short sets again.
+    """Extend a model: search, fine-tune, search for a longer length, search the short sets again.
 
-    Each step's result is checked on held-out texts before the next begins. Run the same command
-    again to go on after any end.
+    Each step's result is checked on held-out texts before the next step starts. To resume after an
+    interruption, run the same command again.
     """
     with one_sentence():
         from longrope_factors.extension import cost, recipe
@@ -42,7 +42,7 @@ def extend(
         from longrope_factors.extension.run import run
 
         for done in run(read, until):
-            measured = ", ".join(f"{name} {each:.4f}" for name, each in done.measured.items())
+            measured = ", ".join(f"{name} {value:.4f}" for name, value in done.measured.items())
             what = "facts found at" if done.name == "retrieval" else "held-out perplexity"
             typer.echo(f"{done.name}: done; {what} {measured}.")
         if until is None:
@@ -50,11 +50,11 @@ def extend(
 
 
 def _print(costs: list["Cost"], teraflops: float, as_json: bool) -> None:
-    hours = [each.flops / teraflops / 1e12 / 3600 for each in costs]
+    hours = [cost.flops / teraflops / 1e12 / 3600 for cost in costs]
     if as_json:
         rows = [
-            {**dataclasses.asdict(each), "hours": hour}
-            for each, hour in zip(costs, hours, strict=True)
+            {**dataclasses.asdict(cost), "hours": hour}
+            for cost, hour in zip(costs, hours, strict=True)
         ]
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -67,11 +67,11 @@ def _print(costs: list["Cost"], teraflops: float, as_json: bool) -> None:
     )  # fmt: skip
     for column in table.columns[2:]:
         column.justify = "right"
-    for each, hour in zip(costs, hours, strict=True):
-        petaflop = f"{each.flops / 1e15:,.2f}"
+    for cost, hour in zip(costs, hours, strict=True):
+        petaflop = f"{cost.flops / 1e15:,.2f}"
         table.add_row(
-            each.step, each.what, f"{each.length:,}", f"{each.readings:,}", petaflop, f"{hour:.2f}"
+            cost.step, cost.what, f"{cost.length:,}", f"{cost.readings:,}", petaflop, f"{hour:.2f}"
         )
-    table.columns[4].footer = f"{sum(each.flops for each in costs) / 1e15:,.2f}"
+    table.columns[4].footer = f"{sum(cost.flops for cost in costs) / 1e15:,.2f}"
     table.columns[5].footer = f"{sum(hours):.2f}"
     Console().print(table)

@@ -1,4 +1,4 @@
-"""What a recipe costs, in floating-point operations, before anything runs."""
+"""The cost of a recipe in floating-point operations, computed before anything runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from longrope_factors.factor_file.architectures import completed
 from longrope_factors.search import documents
 from longrope_factors.search.settings import Settings as SearchSettings
 
-# Backward costs two forwards; gradient checkpointing, one more.
+# In forward passes: one forward, two for backward, one more for gradient checkpointing.
 _TRAINING = 4
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A step: how often the model reads how many tokens, and the operations that this takes."""
+    """A part of a step: `readings` of `length` tokens each, and the operations they take."""
 
     step: str
     what: str
@@ -27,7 +27,7 @@ class Cost:
 
 
 def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
-    """The most that each step of the recipe may cost; racing makes searches cheaper."""
+    """The highest cost of each step of the recipe; racing makes searches cheaper."""
     texts, held_out = len(recipe.corpus), len(recipe.held_out)
     windows = recipe.space.windows
 
@@ -54,7 +54,7 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     sequences = tuning.steps * tuning.batch
     window = tuning.window or tuned
     whole, longest = round(sequences * tuning.full_share), tuning.full_length or tuned
-    training = _TRAINING + tuning.distill  # the teacher reads forward alone
+    training = _TRAINING + tuning.distill  # the teacher needs one forward pass
     costs = [
         *search("1-search", tuned, SearchSettings(), 3),
         cost("2-finetune", "train", window, sequences - whole, training),
@@ -66,9 +66,9 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     for length in recipe.short_lengths:
         costs += search(f"4-short-{length}", length, recipe.short_search, 6)
     if recipe.retrieval is not None:
-        # Where a document has one fact, each fact costs a reading.
+        # In tasks with one fact per document, every fact costs a reading.
         facts = [
-            recipe.retrieval.facts if named(each).alone else 1 for each in recipe.retrieval.tasks
+            recipe.retrieval.facts if named(task).alone else 1 for task in recipe.retrieval.tasks
         ]
         asked = sum(facts) * recipe.retrieval.documents
         for length in sorted({tuned, recipe.target_length or tuned}):
@@ -77,7 +77,7 @@ def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
 
 
 def forward_flops(config: Mapping[str, Any], length: int) -> float:
-    """Operations to read `length` tokens: two for each weight and token, and causal attention.
+    """Operations for reading `length` tokens: two per weight and token, plus causal attention.
 
     Raises FactorFileError naming a field that neither the config nor its architecture has.
     """

@@ -1,4 +1,4 @@
-"""What a plan file says: TOML, each section with the names of the command that it stands for."""
+"""The recipe file: TOML, whose sections have the names of the commands' settings."""
 
 import tomllib
 from pathlib import Path
@@ -16,13 +16,13 @@ from longrope_factors.search.settings import SpaceSettings
 from longrope_factors.settings import MachineSection, Section
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
-# TOML has text and arrays.
+# Not strict, because TOML has text and arrays where these have paths and tuples.
 _Place = Annotated[Path, Field(strict=False)]
 _Places = Annotated[tuple[_Place, ...], Field(strict=False, min_length=1)]
 
 
 class RetrievalSection(Section):
-    """`longrope factors evaluate retrieval`: the last check, at every set's length."""
+    """[retrieval]: `longrope factors evaluate retrieval` as a last check, at all sets' lengths."""
 
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     form: Literal["plain", "chat"] = "plain"
@@ -31,21 +31,21 @@ class RetrievalSection(Section):
 
 
 class Machine(MachineSection):
-    """[machine]: what a fine-tune takes as well."""
+    """[machine]: only the devices and dtypes that a fine-tune accepts as well."""
 
     device: Literal["cpu", "cuda"] | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
 
 class Recipe(Section):
-    """A progressive extension; paths are relative to the file that says it.
+    """A progressive extension; paths are relative to the recipe file.
 
-    Factors are searched at `finetune_length` and the weights fine-tuned there; with a
-    `target_length`, factors for it are searched on those weights; at each of `short_lengths`, they
-    are searched again. `held_out` texts, which no search and no training reads, check each step;
-    where retrieval is trained, the first of them also chooses the weights that are kept.
-    Checks read the first `check_length` tokens of a held-out text, or as many as a step is for.
-    `second_search` and `short_search` are what differs from `search` there.
+    Factors are searched at `finetune_length`, and the weights are fine-tuned under them. Then, on
+    the tuned weights, factors are searched for `target_length`, if there is one, and again for each
+    of `short_lengths`. Each step is checked on the `held_out` texts, which no search and no
+    training reads. If retrieval is trained, the first of them also chooses which weights are kept.
+    Checks read the first `check_length` tokens of a held-out text, or the step's length if that is
+    less. `second_search` and `short_search` hold the settings that differ from `search`.
     """
 
     model: _Place
@@ -67,7 +67,7 @@ class Recipe(Section):
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The names of its steps, which are those of their folders, in order."""
+        """The names of the steps in order; they are also the names of the steps' folders."""
         second = () if self.target_length is None else ("3-second-search",)
         short = (f"4-short-{length}" for length in sorted(self.short_lengths))
         last = () if self.retrieval is None else ("retrieval",)
@@ -75,12 +75,15 @@ class Recipe(Section):
 
     @property
     def writes_adapter(self) -> bool:
-        """Whether it ends with an adapter beside the model's own weights."""
+        """Whether the result is an adapter beside the model's own weights."""
         return self.finetune.lora is not None and self.finetune.given.get("merge") is False
 
 
 def load(path: Path) -> Recipe:
-    """Read a plan file; UsageError, one sentence naming the field, for one that says no recipe."""
+    """Read a recipe file.
+
+    Raises UsageError, one sentence naming the field, if it is not a valid recipe.
+    """
     try:
         document = tomllib.loads(text_files.decoded(path, path.read_bytes()))
     except tomllib.TOMLDecodeError as error:
@@ -97,7 +100,7 @@ def load(path: Path) -> Recipe:
             f"{path}: target_length is {recipe.target_length}; it should be above the "
             f"finetune_length of {recipe.finetune_length}, or left out."
         )
-    if any(each >= recipe.finetune_length for each in recipe.short_lengths):
+    if any(length >= recipe.finetune_length for length in recipe.short_lengths):
         raise UsageError(
             f"{path}: short_lengths has {max(recipe.short_lengths)}; each should be below the "
             f"finetune_length of {recipe.finetune_length}."
@@ -117,7 +120,7 @@ def load(path: Path) -> Recipe:
         update={
             "model": folder / recipe.model,
             "output": folder / recipe.output,
-            "corpus": tuple(folder / each for each in recipe.corpus),
-            "held_out": tuple(folder / each for each in recipe.held_out),
+            "corpus": tuple(folder / text for text in recipe.corpus),
+            "held_out": tuple(folder / text for text in recipe.held_out),
         }
     )

@@ -1,4 +1,4 @@
-"""What a recipe ends with: one model directory with every set that was found."""
+"""The result of a recipe: one model directory with all the sets that were found."""
 
 import os
 import shutil
@@ -12,23 +12,26 @@ from longrope_factors.formats import two_lists
 _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "*token*", "*.jinja", "*.model")
 
 
-def assemble(model: Path, found: FactorFile, adapters: Path, folder: Path) -> None:
-    """Make `folder` a model directory of the weights in `model` and all the sets found.
+def assemble(model: Path, factor_file: FactorFile, adapters: Path, folder: Path) -> None:
+    """Make `folder` a model directory with the weights of `model` and the sets of `factor_file`.
 
-    Weights, and the sets' adapters from the folder `adapters`, are hard links, or copies where the
-    file system has none. The config has two of the sets as its own lists; our plug-in reads the
-    factor file itself.
+    The weights, and the sets' adapters from the folder `adapters`, become hard links, or copies if
+    the file system allows no links. The config has two of the sets as its own lists; our plug-in
+    reads the factor file itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in (*_OF_A_MODEL, "generation_config.json"):
         for path in model.glob(pattern):
             _link(path, folder / path.name)
-    for name in {each.adapter.folder for each in found.sets if each.adapter is not None}:
+    sets = factor_file.sets
+    for name in {
+        factor_set.adapter.folder for factor_set in sets if factor_set.adapter is not None
+    }:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for path in (adapters / name).iterdir():
             _link(path, folder / name / path.name)
-    schema.save(found, folder / FACTORS)
-    config, _ = two_lists.hf_config(hf.read_config(model), found)
+    schema.save(factor_file, folder / FACTORS)
+    config, _ = two_lists.hf_config(hf.read_config(model), factor_file)
     config["longrope_factors"] = FACTORS
     two_lists.write_config(config, folder / "config.json")
 
@@ -38,5 +41,5 @@ def _link(source: Path, target: Path) -> None:
         return
     try:
         os.link(source, target)
-    except OSError:  # the base model may lie on another disk
+    except OSError:  # the base model may be on another disk
         shutil.copyfile(source, target)

@@ -1,4 +1,4 @@
-"""A recipe from its first step to its result."""
+"""Run a recipe from its first step to its result."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from longrope_factors.models import compute
 
 
 def run(recipe: Recipe, until: str | None = None) -> Iterator[Checked]:
-    """Run the recipe up to the step named `until`, giving each when it is done and checked.
+    """Run the recipe up to the step named `until`; yields each step once it is done and checked.
 
-    Every step keeps what it did: a recipe that was killed anywhere goes on there when it is run
-    again. It ends with a model directory that has every set that was found. Raises UsageError, one
-    sentence, for a step that cannot run or whose check fails; the next one is not begun then.
+    Every step saves its progress, so a recipe that was killed resumes where it stopped when it is
+    run again. The result is a model directory with every set that was found. Raises UsageError, one
+    sentence, if a step cannot run or its check fails; the next step is not started then.
     """
     if until not in (None, *recipe.steps):
         raise UsageError(f"--until {until} is none of the steps {', '.join(recipe.steps)}.")
@@ -32,24 +32,24 @@ def _run(recipe: Recipe) -> Iterator[Checked]:
     extension = Extension(recipe)
     planned = extension.first_plan()
     settings = extension.finetune_settings()
-    found = extension.run_search(planned, extension.first, None)
-    yield extension.check_search("1-search", planned, found, extension.first)
+    factor_file = extension.run_search(planned, extension.first, None)
+    yield extension.check_search("1-search", planned, factor_file, extension.first)
     with progress.shown(settings) as watcher:
         training.run(settings, watcher)
-    yield extension.check_finetune(found)
-    # The same sets, with a note of how the weights were trained.
-    found = schema.load(extension.finetuned / output.FACTORS)
+    yield extension.check_finetune(factor_file)
+    # The same sets, whose provenance now says how the weights were trained.
+    factor_file = schema.load(extension.finetuned / output.FACTORS)
     if recipe.target_length is not None:
-        planned = extension.second_plan(found)
-        found = extension.run_search(planned, extension.second, found)
-        yield extension.check_search("3-second-search", planned, found, extension.second)
-    long_sets = found
+        planned = extension.second_plan(factor_file)
+        factor_file = extension.run_search(planned, extension.second, factor_file)
+        yield extension.check_search("3-second-search", planned, factor_file, extension.second)
+    long_sets = factor_file
     for length in sorted(recipe.short_lengths):
         planned = extension.short_plan(length, long_sets)
         folder = recipe.output / f"4-short-{length}"
-        found = extension.run_search(planned, folder, found)
-        yield extension.check_search(f"4-short-{length}", planned, found, folder)
-    assemble(extension.tuned_model, found, extension.finetuned, extension.model)
+        factor_file = extension.run_search(planned, folder, factor_file)
+        yield extension.check_search(f"4-short-{length}", planned, factor_file, folder)
+    assemble(extension.tuned_model, factor_file, extension.finetuned, extension.model)
     checked = extension.check_retrieval()
     if checked is not None:
         yield checked

@@ -1,4 +1,4 @@
-"""The steps of a recipe, each with its folder and its check."""
+"""The steps of a recipe, with their folders and checks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +15,22 @@ from longrope_factors.search.question import Plan, Question, plan
 from longrope_factors.search.run import as_factor_set, run
 from longrope_factors.search.settings import Settings as SearchSettings
 
-# Beyond this many tokens the papers halve populations (arXiv 2402.13753, appendix A.3).
+# Above this length in tokens, the paper halves the populations (arXiv 2402.13753, appendix A.3).
 _HALVED_ABOVE = 512 * 1024
-# What facts may cost in perplexity.
+# The factor by which perplexity may rise if retrieval of facts is trained.
 _SLACK = 1.01
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A step that is done: its name, and what its check measured: perplexities, or shares found."""
+    """A finished step and what its check measured: perplexities, or shares of facts found."""
 
     name: str
     measured: dict[str, float]
 
 
 class Extension:
-    """A recipe under way; every step goes on where an earlier run was ended."""
+    """A recipe that is being run; every step resumes where an earlier run stopped."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -43,7 +43,7 @@ class Extension:
         """The search at the fine-tuning length, on the model as it is."""
         return self._plan(self._recipe.model, self._recipe.finetune_length, SearchSettings())
 
-    def second_plan(self, found: FactorFile) -> Plan:
+    def second_plan(self, factor_file: FactorFile) -> Plan:
         """The search at the target length, on the fine-tuned model."""
         recipe = self._recipe
         assert recipe.target_length is not None
@@ -51,20 +51,20 @@ class Extension:
             self.finetuned,
             recipe.target_length,
             recipe.second_search,
-            base=self._tuned_set(found),
+            base=self._tuned_set(factor_file),
         )
 
-    def short_plan(self, length: int, found: FactorFile) -> Plan:
-        """The search at a short length, on the fine-tuned model, from the sets found so far."""
+    def short_plan(self, length: int, factor_file: FactorFile) -> Plan:
+        """The search at a short length, on the fine-tuned model, starting from the given sets."""
         return self._plan(
-            self.finetuned, length, self._recipe.short_search, starts=_different(found)
+            self.finetuned, length, self._recipe.short_search, starts=_different(factor_file)
         )
 
     def finetune_settings(self) -> FinetuneSettings:
-        """The fine-tune under the first search's factors, whose weights the next search needs.
+        """The fine-tune under the first search's factors, for the next search.
 
-        With LoRA that is merged, norms and embeddings are trained too unless the plan says
-        otherwise.
+        If a LoRA adapter is to be merged, norms and embeddings are trained too, unless the recipe
+        says otherwise.
         """
         recipe = self._recipe
         given = recipe.finetune.given
@@ -86,20 +86,28 @@ class Extension:
         )
 
     def run_search(self, planned: Plan, folder: Path, kept: FactorFile | None) -> FactorFile:
-        """Search in `folder`; its factor file, with the sets of `kept`."""
+        """Search in `folder`; returns the factor file, which includes the sets of `kept`."""
         with progress.shown(planned) as watcher:
             result = run(planned, folder / FACTORS, self._recipe.machine, kept, watcher)
         return result.factor_file
 
-    def check_search(self, name: str, planned: Plan, found: FactorFile, folder: Path) -> Checked:
-        """Held-out perplexity of the set found, which must be below that of every seed."""
+    def check_search(
+        self, name: str, planned: Plan, factor_file: FactorFile, folder: Path
+    ) -> Checked:
+        """Measure the found set's held-out perplexity.
+
+        Raises UsageError if it is above that of the best seed.
+        """
         length = planned.question.length
-        sets = {each: as_factor_set(seed, planned, None) for each, seed in planned.seeds.items()}
-        sets["found"] = found.sets[found.select(length)]
+        sets = {
+            seed_name: as_factor_set(seed, planned, None)
+            for seed_name, seed in planned.seeds.items()
+        }
+        sets["found"] = factor_file.sets[factor_file.select(length)]
         measured = checks.perplexities(
             self._recipe, planned.question.model_dir, sets, length, folder / "check.jsonl"
         )
-        best = min(sets.keys() - {"found"}, key=lambda each: measured[each])
+        best = min(sets.keys() - {"found"}, key=lambda seed_name: measured[seed_name])
         if measured["found"] > measured[best]:
             raise UsageError(
                 f"{name}: on the held-out texts the factors found have perplexity "
@@ -108,13 +116,14 @@ class Extension:
             )
         return Checked(name, measured)
 
-    def check_finetune(self, found: FactorFile) -> Checked:
-        """Held-out perplexity at the fine-tuning length, which must be below that before.
+    def check_finetune(self, factor_file: FactorFile) -> Checked:
+        """Measure held-out perplexity at the fine-tuning length, before and after training.
 
-        Where facts are trained, which it does not show, it may be a little above.
+        Raises UsageError unless it fell. It may rise a little if retrieval of facts is trained,
+        because perplexity does not show what that gains.
         """
         recipe, length = self._recipe, self._recipe.finetune_length
-        sets = {"found": self._tuned_set(found)}
+        sets = {"found": self._tuned_set(factor_file)}
         path = self.finetuned / "check.jsonl"
         before = checks.perplexities(recipe, recipe.model, sets, length, path)
         if recipe.writes_adapter:
@@ -131,17 +140,17 @@ class Extension:
 
     @property
     def tuned_model(self) -> Path:
-        """The weights of the result: merged ones, or those that the adapter goes with."""
+        """The weights of the result: the merged ones, or those that the adapter was trained on."""
         return self._recipe.model if self._recipe.writes_adapter else self.finetuned
 
     def check_retrieval(self) -> Checked | None:
-        """Which share of facts the result finds at the length of each of its sets."""
+        """The share of facts that the result finds at the length of each of its sets."""
         if self._recipe.retrieval is None:
             return None
         return Checked("retrieval", checks.retrieval(self._recipe, self._recipe.retrieval))
 
-    def _tuned_set(self, found: FactorFile) -> FactorSet:
-        return found.sets[found.select(self._recipe.finetune_length)]
+    def _tuned_set(self, factor_file: FactorFile) -> FactorSet:
+        return factor_file.sets[factor_file.select(self._recipe.finetune_length)]
 
     def _plan(
         self,
@@ -171,5 +180,5 @@ class Extension:
         return plan(question, SearchSettings(**given))
 
 
-def _different(found: FactorFile) -> tuple[FactorSet, ...]:
-    return tuple({each.fingerprint: each for each in found.sets}.values())
+def _different(factor_file: FactorFile) -> tuple[FactorSet, ...]:
+    return tuple({factor_set.fingerprint: factor_set for factor_set in factor_file.sets}.values())

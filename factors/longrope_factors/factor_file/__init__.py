@@ -1,1 +1,1 @@
-"""Factor files and the models that they are for: all that the plug-in and the server import."""
+"""Factor files and the models they are for: the part that the plug-in and the server import."""

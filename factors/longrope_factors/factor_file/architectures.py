@@ -1,8 +1,8 @@
-"""What a field of a config is where the config.json leaves it to its architecture.
+"""An architecture's defaults for fields that a config.json leaves out.
 
-LLaMA2-7B's config.json, for one, has no rope_theta: 10,000 is what transformers' LlamaConfig has.
-Importing that takes seconds, so its values stand in a table beside this file, which
-`architecture_table` makes.
+For example, LLaMA2-7B's config.json has no rope_theta; the default in transformers' LlamaConfig is
+10,000. Importing transformers takes seconds, so its defaults are in a table beside this file, which
+`scripts/architectures` makes.
 """
 
 import json
@@ -37,7 +37,7 @@ FIELDS = (
     "attention_bias",
     "mlp_bias",
 )
-# Types that transformers has no class for: their own configuration code's values.
+# Model types that transformers has no class for, with the defaults of their own code.
 _ELSEWHERE: dict[str, dict[str, Any]] = {
     "minicpm": {
         "architecture": "MiniCPMForCausalLM",
@@ -51,12 +51,12 @@ _ELSEWHERE: dict[str, dict[str, Any]] = {
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the fields that it leaves out, as transformers' class of its type has them.
+    """`config`, completed with the defaults of transformers' class for its model type.
 
-    Fields are called as in FIELDS, whatever the class calls them. A field that is null stays null,
-    but for those of the rotation: there, as where no class has a value, it follows from others (as
-    many KV heads as heads). Of a type that transformers does not know, what the config says is all
-    there is. Raises FactorFileError for a type whose layers do not all rotate alike.
+    Fields have the names in FIELDS, even where the class uses other names. A null rope_theta or
+    rope_parameters takes the default; any other null field stays null, because its value follows
+    from other fields (num_key_value_heads from num_attention_heads). A type that transformers does
+    not know has no defaults. Raises FactorFileError for a type whose layers rotate differently.
     """
     row = _row(config)
     if row.get("layers_differ"):
@@ -65,14 +65,14 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
             "rotate differently; one set of factors needs one rotation for all layers."
         )
     said = {field: value for field, value in config.items() if not _says_nothing(field, value)}
-    found = {**row.get("fields", {}), **said}
+    values = {**row.get("fields", {}), **said}
     for field, name in row.get("names", {}).items():
         if config.get(name) is not None:
-            found[field] = config[name]
+            values[field] = config[name]
             if name == "rotary_dim":
-                head_dim = length(found.get("head_dim"), "head_dim")
-                found[field] = length(config[name], name) / head_dim
-    return found
+                head_dim = length(values.get("head_dim"), "head_dim")
+                values[field] = length(config[name], name) / head_dim
+    return values
 
 
 def _says_nothing(field: str, value: Any) -> bool:
@@ -98,5 +98,5 @@ def _table() -> dict[str, dict[str, Any]]:
 
 @lru_cache
 def _types() -> dict[str, str]:
-    """The model type of each architecture's config, for configs that do not say it."""
+    """The model type of each architecture, for configs that do not state their type."""
     return {row["architecture"]: name for name, row in _table().items() if "architecture" in row}

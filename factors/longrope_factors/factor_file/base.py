@@ -1,4 +1,4 @@
-"""A model as it ships: what an extension goes on from."""
+"""A model as it ships: the starting point of an extension."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,16 @@ from longrope_factors.factor_file.methods import Rescaling
 from longrope_factors.factor_file.refusal import sentence
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method, ModelIdentity
 
-# The numbers of a file that was made elsewhere, or by another release, may differ in last digits.
+# Relative: a file made elsewhere or by another release may differ in the last digits.
 _TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Base:
-    """Who a model is, and its own rotation up to its original length.
+    """A model's identity and its own rotation up to its original length.
 
-    `own` is relative to plain RoPE: ones for most models. The original set has it, and factors of
-    a method or a search are multiplied by it.
+    `own` is relative to plain RoPE; for most models all its factors are 1. It is the rotation of
+    the original set, and the factors of a method or a search are multiplied by it.
     """
 
     identity: ModelIdentity
@@ -34,8 +34,8 @@ class Base:
     def factor_set(self, method: Method, max_length: int) -> FactorSet:
         """The factor set of an analytic method, on top of the model's own rotation.
 
-        The extension ratio counts from the original length. Raises FactorFileError for a ratio
-        below 1, and for factors beyond the format's bounds.
+        The extension ratio is relative to the original length. Raises FactorFileError for a ratio
+        below 1 and for factors outside the format's bounds.
         """
         made = methods.factor_set(method, self.identity, max_length)
         extended = {
@@ -51,11 +51,11 @@ class Base:
             ) from None
 
     def multiplied(self, relative: tuple[float, ...]) -> tuple[float, ...]:
-        """Factors on top of the model's own, as the format has them: relative to plain RoPE."""
-        return tuple(each * own for each, own in zip(relative, self.own.factors, strict=True))
+        """`relative` times the model's own factors: relative to plain RoPE, as in the format."""
+        return tuple(factor * own for factor, own in zip(relative, self.own.factors, strict=True))
 
     def load(self, path: Path | str) -> FactorFile:
-        """Read a factor file that should have been made for this model.
+        """Read a factor file and check that it was made for this model.
 
         Raises FactorFileError as `schema.load` and `check` do.
         """
@@ -66,8 +66,8 @@ class Base:
     def check(self, factor_file: FactorFile, path: Path | str) -> None:
         """Raise FactorFileError unless the file at `path` was made for this model.
 
-        Its original sets must be the model's own rotation: factors that were made for plain RoPE
-        are not those of a model whose config scales it, nor the other way round.
+        Its original sets must have the model's own rotation: factors made for plain RoPE do not
+        fit a model whose config scales its rotation, and vice versa.
         """
         schema.check_model(factor_file, self.identity, path)
         for index, factor_set in enumerate(factor_file.sets):
@@ -75,9 +75,9 @@ class Base:
                 continue
             where = f"{path}: sets[{index}] (max_length {factor_set.max_length}), an original set"
             own = (*self.own.factors, self.own.attention_factor)
-            found = (*factor_set.factors, factor_set.attention_factor)
+            in_file = (*factor_set.factors, factor_set.attention_factor)
             names = [f"factors[{pair}]" for pair in range(len(self.own.factors))]
-            for name, theirs, ours in zip([*names, "attention_factor"], found, own, strict=True):
+            for name, theirs, ours in zip([*names, "attention_factor"], in_file, own, strict=True):
                 if abs(theirs - ours) > _TOLERANCE * ours:
                     raise FactorFileError(
                         f"{where}: {name} is {theirs:.9g}, but the model's own rotation has "

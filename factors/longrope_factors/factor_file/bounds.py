@@ -1,6 +1,6 @@
-"""Bounds of the format's numbers, such that whatever is built from them is finite and exact.
+"""Bounds of the format's numbers: within them, all results are finite and exact.
 
-Real models are far inside: factors from 1 to some hundreds, theta up to 1e9, attention factors
+Real models stay far inside: factors from 1 to a few hundred, theta up to 1e9, attention factors
 from 0.5 to 2.
 """
 
@@ -8,28 +8,30 @@ from typing import NamedTuple
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest value, both allowed."""
+    """The least and the greatest allowed value."""
 
     least: float
     greatest: float
 
     def hold(self, value: float) -> bool:
-        """Whether `value` is within; NaN is not."""
+        """Whether `value` is within the bounds; NaN is not."""
         return self.least <= value <= self.greatest
 
     def __str__(self) -> str:
         return f"from {self.least:g} to {self.greatest:g}"
 
 
-# Below it a pair turns so fast that a double's rounding shows: more than 1e-6 rad at position
-# 2,097,151. The greatest is far above 2^30, what PI makes of the longest length over the shortest.
+# With a smaller factor, a pair turns so fast that a double's rounding error exceeds 1e-6 rad at
+# position 2,097,151. The greatest is far above 2^30, PI's factor from the shortest to the longest
+# length.
 FACTOR = Bounds(0.001, 1e12)
-# cos and sin are multiplied by it, in float16 too.
+# cos and sin are multiplied by it, also in float16.
 ATTENTION_FACTOR = Bounds(0.001, 1000.0)
-# At 1 all pairs would turn alike; the greatest leaves the slowest pair's turn a normal number.
+# At 1, all pairs would turn at the same speed. At the greatest value, the slowest pair's angle per
+# token is still a normal floating-point number.
 THETA = Bounds(1.000001, 1e15)
-# A served position is the lower half of a 64-bit number whose sign bit stays free.
+# The plug-in packs a position into the lower half of an int64; the half's sign bit stays free.
 LONGEST = 2**31 - 1
 ROTARY_DIM = 2**16
-# vLLM's greatest max_lora_rank (config/lora.py).
+# The greatest max_lora_rank in vLLM (config/lora.py).
 RANK = 512

@@ -1,8 +1,8 @@
-"""The one kind of error that a user of the `longrope factors` commands sees."""
+"""The only kind of error that users of the `longrope factors` commands see."""
 
 
 class UsageError(ValueError):
-    """Something that was asked for and cannot be done; the message is one sentence."""
+    """A request that cannot be fulfilled; the message is one sentence."""
 
 
 class FactorFileError(UsageError):

@@ -1,7 +1,7 @@
-"""Hugging Face configs: a model's identity, its two-list factors, and what vLLM is told.
+"""Hugging Face configs: a model's identity, its two lists of factors, and overrides for vLLM.
 
-A config here is a mapping: a parsed config.json, or transformers' `config.to_dict()`. What a
-config means follows transformers' `modeling_rope_utils`.
+A config here is a mapping: a parsed config.json or transformers' `config.to_dict()`. Its fields
+mean what they mean in transformers' `modeling_rope_utils`.
 """
 
 import datetime
@@ -36,7 +36,10 @@ _WITH_MSCALES = ("PhiMoEForCausalLM", "PhimoeForCausalLM")
 
 
 def read_config(model_dir: Path | str) -> dict[str, Any]:
-    """The config.json of a model directory; FactorFileError where it is missing or no object."""
+    """Read the config.json of a model directory.
+
+    Raises FactorFileError if it is missing or not a JSON object.
+    """
     path = Path(model_dir) / "config.json"
     config = strict_json.read(path)
     if not isinstance(config, dict):
@@ -45,11 +48,11 @@ def read_config(model_dir: Path | str) -> dict[str, Any]:
 
 
 def base(config: Config, name: str | None = None, base_dir: Path | None = None) -> Base:
-    """The model as it ships: its identity, and its own rotation within its original length.
+    """The model as it ships: its identity and its own rotation within its original length.
 
-    Of a longrope config that rotation is its short list, or the set of the original length in the
-    factor file that it names (a relative one as for `from_config`). Raises FactorFileError where
-    the config is unusable, or rotates by no vector of factors.
+    For a longrope config, that rotation is its short list, or the original length's set in the
+    factor file that it names (with `base_dir` as in `from_config`). Raises FactorFileError if the
+    config is unusable or its rotation is not one vector of factors.
     """
     identity = model_identity(config, name)
     if is_longrope(config):
@@ -66,14 +69,14 @@ def base(config: Config, name: str | None = None, base_dir: Path | None = None) 
 
 
 def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
-    """Who the model is, as far as factors go.
+    """What a factor file records about the model.
 
     rotary_dim is int(head_dim * partial_rotary_factor). The original length is the window that the
-    model ships with: that of `own_rotation.window` where its rotation is scaled already, else
-    original_max_position_embeddings of the config or of its rope_parameters, or else
-    max_position_embeddings. Of a multi-modal config, the text_config counts. What the config leaves
-    out is what its architecture has. Raises FactorFileError naming a field that is missing or
-    unusable, or the rope_type where the model rotates by no vector of factors.
+    model ships with: `own_rotation.window` if its rotation is scaled already; otherwise
+    original_max_position_embeddings of the config or of its rope_parameters; otherwise
+    max_position_embeddings. In a multi-modal config, the text_config counts. Fields that the config
+    leaves out have the architecture's defaults. Raises FactorFileError naming a field that is
+    missing or unusable, or the rope_type if the model's rotation is not one vector of factors.
     """
     text = _text(config)
     rope = _rope_parameters(text)
@@ -110,12 +113,12 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
 
 
 def rope_type(config: Config) -> str:
-    """The config's rope_type (`type` in older ones); 'default' where it names none."""
+    """The config's rope_type (`type` in older configs); 'default' if it names none."""
     return _type(_rope_parameters(_text(config)))
 
 
 def partial_rotary_factor(config: Config) -> float | None:
-    """The share of each head that rotates, where config or architecture say one."""
+    """The share of each head that rotates; None if neither config nor architecture states it."""
     text = _text(config)
     rope = _rope_parameters(text)
     share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
@@ -123,20 +126,20 @@ def partial_rotary_factor(config: Config) -> float | None:
 
 
 def is_longrope(config: Config) -> bool:
-    """Whether the config's rope_type is longrope (once called su), for any type of layer."""
+    """Whether the config's rope_type is longrope (formerly su) for any type of layer."""
     said = _said(config)
     rope = said.get("rope_scaling") or said.get("rope_parameters")
     if not isinstance(rope, Mapping):
         return False
     of_layers = (value for value in rope.values() if isinstance(value, Mapping))
-    return any(_type(each) in _LONGROPE for each in (rope, *of_layers))
+    return any(_type(parameters) in _LONGROPE for parameters in (rope, *of_layers))
 
 
 def served_window(config: Config) -> int:
-    """Tokens that vLLM serves the model for where no factors extend it.
+    """The longest sequence, in tokens, that vLLM serves if no factors extend the model.
 
-    max_position_embeddings, times `factor` where a rope_type states the length before scaling
-    (vLLM's `_get_and_verify_max_len`).
+    This is max_position_embeddings, times `factor` for rope_types whose configs state the length
+    before scaling (vLLM's `_get_and_verify_max_len`).
     """
     text = _text(config)
     stated = length(text.get("max_position_embeddings"), "max_position_embeddings")
@@ -150,13 +153,14 @@ def served_window(config: Config) -> int:
 def two_list(config: Config, name: str | None = None) -> FactorFile:
     """The short and long factors of a longrope config as a factor file of two sets.
 
-    The short set serves up to the original length, the long one up to max_position_embeddings;
-    where that is no longer than the original length, up to `factor` times it, and without such a
-    factor there is no long set, because no length is left for it. Attention factors are
-    short_mscale and long_mscale if given, else attention_factor, else
-    sqrt(1 + ln s / ln L_original) with s the `factor` or, without one, max_position_embeddings
-    over L_original (1 for s <= 1), as in `_compute_longrope_parameters`. Raises FactorFileError
-    naming the field.
+    The short set serves up to the original length, the long set up to max_position_embeddings. If
+    that is not above the original length, the long set serves up to `factor` times the original
+    length instead; without such a factor, no length is left for a long set, and there is none.
+
+    Attention factors are short_mscale and long_mscale if given, else attention_factor, else
+    sqrt(1 + ln s / ln L_original), or 1 for s <= 1, as in `_compute_longrope_parameters`. There, s
+    is `factor` or, without one, max_position_embeddings over L_original. Raises FactorFileError
+    naming the field that is unusable.
     """
     text = _text(config)
     rope = _rope_parameters(text)
@@ -198,9 +202,10 @@ def two_list(config: Config, name: str | None = None) -> FactorFile:
 
 
 def attention_factor(ratio: float, original: int) -> float:
-    """sqrt(1 + ln s / ln L_original) for s = `ratio`, 1 for s <= 1: what transformers computes.
+    """sqrt(1 + ln s / ln L_original) for s = `ratio`, and 1 for s <= 1.
 
-    LongRoPE, arXiv 2402.13753, as in its authors' code and `_compute_longrope_parameters`.
+    LongRoPE, arXiv 2402.13753, as in its authors' code and in transformers'
+    `_compute_longrope_parameters`.
     """
     return 1.0 if ratio <= 1.0 else math.sqrt(1 + math.log(ratio) / math.log(original))
 
@@ -208,11 +213,12 @@ def attention_factor(ratio: float, original: int) -> float:
 def hf_overrides(
     factor_file: FactorFile, path: Path | str, partial_rotary_factor: float | None = None
 ) -> dict[str, Any]:
-    """What `vllm serve --hf-overrides` needs to serve a model with the factor file at `path`.
+    """The value of `vllm serve --hf-overrides` that serves a model with the factor file at `path`.
 
-    Short and long factors are the set of the original length and the last set, for readers that
-    know only those two; `longrope_factors` is the absolute path of the file that has them all. Pass
-    the model's partial_rotary_factor if it has one: rope_parameters replaces the model's own.
+    The short and long factors are those of the original length's set and of the last set, for
+    programs that know only two lists. `longrope_factors` is the absolute path of the file with all
+    sets. Pass the model's partial_rotary_factor if it has one, because these rope_parameters
+    replace the model's own.
     """
     model, last = factor_file.model, factor_file.sets[-1]
     original = model.original_max_position_embeddings
@@ -240,10 +246,11 @@ def hf_overrides(
 
 
 def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
-    """The factor file of a served model: the one its config names, or its own two lists.
+    """The factor file of a served model: the one that its config names, or its own two lists.
 
-    A relative `longrope_factors` is relative to `base_dir` (the working directory without one).
-    Raises FactorFileError for a file that does not load or was made for another model.
+    A relative path in `longrope_factors` is relative to `base_dir`, or to the working directory if
+    that is None. Raises FactorFileError for a file that does not load or was made for another
+    model.
     """
     named = config.get("longrope_factors")
     if named is None:
@@ -264,7 +271,7 @@ def _said(config: Config) -> Config:
 
 
 def _text(config: Config) -> Config:
-    """The language model's part of the config, with what it leaves to its architecture."""
+    """The language model's part of the config, completed with its architecture's defaults."""
     said = _said(config)
     if said is not config and said.get("model_type") is None:
         said = {**said, "model_type": config.get("model_type")}
@@ -276,7 +283,7 @@ def _type(rope: Config) -> str:
 
 
 def _rope_parameters(text: Config) -> Config:
-    # transformers lets an old rope_scaling win over rope_parameters.
+    # In transformers, an old rope_scaling takes precedence over rope_parameters.
     rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
     if not isinstance(rope, Mapping):
         raise FactorFileError(
@@ -291,7 +298,7 @@ def _rope_parameters(text: Config) -> Config:
 
 
 def _rotary_dim(text: Config, rope: Config) -> int:
-    # With latent attention (MLA) only this part of each head is rotated.
+    # With latent attention (MLA), only qk_rope_head_dim numbers of each head rotate.
     head_dim = text.get("qk_rope_head_dim") or text.get("head_dim")
     if head_dim is None:
         hidden = length(text.get("hidden_size"), "hidden_size")
@@ -302,7 +309,7 @@ def _rotary_dim(text: Config, rope: Config) -> int:
 
 
 def _original_length(config: Config, text: Config, rope: Config) -> int:
-    # What the architecture has for it (Phi-3: 4,096) is about its two lists.
+    # The architecture's default (Phi-3: 4,096) is meant for its two lists only.
     said = text if is_longrope(config) else _said(config)
     for place, value in (
         ("original_max_position_embeddings", said.get("original_max_position_embeddings")),

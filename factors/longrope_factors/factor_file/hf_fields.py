@@ -1,4 +1,4 @@
-"""Fields of a Hugging Face config, checked: a FactorFileError names the one that is wrong."""
+"""Checks of a Hugging Face config's fields; each raises a FactorFileError that names the field."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from longrope_factors.factor_file.files.strict_json import shown
 
 
 def factor_list(rope: Mapping[str, Any], field: str, rotary_dim: int) -> tuple[float, ...]:
-    """The rotary_dim/2 factors of rope_parameters' `field`."""
+    """The rotary_dim/2 factors in `field` of rope_parameters."""
     values = rope.get(field)
     if not isinstance(values, list | tuple):
         raise FactorFileError(
@@ -31,42 +31,42 @@ def factor_list(rope: Mapping[str, Any], field: str, rotary_dim: int) -> tuple[f
 def number(value: Any, field: str) -> float:
     """`value` if it is a finite number."""
     try:
-        found = float(value) if isinstance(value, int | float) else math.nan
+        converted = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
-        found = math.inf
-    if isinstance(value, bool) or not math.isfinite(found):
+        converted = math.inf
+    if isinstance(value, bool) or not math.isfinite(converted):
         raise FactorFileError(
             f"The model's config has {field} {shown(value)}; it should be a finite number."
         )
-    return found
+    return converted
 
 
 def factor(value: Any, field: str) -> float:
-    """`value` if it may be a rescale factor."""
+    """`value` if it is a valid rescale factor."""
     return _within(value, field, bounds.FACTOR)
 
 
 def attention_factor(value: Any, field: str) -> float:
-    """`value` if it may be what cos and sin are multiplied by."""
+    """`value` if it is a valid multiplier of cos and sin."""
     return _within(value, field, bounds.ATTENTION_FACTOR)
 
 
 def share(value: Any, field: str) -> float:
-    """`value` if it may be a part of a whole."""
+    """`value` if it is from 0 to 1."""
     return _within(value, field, Bounds(0.0, 1.0))
 
 
 def theta(value: Any, field: str) -> float:
-    """`value` if it may be the base of the rotation."""
+    """`value` if it is a valid base of the rotation."""
     return _within(value, field, bounds.THETA)
 
 
 def _within(value: Any, field: str, allowed: Bounds) -> float:
-    if not allowed.hold(found := number(value, field)):
+    if not allowed.hold(converted := number(value, field)):
         raise FactorFileError(
             f"The model's config has {field} {shown(value)}; it should be {allowed}."
         )
-    return found
+    return converted
 
 
 def length(value: Any, field: str, least: int = 1) -> int:

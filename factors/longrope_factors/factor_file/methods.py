@@ -1,4 +1,4 @@
-"""The analytic methods: factors that follow from the extension ratio alone, without a search.
+"""The analytic methods: they compute factors from the extension ratio, without a search.
 
 Throughout, the extension ratio s is the target length over the original length.
 """
@@ -12,20 +12,20 @@ from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.schema import FactorSet, Method, ModelIdentity, Provenance
 
 METHODS: tuple[Method, ...] = ("original", "pi", "ntk", "yarn")
-# Rotations within the original length: above the first a pair is left alone, below the
-# second it is fully interpolated (YaRN's beta and alpha for LLaMA).
+# Turns within the original length (YaRN's beta and alpha for LLaMA): a pair with more turns than
+# the first is left alone, a pair with fewer than the second is fully interpolated.
 _YARN_FAST, _YARN_SLOW = 32.0, 1.0
 
 
 class Rescaling(NamedTuple):
-    """What a method gives: one factor for each dimension pair, and the attention factor."""
+    """The result of a method: one factor for each dimension pair, and the attention factor."""
 
     factors: tuple[float, ...]
     attention_factor: float
 
 
 def original(identity: ModelIdentity, ratio: float) -> Rescaling:
-    """The rotation that the model was trained with, at any ratio: every factor 1."""
+    """The rotation that the model was trained with: every factor 1, at any ratio."""
     return Rescaling((1.0,) * (identity.rotary_dim // 2), 1.0)
 
 
@@ -37,12 +37,13 @@ def pi(identity: ModelIdentity, ratio: float) -> Rescaling:
 def ntk(identity: ModelIdentity, ratio: float) -> Rescaling:
     """NTK-aware: l_i = s^(2i/(d-2)), from 1 for the fastest pair to s for the slowest.
 
-    The same rotation as a base of theta * s^(d/(d-2)) (arXiv 2309.00071, section 3.1).
+    This is the same rotation as with a base of theta * s^(d/(d-2)) (arXiv 2309.00071, section 3.1).
     Raises FactorFileError for a rotary dimension of 2, where the exponent is undefined.
     """
     if identity.rotary_dim == 2:
         raise FactorFileError("ntk needs a rotary_dim above 2, because its exponent is 2i/(d-2).")
-    import numpy as np  # whose powers our files were made with; not for those who plan or serve
+    # Our files were made with numpy's powers. Planning and serving should not import numpy.
+    import numpy as np
 
     pair = np.arange(identity.rotary_dim // 2)
     factors = ratio ** (2 * pair / (identity.rotary_dim - 2))
@@ -50,12 +51,12 @@ def ntk(identity: ModelIdentity, ratio: float) -> Rescaling:
 
 
 def yarn(identity: ModelIdentity, ratio: float) -> Rescaling:
-    """YaRN: 1 for pairs that turn over 32 times within the original length, s below once.
+    """YaRN: 1 for pairs that turn over 32 times within the original length, s for less than once.
 
-    Between the two, 1/l_i falls from 1 to 1/s in equal steps of i, as in the YaRN authors' code
-    and transformers' `_compute_yarn_parameters` with `truncate` false, which this equals. With
+    Between the two, 1/l_i falls from 1 to 1/s in equal steps of i. The result equals that of the
+    YaRN authors' code and of transformers' `_compute_yarn_parameters` with `truncate` false. With
     transformers' default, the two ends of the ramp are first rounded outwards to whole pairs.
-    (The paper's equation 13 has the ramp linear in the number of turns instead of in i.)
+    (In the paper's equation 13, the ramp is linear in the number of turns instead of in i.)
     The attention factor is 0.1 ln s + 1. arXiv 2309.00071, section 3.4.
     """
     factors = yarn_factors(
@@ -77,11 +78,11 @@ def yarn_factors(
     turns: tuple[float, float],
     truncate: bool,
 ) -> tuple[float, ...]:
-    """YaRN's rotary_dim/2 factors at extension ratio `ratio` from a window of so many tokens.
+    """YaRN's rotary_dim/2 factors at extension ratio `ratio` from a window of `window` tokens.
 
-    Pairs that turn more often than the first of `turns` within the window keep their rotation,
-    below the second they are fully interpolated; `truncate` rounds the two ends of the ramp
-    outwards to whole pairs.
+    Pairs that turn more often within the window than the first of `turns` keep their rotation;
+    pairs that turn less often than the second are fully interpolated. `truncate` rounds the two
+    ends of the ramp outwards to whole pairs.
     """
 
     def pair_that_turns(times: float) -> float:
@@ -94,14 +95,14 @@ def yarn_factors(
     if low == high:
         high += 0.001
     ramp = [min(max((pair - low) / (high - low), 0.0), 1.0) for pair in range(rotary_dim // 2)]
-    return tuple(1.0 / ((1.0 - each) + each / ratio) for each in ramp)
+    return tuple(1.0 / ((1.0 - share) + share / ratio) for share in ramp)
 
 
 def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:
     """Factors and attention factor of the named analytic method at extension ratio `ratio`.
 
-    Raises FactorFileError for a ratio below 1, except for `original`, which has no use for it,
-    and for a method that is not analytic.
+    Raises FactorFileError for a method that is not analytic and for a ratio below 1, except for
+    `original`, which ignores the ratio.
     """
     if ratio < 1 and method != "original":
         raise FactorFileError(
@@ -121,7 +122,10 @@ def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:
 
 
 def named(name: str) -> Method:
-    """The analytic method of that name; FactorFileError, listing them, for another name."""
+    """The analytic method called `name`.
+
+    Raises FactorFileError, listing the methods, for any other name.
+    """
     for method in METHODS:
         if name == method:
             return method

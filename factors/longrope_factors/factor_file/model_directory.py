@@ -1,4 +1,4 @@
-"""A Hugging Face model directory: who the model in it is, and the files of its weights."""
+"""A Hugging Face model directory: the model's identity and its weight files."""
 
 from pathlib import Path
 
@@ -9,17 +9,20 @@ from longrope_factors.factor_file.schema import ModelIdentity
 
 
 def base_of(model_dir: Path, name: str | None = None) -> Base:
-    """The model in `model_dir` as it ships; called after its folder where no name is given."""
+    """The model in `model_dir` as it ships, named after its folder unless `name` is given."""
     return hf.base(hf.read_config(model_dir), name or model_dir.resolve().name, model_dir)
 
 
 def identity_of(model_dir: Path, name: str | None = None) -> ModelIdentity:
-    """Who the model in `model_dir` is; called after its folder where no name is given."""
+    """The identity of the model in `model_dir`, named after its folder unless `name` is given."""
     return hf.model_identity(hf.read_config(model_dir), name or model_dir.resolve().name)
 
 
 def weights(model_dir: Path) -> list[Path]:
-    """The safetensors files of a model directory; UsageError where there are none, or not all."""
+    """The safetensors files of a model directory, in no particular order.
+
+    Raises UsageError if there are none or some are missing.
+    """
     paths = list(model_dir.glob("*.safetensors"))
     if not paths:
         raise UsageError(f"{model_dir}: has no *.safetensors file with the model's weights.")

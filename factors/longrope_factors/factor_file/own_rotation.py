@@ -1,6 +1,6 @@
-"""The rotation that a model ships with, where its config scales it: as factors and a window.
+"""The rotation of a model whose config scales it already, as factors and a window.
 
-As transformers' `modeling_rope_utils` computes it (ROPE_INIT_FUNCTIONS), in float64.
+Computed in float64 as in transformers' `modeling_rope_utils` (ROPE_INIT_FUNCTIONS).
 """
 
 import math
@@ -14,7 +14,7 @@ from longrope_factors.factor_file.methods import Rescaling, yarn_factors
 
 _EVERY = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "max_position_embeddings"}
 _ORIGINAL = "original_max_position_embeddings"
-# What each type's rotation depends on. Another field would be lost in a factor set.
+# The fields that each type's rotation depends on. Any other field would be lost in a factor set.
 _FIELDS = {
     "linear": {"factor"},
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", _ORIGINAL},
@@ -27,28 +27,28 @@ _FIELDS = {
         "truncate",
         "mscale",
         "mscale_all_dim",
-        "finetuned",  # of YaRN's authors; changes nothing
+        "finetuned",  # in the YaRN authors' configs, without effect
     },
 }
 
 
 class Pairs(NamedTuple):
-    """What plain RoPE says of a model: how many numbers rotate, and theta."""
+    """A model's plain RoPE: how many numbers of a head rotate, and theta."""
 
     rotary_dim: int
     theta: float
 
 
 def is_scaled(rope_type: str) -> bool:
-    """Whether `rope_type` scales a rotation in a way that is a vector of factors."""
+    """Whether `rope_type` scales the rotation by a vector of factors."""
     return rope_type in _FIELDS
 
 
 def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> None:
-    """Raise FactorFileError where rope parameters are no vector of factors.
+    """Raise FactorFileError unless the rope parameters are one vector of factors.
 
-    `text` is the config that has them. Plain RoPE, and the types that `is_scaled` names, are one,
-    as far as nothing in the config says more than a factor set can.
+    `text` is the config that they come from. Plain RoPE and the types of `is_scaled` are accepted,
+    unless the config says more than a factor set can express.
     """
     where = "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
     if rope_type != "default" and not is_scaled(rope_type):
@@ -79,10 +79,11 @@ def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> N
 def window(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> int:
     """The longest sequence, in tokens, that a scaled model ships for.
 
-    As vLLM derives it, but for yarn: linear states the length before scaling, llama3 the length
-    after it. Of yarn's configs some state one and some the other (Qwen2.5's 32,768 with factor 4
-    are 131,072 tokens, which vLLM before 0.32 served; gpt-oss states its 131,072), so that the
-    greater of max_position_embeddings and factor times the original length is meant.
+    Except for yarn, it is derived as in vLLM: linear configs state the length before scaling,
+    llama3 configs the length after it. Some yarn configs state the first (Qwen2.5's 32,768 with
+    factor 4 means 131,072 tokens, which vLLM before 0.32 served), others the second (gpt-oss states
+    its 131,072). So for yarn it is the greater of max_position_embeddings and factor times the
+    original length.
     """
     stated = length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
     if rope_type == "llama3":
@@ -98,26 +99,29 @@ def window(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> 
 def factors(
     rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any], pairs: Pairs
 ) -> Rescaling:
-    """The rotation of a scaled model, relative to plain RoPE at its theta, and attention factor.
+    """The factors of a scaled model, relative to plain RoPE at its theta, and attention factor.
 
     Raises FactorFileError naming a field that is missing or unusable.
     """
     match rope_type:
         case "linear":
-            found = Rescaling((_factor(rope),) * (pairs.rotary_dim // 2), 1.0)
+            rescaling = Rescaling((_factor(rope),) * (pairs.rotary_dim // 2), 1.0)
         case "llama3":
-            found = Rescaling(_llama3(rope, text, pairs), 1.0)
+            rescaling = Rescaling(_llama3(rope, text, pairs), 1.0)
         case _:
-            found = _yarn(rope, text, pairs)
+            rescaling = _yarn(rope, text, pairs)
     name = f"the rotation of rope_type {rope_type}"
     return Rescaling(
-        tuple(factor(each, f"{name}, factors[{pair}]") for pair, each in enumerate(found.factors)),
-        attention_factor(found.attention_factor, f"{name}, attention factor"),
+        tuple(
+            factor(value, f"{name}, factors[{pair}]")
+            for pair, value in enumerate(rescaling.factors)
+        ),
+        attention_factor(rescaling.attention_factor, f"{name}, attention factor"),
     )
 
 
 def _llama3(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> tuple[float, ...]:
-    """Llama 3.1's: 1 for short waves, the factor for long ones, smooth in between."""
+    """Llama 3.1's factors: 1 for short waves, `factor` for long ones, a smooth ramp in between."""
     ratio, original = _factor(rope), _original(rope, text)
     low = number(rope.get("low_freq_factor"), "rope_parameters.low_freq_factor")
     high = number(rope.get("high_freq_factor"), "rope_parameters.high_freq_factor")
@@ -126,18 +130,18 @@ def _llama3(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> t
             f"The model's config has rope_parameters.low_freq_factor {low:g} and high_freq_factor "
             f"{high:g}; both should be above 0 and the second above the first."
         )
-    found = []
+    rescaled = []
     for pair in range(pairs.rotary_dim // 2):
         wavelength = 2 * math.pi * pairs.theta ** (2 * pair / pairs.rotary_dim)
         waves = original / wavelength
         if waves < low:
-            found.append(ratio)
+            rescaled.append(ratio)
         elif waves > high:
-            found.append(1.0)
+            rescaled.append(1.0)
         else:
             smooth = (waves - low) / (high - low)
-            found.append(1.0 / ((1 - smooth) / ratio + smooth))
-    return tuple(found)
+            rescaled.append(1.0 / ((1 - smooth) / ratio + smooth))
+    return tuple(rescaled)
 
 
 def _yarn(rope: Mapping[str, Any], text: Mapping[str, Any], pairs: Pairs) -> Rescaling:

@@ -1,4 +1,4 @@
-"""Why a factor file is refused: pydantic's findings as one sentence, with set and field."""
+"""Why a factor file is refused: pydantic's errors as one sentence that names set and field."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from longrope_factors.factor_file.files.strict_json import Place, shown
 
 
 def sentence(error: ValidationError, document: Any) -> str:
-    """The first thing that `error` found wrong in `document`, in words, without a full stop."""
+    """The first problem that `error` reports in `document`, in words, without a full stop."""
     first = error.errors(include_url=False)[0]
     where = place_in_words(first["loc"], document)
     match first["type"]:
@@ -32,7 +32,7 @@ def sentence(error: ValidationError, document: Any) -> str:
 
 
 def place_in_words(place: Place, document: Any) -> str:
-    """`place` in words, a set being named with its max_length: 'sets[1] (max_length 8): f'."""
+    """`place` in words; a set is named with its max_length, as in 'sets[1] (max_length 8): f'."""
     match place:
         case ("sets", int(index)):
             return _set_name(index, document)

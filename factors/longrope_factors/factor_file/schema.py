@@ -1,6 +1,6 @@
 """The factor file, formats `longrope-factors/1` and `/2`: ordered factor sets for one model.
 
-`/2` is `/1` with adapters; it is written only where a set has one.
+`/2` is `/1` with adapters; it is written only if a set has one.
 """
 
 import bisect
@@ -48,7 +48,8 @@ Scale = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
-    # protected_namespaces: `model` is this format's word, whatever pydantic reserves.
+    # protected_namespaces is empty because the format has a field `model`; pydantic reserves
+    # names that begin with model_.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
@@ -142,9 +143,9 @@ class FactorSet(_Record):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ when the rotation or the adapter does.
+        """16 hexadecimal digits that identify the rotation and the adapter.
 
-        Neither max_length nor where the adapter lies has a part.
+        They do not depend on max_length or on the adapter's folder.
         """
         adapter = self.adapter and (
             *(self.adapter.sha256, self.adapter.rank),
@@ -191,7 +192,7 @@ class FactorFile(_Record):
     def select(self, length: int) -> int:
         """Index of the smallest set that covers a sequence of `length` tokens.
 
-        Exactly a set's max_length still fits it. Raises UsageError where none fits.
+        A length equal to a set's max_length fits that set. Raises UsageError if no set fits.
         """
         if length < 1:
             raise UsageError(f"A sequence of {length} tokens has no factor set: 1 is the least.")
@@ -200,7 +201,7 @@ class FactorFile(_Record):
                 f"A sequence of {length} tokens is longer than {self.max_length}, "
                 "the max_length of the last factor set."
             )
-        return bisect.bisect_left(self.sets, length, key=lambda each: each.max_length)
+        return bisect.bisect_left(self.sets, length, key=lambda factor_set: factor_set.max_length)
 
 
 def load(path: Path | str) -> FactorFile:
@@ -225,7 +226,7 @@ def load(path: Path | str) -> FactorFile:
 
 
 def build(model: ModelIdentity, sets: tuple[FactorSet, ...] | list[FactorSet]) -> FactorFile:
-    """A factor file of these sets; raises FactorFileError where they do not fit together."""
+    """A factor file of these sets; raises FactorFileError if they do not fit together."""
     return _validated({"format": _format(sets), "model": model, "sets": sets}, model.name)
 
 
@@ -240,9 +241,9 @@ def save(factor_file: FactorFile, path: Path | str) -> None:
 
 
 def dumps(factor_file: FactorFile) -> str:
-    """The text of a factor file: stable, indented, many factors to a line.
+    """The text of a factor file: stable and indented, with many factors on a line.
 
-    Its format is the first one that can say the file.
+    It has the lowest format version that can express the file.
     """
     content = factor_file.model_dump(mode="json", exclude_none=True)
     return strict_json.formatted({**content, "format": _format(factor_file.sets)}, 0) + "\n"
@@ -251,7 +252,7 @@ def dumps(factor_file: FactorFile) -> str:
 def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | str) -> None:
     """Raise FactorFileError unless the file at `path` was made for a model like `identity`.
 
-    Whether its original sets are the model's own rotation, `base.Base.check` says.
+    `base.Base.check` also compares its original sets with the model's own rotation.
     """
     for field in (
         "architecture",
@@ -268,7 +269,7 @@ def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | s
 
 
 def json_schema() -> dict[str, Any]:
-    """The format as JSON Schema (draft 2020-12); counts and order are beyond what it can say."""
+    """The format as JSON Schema (draft 2020-12), which cannot express the counts and the order."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": FORMAT_WITH_ADAPTERS,
@@ -276,7 +277,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-# Cached by content, not on the instance: a copy with other factors must not keep the old one.
+# Cached by content, not on the instance: a copy with other factors needs another fingerprint.
 @lru_cache
 def _fingerprint(
     factors: tuple[float, ...],
@@ -292,7 +293,7 @@ def _fingerprint(
 
 
 def _format(sets: Sequence[FactorSet]) -> str:
-    return FORMAT_WITH_ADAPTERS if any(each.adapter for each in sets) else FORMAT
+    return FORMAT_WITH_ADAPTERS if any(factor_set.adapter for factor_set in sets) else FORMAT
 
 
 def _validated(document: dict[str, Any], source: str) -> FactorFile:

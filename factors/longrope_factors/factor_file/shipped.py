@@ -6,17 +6,20 @@ from longrope_factors.factor_file.errors import UsageError
 
 
 def folder() -> Path:
-    """Where they are, each with the folders of its adapters."""
+    """The folder that holds the factor files and the folders of their adapters."""
     return Path(__file__).parents[1] / "library"
 
 
 def names() -> list[str]:
-    """Their names, in alphabetical order, without .json."""
+    """The names of the factor files without .json, in alphabetical order."""
     return sorted(path.stem for path in folder().glob("*.json"))
 
 
 def path(name: str) -> Path:
-    """The factor file of that name, with or without .json; UsageError, listing all, for another."""
+    """The path of the factor file called `name`, with or without .json.
+
+    Raises UsageError, listing all names, for any other name.
+    """
     stem = name.removesuffix(".json")
     if stem not in names():
         raise UsageError(f"The library has no {name!r}, only {', '.join(names())}.")

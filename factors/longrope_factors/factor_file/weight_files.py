@@ -1,7 +1,7 @@
-"""Safetensors files: headers, hashes, and whether a model directory has all of its model's.
+"""Safetensors files: headers, hashes, and whether a model directory is complete.
 
-transformers loads model.safetensors, or the shards of model.safetensors.index.json. What a shard
-lacks it fills with random numbers and a warning.
+transformers loads model.safetensors or the shards that model.safetensors.index.json lists. It fills
+tensors that a shard lacks with random numbers and only warns about them.
 """
 
 import hashlib
@@ -19,31 +19,35 @@ SHARD = re.compile(r"(?P<name>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.s
 
 
 class Tensor(NamedTuple):
-    """What a header says of a tensor; `dtype` is safetensors' name, such as BF16."""
+    """A tensor as the header describes it; `dtype` is safetensors' name, such as BF16."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def header(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, by name; UsageError, naming it, where it is none."""
+    """The tensors in a safetensors file by name.
+
+    Raises UsageError, naming the file, if it is not a safetensors file.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {
-                name: Tensor(each.get_dtype(), tuple(each.get_shape()))
-                for name, each in slices.items()
+                name: Tensor(tensor.get_dtype(), tuple(tensor.get_shape()))
+                for name, tensor in slices.items()
             }
     except SafetensorError as error:
         raise UsageError(f"{path}: is not a safetensors file that can be read: {error}.") from None
 
 
 def sha256(paths: Sequence[Path]) -> str:
-    """One SHA-256 over files, in that order.
+    """One SHA-256 over the files, in the given order.
 
-    A process reads files of many gigabytes once: again only if their size or time has changed.
+    A process hashes files of many gigabytes only once, unless their size or modification time
+    changes.
     """
     stats = [path.stat() for path in paths]
     return _sha256(tuple((p, s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)))
@@ -60,9 +64,9 @@ def _sha256(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def check(model_dir: Path, paths: Sequence[Path]) -> None:
-    """Raise UsageError, naming the file, where `paths` are shards of a model and not all of them.
+    """Raise UsageError, naming the file, if `paths` are shards of a model but not all of them.
 
-    Reads the index and the shards' headers. FactorFileError where the index cannot be read.
+    Reads the index and the shards' headers. Raises FactorFileError if the index cannot be read.
     """
     if (model_dir / WHOLE).exists():
         return
@@ -78,10 +82,10 @@ def check(model_dir: Path, paths: Sequence[Path]) -> None:
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
-    """The names of the tensors in each shard."""
+    """The names of the tensors in each shard, by the shard's file name."""
     document: Any = strict_json.read(index)
     places = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(each, str) for each in places.values()):
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise UsageError(f"{index}: has no weight_map from tensors to files.")
     shards: dict[str, set[str]] = {}
     for tensor, name in places.items():

@@ -1,8 +1,8 @@
 """Causal attention that stays within each document of a packed sequence.
 
-Each document, or a run of equally long ones, is one call of SDPA with is_causal, so no mask of
-n x n is ever built, and a sequence of one document costs what it costs without packing. Positions
-are not looked at: where they jump within a document, its tokens see those before the jump.
+SDPA with is_causal is called once for each document, or for each run of documents of equal length.
+So no n x n mask is ever built, and a sequence of one document costs the same as without packing.
+Positions are ignored: if they jump within a document, its tokens still see those before the jump.
 """
 
 import itertools
@@ -18,14 +18,14 @@ _NAME = "longrope_documents"
 
 
 def use_in(model: Any) -> None:
-    """Make `model` read the keyword `document_lengths` of its forward pass.
+    """Make `model` use the keyword `document_lengths` of its forward pass.
 
-    Raises UsageError for a model whose own attention is not causal over all of the sequence.
+    Raises UsageError if the model's own attention is not causal over the whole sequence.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
-    # Models with layer_types say there whether a window is in use; older ones by its number.
+    # Models with layer_types say there whether the window is used; older ones use it if it is set.
     if kinds != {"full_attention"} or (not hasattr(config, "layer_types") and window is not None):
         raise UsageError(
             f"{type(model).__name__} attends in a sliding window of {window} tokens, which no "
@@ -44,10 +44,10 @@ def _within_documents(
     document_lengths: tuple[int, ...] = (),
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query, key and value [1, heads, n, d]; gives [1, n, heads, d]."""
+    """Attention of query, key and value [1, heads, n, d]; returns [1, n, heads, d]."""
     if len(document_lengths) < 2:
         return sdpa_attention_forward(module, query, key, value, None, **kwargs)
-    # Neighbours of one length are a batch: many short windows would else be as many small calls.
+    # Neighbours of equal length form a batch, to avoid a small call for each short window.
     runs = [(length, len(list(group))) for length, group in itertools.groupby(document_lengths)]
     sizes = [length * count for length, count in runs]
     outputs = []

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on after any end, in files that check themselves."""
+"""Checkpoints: all that a run needs to resume after any interruption, sealed with a hash."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ _STATE, _SEAL = "state.pt", "seal.json"
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Keep `state` (tensors, numbers, strings in dicts and lists) as of after `step` steps.
+    """Save `state` (tensors, numbers and strings in dicts and lists) after `step` steps.
 
     The seal, a file with the state's SHA-256, is written last: without it there is no checkpoint.
-    The KEPT newest stay. Raises UsageError, a sentence, where it cannot be written; older
-    checkpoints are untouched then.
+    Only the KEPT newest checkpoints are kept. Raises UsageError, a sentence, if the checkpoint
+    cannot be written; older checkpoints are not touched then.
     """
     place = _place(folder, step)
     try:
-        shutil.rmtree(place, ignore_errors=True)  # unsealed, or damaged
+        shutil.rmtree(place, ignore_errors=True)  # an unsealed or damaged one
         place.mkdir(parents=True)
         torch.save(state, place / _STATE)
         with (place / _STATE).open("rb") as file:
@@ -35,7 +35,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
         seal = {"step": step, "sha256": _sha256(place / _STATE)}
         with replacing(place / _SEAL) as path:
             path.write_text(json.dumps(seal) + "\n", encoding="utf-8")
-    # torch's writer says a full disk in a RuntimeError; replacing, in a ValueError.
+    # On a full disk, torch's writer raises RuntimeError, and replacing raises ValueError.
     except (OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(place, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) else "the disk takes no more"
@@ -47,17 +47,17 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
-    """The newest whole checkpoint's step and state, tensors on the CPU; None where none was saved.
+    """Step and state, with tensors on the CPU, of the newest undamaged checkpoint, if any.
 
-    A damaged one is passed over with a sentence to `warn`. Raises UsageError where all are damaged.
+    Damaged checkpoints are skipped with a sentence to `warn`. Raises UsageError if all are damaged.
     """
-    found = steps(folder)
-    for step in reversed(found):
+    saved_steps = steps(folder)
+    for step in reversed(saved_steps):
         try:
             return step, _read(_place(folder, step), step)
         except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError):
             warn(f"{_place(folder, step)}: this checkpoint is damaged and passed over.")
-    if found:
+    if saved_steps:
         raise UsageError(
             f"{folder}: every checkpoint there is damaged; remove the folder to start anew."
         )
@@ -65,9 +65,9 @@ def load(folder: Path, warn: Callable[[str], None]) -> tuple[int, dict[str, Any]
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps that have a sealed checkpoint, ascending."""
+    """The steps that have a sealed checkpoint, in ascending order."""
     return sorted(
-        int(each.parent.name.rpartition("-")[2]) for each in folder.glob(f"step-*/{_SEAL}")
+        int(seal.parent.name.rpartition("-")[2]) for seal in folder.glob(f"step-*/{_SEAL}")
     )
 
 

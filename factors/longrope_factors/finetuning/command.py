@@ -21,13 +21,21 @@ Command = command(SECTIONS, {})
 @options(TrainingSettings, "steps", "learning_rate", "batch", "lora", "merge")
 def finetune(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
-    factors: Annotated[Path, typer.Option(metavar="FILE", help="Factor file; its set for N.")],
-    length: Annotated[int, typer.Option(metavar="N", help="Tokens to train for.")],
-    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8; repeatable.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New folder.")],
+    factors: Annotated[
+        Path, typer.Option(metavar="FILE", help="Factor file whose set for N tokens is used.")
+    ],
+    length: Annotated[int, typer.Option(metavar="N", help="Length to train for, in tokens.")],
+    corpus: Annotated[
+        list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text; may be repeated.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="New folder for the result.")
+    ],
     held_out: Annotated[
         Path | None,
-        typer.Option(metavar="TEXTFILE", help="Keep the weights that find most facts in this."),
+        typer.Option(
+            metavar="TEXTFILE", help="Keep the weights that find most facts in this text."
+        ),
     ] = None,
     settings: Annotated[
         Path | None, typer.Option(metavar="TOML", help="More settings, under [finetune].")
@@ -36,8 +44,8 @@ def finetune(
 ) -> None:
     """Fine-tune a model under the factor set that covers N tokens.
 
-    Writes an adapter and the factor file that names it, or a model directory. The same command
-    again goes on from the last checkpoint after any end.
+    Write an adapter and the factor file that names it, or a model directory. To resume an
+    interrupted run from its last checkpoint, run the same command again.
     """
     with one_sentence():
         given = {} if settings is None else read(settings, SECTIONS)["finetune"]

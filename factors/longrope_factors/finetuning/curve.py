@@ -1,4 +1,4 @@
-"""A picture of a fine-tune: its losses, step by step."""
+"""A plot of a fine-tune: its losses, step by step."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,25 +18,25 @@ _LABELS = {
 
 
 def draw(steps: Sequence[Step], title: str, path: Path) -> None:
-    """Write a PNG of the losses in nats a token, of each kind of sequence that there was.
+    """Write a PNG of the losses, in nats per token, of every kind of sequence that was trained on.
 
-    With checks, the share of held-out questions that were answered stands on the right.
+    If there were checks, the right axis shows the share of held-out questions that were answered.
     """
     pyplot = figures.pyplot()
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     colors = pyplot.get_cmap("viridis")(np.linspace(0.05, 0.95, len(_LABELS)))
     for (kind, label), color in zip(_LABELS.items(), colors, strict=True):
-        points = [(each.step, loss) for each in steps if (loss := getattr(each, kind)) is not None]
+        points = [(step.step, loss) for step in steps if (loss := getattr(step, kind)) is not None]
         if points:
             marker = "o" if kind == "held_out" else ""
             axes.plot(
                 *zip(*points, strict=True), color=color, label=label, linewidth=1.2, marker=marker
             )
-    found = [(step.step, step.found) for step in steps if step.found is not None]
-    if found:
+    shares = [(step.step, step.found) for step in steps if step.found is not None]
+    if shares:
         right = axes.twinx()
-        right.plot(*zip(*found, strict=True), "ks--", linewidth=0.8, markersize=4)
+        right.plot(*zip(*shares, strict=True), "ks--", linewidth=0.8, markersize=4)
         right.set_ylabel("held-out questions answered exactly (squares)")
         right.set_ylim(-0.02, 1.02)
     axes.set_title(title)

@@ -1,4 +1,4 @@
-"""The processes and devices of a fine-tune, through accelerate."""
+"""The processes and devices of a fine-tune, which accelerate manages."""
 
 import os
 from typing import Any
@@ -10,24 +10,24 @@ from longrope_factors.finetuning.settings import Settings
 
 
 def dtype(device: str | None) -> str:
-    """What training computes in where nothing else is said: bfloat16 on a GPU, float32 on a CPU.
+    """The default dtype of training: bfloat16 on a GPU, float32 on a CPU.
 
-    torch's mixed precision gains little on a CPU, even on one that multiplies bfloat16 itself: a
-    step of two windows of 1,024 tokens took 9.4 s in bfloat16 and 10.5 s in float32 (SmolLM2-135M,
-    AMX), and on a busy machine 88 s and 16 s.
+    torch's mixed precision gains little on a CPU, even on one with bfloat16 instructions: a step of
+    two windows of 1,024 tokens took 9.4 s in bfloat16 and 10.5 s in float32 (SmolLM2-135M, AMX),
+    and on a busy machine 88 s and 16 s.
     """
     return "bfloat16" if is_gpu(device) else "float32"
 
 
 def is_gpu(device: str | None) -> bool:
-    """Whether training on `device`, None where nothing is said, is on a GPU."""
+    """Whether training on `device` uses a GPU; None means a GPU if there is one."""
     import torch
 
     return device != "cpu" and torch.cuda.is_available()
 
 
 def memory(kind: str) -> int:
-    """Bytes of memory that a device has: the GPU's, or the machine's."""
+    """Bytes of memory of a kind of device: the GPU's, or the machine's."""
     import torch
 
     if kind == "cuda":
@@ -36,11 +36,11 @@ def memory(kind: str) -> int:
 
 
 def accelerator(settings: Settings) -> Accelerator:
-    """One process, or one of those that `accelerate launch` started.
+    """This process's accelerator; `accelerate launch` may have started several processes.
 
-    Each computes other sequences of a step, except that --context-parallel of them share one
-    sequence, with sharded weights (FSDP2). Raises UsageError where the processes cannot share out
-    the batch.
+    Every process computes different sequences of a step, except that --context-parallel processes
+    share one sequence, with sharded weights (FSDP2). Raises UsageError if the batch cannot be
+    divided equally.
     """
     kwargs: dict[str, Any] = {}
     if settings.context_parallel > 1:

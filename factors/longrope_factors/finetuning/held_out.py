@@ -1,7 +1,7 @@
-"""Whether a model under training finds facts in texts of real length, in words it is not taught.
+"""Check whether a model in training finds facts in texts of real length, in words it is not taught.
 
-Perplexity does not tell which weights find them, and small models lose it again when they are
-trained for longer: so the weights that a run keeps are those that find most.
+Perplexity does not show which weights find facts, and small models lose this ability again when
+they are trained for longer. So a run keeps the weights that find most facts.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from longrope_factors.factor_file.schema import CorpusText, FactorSet
 from longrope_factors.models import texts
 from longrope_factors.models.loading import LoadedModel
 
-# Plain text, and the model's chat template where there is one.
+# Plain text, and the model's chat template if it has one.
 _FORMS: tuple[Form, ...] = ("plain", "chat")
 _FACTS = 10
-# No evaluation begins at this seed: its documents are others.
+# Evaluations start at lower seeds, so their documents differ from these.
 _FIRST_SEED = 1_000_000
 
 
@@ -37,14 +37,14 @@ def _make(random: Random, units: int, depths: Sequence[float], filler: Filler) -
     return Document(niah.text(text, of_one=True), tuple(niah.asked([fact]) for fact in facts))
 
 
-# Numbers of keys in a book: RULER's niah_multikey_1, with more keys in a text. Small models can do
-# that at short lengths, and hardly any other task to the last digit.
+# Numbers of keys in a book, as in RULER's niah_multikey_1 but with more keys in each text. At short
+# lengths, small models can do this task, and hardly any other, right to the last digit.
 _ONE_BY_ONE = Task("held_out", _make, said=16, reads_corpus=True)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Documents of at most `length` tokens with questions, from the `text`; made once for a run."""
+    """Documents of at most `length` tokens from `text`, with questions; made once for each run."""
 
     length: int
     text: CorpusText
@@ -52,9 +52,9 @@ class HeldOut:
 
 
 def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
-    """Documents with the text at `path` between their facts.
+    """Make documents with facts in the text at `path`.
 
-    Raises UsageError where the text is not UTF-8, or the length, check_length, too short.
+    Raises UsageError if the text is not UTF-8 or the length (check_length) is too short.
     """
     _, sha256 = texts.content(path)
     books = filler.of_books([path])
@@ -72,9 +72,10 @@ def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
 def asked(
     loaded: LoadedModel, factor_set: FactorSet, documents: Sequence[Fitted]
 ) -> list[tuple[bool, float]]:
-    """The outcome of each question about `documents`, asked of the model as it is.
+    """The outcome of each question about `documents` with the model's present weights.
 
-    True where the answer is what greedy decoding says, and its mean loss in nats a token.
+    An outcome is whether greedy decoding gives exactly the answer, and the answer's mean loss in
+    nats per token.
     """
     from longrope_factors.evaluating.retrieval import asking
 

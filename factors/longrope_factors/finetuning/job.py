@@ -1,4 +1,4 @@
-"""A fine-tune, checked: all that can be known before the weights are loaded."""
+"""A fine-tune, checked as far as possible before the weights are loaded."""
 
 import datetime
 import json
@@ -21,20 +21,20 @@ from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.settings import Settings
 
 RECORD = "finetune.json"
-# So many exercises are made to see whether a window has room for them.
+# The number of exercises that are made to check that they fit into a window.
 _TRIED = 8
-# What does not change a run's numbers, or is recorded by its content instead of its path.
+# Settings that do not change a run's numbers, or that are recorded by content instead of path.
 _UNRECORDED = ("model", "factors", "corpus", "output", "device", "checkpoint_every")
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings with what their files hold.
+    """Settings together with the content of the files that they name.
 
-    `long_set` is the set under which long sequences are trained, `short_set` the original one, for
-    short documents. `start` is the folder of the adapter that training goes on from, the long
-    set's, None where it has none. `dtype` is the settings' or the device's. `record` identifies the
-    run: values as JSON knows them.
+    Long sequences are trained under `long_set`, short documents under `short_set`, the original
+    set. `start` is the folder of the long set's adapter, from which training continues; None if it
+    has none. `dtype` is that of the settings or the device's default. `record` identifies the run;
+    its values are those that JSON can express.
     """
 
     settings: Settings
@@ -69,11 +69,10 @@ class Job:
 def of(settings: Settings) -> Job:
     """Check the settings against the files that they name.
 
-    Raises UsageError, one sentence, for a model without rotary embedding or weights, factors of
-    another model or that do not cover the length, an adapter that training cannot go on from, a
-    length below the original one,
-    a text that is not UTF-8, a corpus too short, and an output folder that another run or anything
-    else uses.
+    Raises UsageError, one sentence, for a model without rotary embedding or weights, factors that
+    are of another model or do not cover the length, an adapter that training cannot continue from,
+    a length below the original one, a text that is not UTF-8, a corpus that is too short, and an
+    output folder that has another run or other files.
     """
     base = model_directory.base_of(settings.model)
     identity, factor_file = base.identity, base.load(settings.factors)
@@ -98,7 +97,7 @@ def of(settings: Settings) -> Job:
     longest = settings.whole_tokens if settings.full_share else settings.window_tokens
     corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
     if settings.passkey_share:
-        # The shortest prompt that the run may ask for.
+        # Check that the shortest prompt that the run may draw can be made.
         batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
     dtype = settings.dtype or devices.dtype(settings.device)
     held = _held_out(settings, corpus, tokenizer, original)
@@ -107,7 +106,7 @@ def of(settings: Settings) -> Job:
         "model": identity.name,
         "weights_sha256": model_directory.weights_sha256(settings.model),
         "factors": long_set.fingerprint,
-        "corpus": [each.model_dump() for each in corpus.texts],
+        "corpus": [text.model_dump() for text in corpus.texts],
         "window": settings.window_tokens,
         "learning_rate": settings.peak_rate,
         "exercises": list(questions.NAMES) if settings.retrieval_share else [],
@@ -136,7 +135,7 @@ def of(settings: Settings) -> Job:
 
 
 def _start(settings: Settings, factor_file: FactorFile, index: int) -> Path | None:
-    """The folder of the adapter that training under set `index` goes on from."""
+    """The folder of the adapter that training under set `index` continues from, if any."""
     *lower, long_set = factor_file.sets[: index + 1]
     for factor_set in lower:
         if factor_set.adapter is not None:
@@ -162,20 +161,20 @@ def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int)
         return None
     length = settings.check_length
     if length is None:
-        # A CPU reads 16k tokens of the smallest model in minutes, and less tells what is learnt.
+        # Even with the smallest model, a CPU takes minutes for 16k tokens, and fewer are enough.
         slow = not devices.is_gpu(settings.device)
         length = min(settings.length, original * 3 // 2) if slow else settings.length
-    found = held_out.prepare(settings.held_out, tokenizer, length, settings.seed)
-    if found.text.sha256 in {text.sha256 for text in corpus.texts}:
+    prepared = held_out.prepare(settings.held_out, tokenizer, length, settings.seed)
+    if prepared.text.sha256 in {text.sha256 for text in corpus.texts}:
         raise UsageError(
             f"{settings.held_out}: is a text of --corpus; --held-out should be one that is not "
             "trained on."
         )
-    return found
+    return prepared
 
 
 def _check_exercises(job: Job) -> None:
-    """Raise UsageError where the run's exercises cannot be made."""
+    """Raise UsageError if the run's exercises cannot be made."""
     if not job.tokenizer.is_fast:
         raise UsageError(
             f"{job.settings.model}: --retrieval-share needs a tokenizer that says which characters "
@@ -187,21 +186,21 @@ def _check_exercises(job: Job) -> None:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the output folder holds this run's result already.
+    """Whether the output folder already holds this run's result.
 
-    Raises UsageError where the folder holds another run, naming the first setting that differs,
-    or other files.
+    Raises UsageError if the folder holds other files or another run; for the latter, it names the
+    first setting that differs.
     """
     output = job.settings.output
     path = output / RECORD
     if not path.exists():
         # A run that was killed while it wrote its record leaves a hidden file.
-        if output.exists() and any(not each.name.startswith(".") for each in output.iterdir()):
+        if output.exists() and any(not entry.name.startswith(".") for entry in output.iterdir()):
             raise UsageError(f"{output}: holds other files; -o should be a new folder.")
         return False
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        settings, finished = found["settings"], found["finished"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings, finished = record["settings"], record["finished"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{path}: is not the record of a fine-tune.") from None
     for name, value in job.record.items():
@@ -214,9 +213,9 @@ def is_finished(job: Job) -> bool:
 
 
 def write_record(job: Job, finished: bool, kept: Step | None = None) -> None:
-    """Claim the output folder for this run, or say that its result is there.
+    """Claim the output folder for this run, or record that its result is complete.
 
-    `kept` is the step whose weights are the result, where a check chose it.
+    `kept` is the step whose weights are the result, if a check chose it.
     """
     record: dict[str, Any] = {"settings": job.record, "finished": finished}
     if kept is not None:
@@ -226,31 +225,34 @@ def write_record(job: Job, finished: bool, kept: Step | None = None) -> None:
 
 
 def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> FactorFile:
-    """The factor file of the result: the sets below the trained one, and that.
+    """The factor file of the result: the trained set and the sets below it.
 
-    `kept` is the step whose weights these are, where a check chose it.
-    The trained set has the `adapter`, and the others, for the model's own weights, are as they
-    were, after the original one. Without an adapter all are for the fine-tuned weights; after a
-    mixed run the original set, which it trained too, is the first. Perplexities that were measured
-    with other weights are left out.
+    `kept` is the step whose weights are the result, if a check chose it.
+    With an `adapter`, the trained set gets it. The sets below are for the model's own weights and
+    stay as they were; the original set comes first. Without an adapter, all sets are for the
+    fine-tuned weights; after a mixed run, the original set, which was trained too, comes first.
+    Perplexities that were measured with other weights are left out.
     """
     settings, original = job.settings, job.identity.original_max_position_embeddings
     sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
     how = _how(job, kept)
     if adapter is not None:
-        if job.long_set.max_length > original and all(each.max_length > original for each in sets):
+        if job.long_set.max_length > original and all(
+            factor_set.max_length > original for factor_set in sets
+        ):
             sets.insert(0, job.short_set)
         since = "trained" if job.start is None else "trained on"
         tuned = _noted(job.long_set, f"adapter {since} under this set: {how}")
         tuned = tuned.model_copy(update={"adapter": adapter})
         return schema.build(job.factor_file.model, [*sets, tuned])
     if settings.mixed and job.long_set.max_length > original:
-        sets = [job.short_set, *(each for each in sets if each.max_length > original)]
+        longer = [factor_set for factor_set in sets if factor_set.max_length > original]
+        sets = [job.short_set, *longer]
     noted = []
-    for each in [*sets, job.long_set]:
-        trained = each is job.long_set or (settings.mixed and each is job.short_set)
+    for factor_set in [*sets, job.long_set]:
+        trained = factor_set is job.long_set or (settings.mixed and factor_set is job.short_set)
         under = "under this set" if trained else "under the longest set"
-        noted.append(_noted(each, f"weights fine-tuned {under}: {how}"))
+        noted.append(_noted(factor_set, f"weights fine-tuned {under}: {how}"))
     return schema.build(job.factor_file.model, noted)
 
 

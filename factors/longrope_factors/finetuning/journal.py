@@ -12,10 +12,11 @@ from longrope_factors.factor_file.files.whole_file import replacing
 class Step:
     """One optimiser step, counted from 1; losses are means in nats.
 
-    `loss` is what was minimised; the others are of long text, of short documents under the
-    original rotation, of the keys that passkey prompts ask for and of the answers to retrieval
-    exercises, None where the step had none. `found` is the share of the held-out questions answered
-    exactly, and `held_out` the loss of their answers, where the step was followed by a check.
+    `loss` is the loss that was minimised. `long` is the loss of long text, `short` that of short
+    documents under the original rotation, `passkey` that of the keys in passkey prompts, and
+    `retrieval` that of the answers in retrieval exercises; each is None if the step had none. If a
+    check followed the step, `found` is the share of held-out questions that were answered exactly,
+    and `held_out` the loss of their answers.
     """
 
     step: int
@@ -33,20 +34,20 @@ class Step:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What checked steps are compared by, greater is better: found, then the answers' loss."""
+        """The score of a checked step, greater is better: the share found, then minus the loss."""
         assert self.found is not None
         assert self.held_out is not None
         return self.found, -self.held_out
 
 
 def best(steps: Sequence[Step]) -> Step | None:
-    """The first of the best steps that were followed by a check; None where none was."""
+    """The best step that was followed by a check, the first if several are equal; None if none."""
     checked = [step for step in steps if step.found is not None]
     return max(checked, key=lambda step: step.score, default=None)
 
 
 def read(path: Path) -> list[Step]:
-    """The steps of a loss log, up to a torn last line; none where there is no file."""
+    """The steps of a loss log, without a torn last line; none if there is no file."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -54,15 +55,15 @@ def read(path: Path) -> list[Step]:
 
 
 def truncate(path: Path, step: int) -> list[Step]:
-    """Cut the log off after `step` steps and give those."""
-    kept = [each for each in read(path) if each.step <= step]
+    """Cut the log off after `step` steps and return the remaining steps."""
+    kept = [logged for logged in read(path) if logged.step <= step]
     with replacing(path) as temporary:
         temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
     return kept
 
 
 def append(path: Path, step: Step) -> None:
-    """Add one line."""
+    """Add one step to the log."""
     with path.open("a", encoding="utf-8") as file:
         file.write(_line(step))
 

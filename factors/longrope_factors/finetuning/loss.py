@@ -11,7 +11,7 @@ CHUNK = 1024
 
 
 class Lesson(NamedTuple):
-    """A teacher's last hidden states [n, h], and which tokens are taught by its predictions [n]."""
+    """A teacher's last hidden states [n, h], and which tokens [n] its predictions teach."""
 
     hidden: torch.Tensor
     where: torch.Tensor
@@ -26,9 +26,9 @@ def token_losses(
 ) -> torch.Tensor:
     """Negative log-likelihood in nats of `labels` [n] given last hidden states [n, h]: [n].
 
-    Where a `lesson` says so it is the divergence from the teacher's predictions instead. Logits
-    exist for `chunk` positions at a time, in the backward pass too, which makes them anew where
-    there is more than one chunk.
+    For the tokens that a `lesson` teaches, it is the divergence from the teacher's predictions
+    instead. Logits exist for `chunk` positions at a time, also in the backward pass, which
+    recomputes them if there is more than one chunk.
     """
 
     def of_chunk(
@@ -45,7 +45,7 @@ def token_losses(
     if len(labels) <= chunk:
         return of_chunk(*tensors)
     chunks = zip(*(tensor.split(chunk) for tensor in tensors), strict=True)
-    return torch.cat([checkpoint(of_chunk, *each, use_reentrant=False) for each in chunks])
+    return torch.cat([checkpoint(of_chunk, *parts, use_reentrant=False) for parts in chunks])
 
 
 def _divergence(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -55,18 +55,17 @@ def _divergence(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 class Learner(torch.nn.Module):
-    """A causal language model whose forward pass gives token losses; what accelerate wraps.
+    """A causal language model whose forward pass returns token losses; accelerate wraps it.
 
-    Without labels it gives the last hidden states that a lesson is made of.
-
-    Matrix products are in `dtype`, whatever the weights are in.
+    Without labels, it returns the last hidden states, of which lessons are made. Matrix products
+    are computed in `dtype`, whatever dtype the weights have.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.model = model
         self.config = model.config  # accelerate looks for sliding windows here
-        self._no_split_modules = model._no_split_modules  # and FSDP for its units here
+        self._no_split_modules = model._no_split_modules  # FSDP looks for its units here
         self._dtype = dtype
 
     def forward(
@@ -77,9 +76,9 @@ class Learner(torch.nn.Module):
         document_lengths: tuple[int, ...],
         lesson: Lesson | None = None,
     ) -> torch.Tensor:
-        """Losses [n] in nats of a sequence whose token_ids, positions and labels are [1, n]."""
+        """Losses [n] in nats of a sequence; token_ids, positions and labels are [1, n]."""
         with torch.autocast(token_ids.device.type, self._dtype, self._dtype != torch.float32):
-            # Trained embeddings are float32; what the layers hand on need not be.
+            # Trained embeddings are float32, but hidden states need not be.
             embedded = self.model.get_input_embeddings()(token_ids).to(self._dtype)
             hidden = self.model.base_model(
                 inputs_embeds=embedded,

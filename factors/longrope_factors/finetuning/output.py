@@ -1,4 +1,4 @@
-"""What a fine-tune leaves: an adapter and the factor file that names it, or a model directory."""
+"""The result of a fine-tune: an adapter and the factor file that names it, or a model directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +19,13 @@ ADAPTER = "adapter"
 
 
 def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
-    """Write the factor file into the output folder, with the adapter, with a whole model, or both.
+    """Write the factor file to the output folder, with the adapter, a whole model, or both.
 
-    `trained` are the trained tensors by their names in the model, of the step `kept` where a check
-    chose it. A LoRA run leaves its adapter in
-    ADAPTER, and unless it is merged the factor file names it. The base model is loaded again, on
-    the CPU, so that neither sharding nor the device's memory matters. Gives what the config of a
-    whole model cannot say of the factor file, in sentences.
+    `trained` has the trained tensors by their names in the model; they are those of the step `kept`
+    if a check chose it. A LoRA run leaves its adapter in ADAPTER; unless it is merged, the factor
+    file names it. The base model is loaded again on the CPU, so that sharding and the device's
+    memory do not matter. Returns what the config of a whole model loses of the factor file, in
+    sentences.
     """
     import torch
 
@@ -37,11 +37,11 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
     if settings.lora is not None:
         if settings.writes_adapter:
             _as_stored(tuned, hf.read_config(settings.model))
-        # The directory that it was loaded from is no one else's; the name says which model it is.
+        # The model's name instead of the directory on this machine that it was loaded from.
         tuned.peft_config["default"].base_model_name_or_path = job.identity.name
-        # modules_to_save has the embeddings where they were trained; "auto" would ask a hub.
+        # Trained embeddings are in modules_to_save; the default, "auto", would query the hub.
         tuned.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
-        # An empty form, with the directory's path in it.
+        # peft's README is an empty template that contains the model directory's path.
         (folder / ADAPTER / "README.md").unlink()
     factor_file = jobs.result_factors(job, _adapter(job) if settings.writes_adapter else None, kept)
     schema.save(factor_file, folder / FACTORS)
@@ -55,7 +55,7 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
 
 
 def _as_stored(tuned: Any, config: Mapping[str, Any]) -> None:
-    """Make what was trained as precise as the model's own weights are: a server computes so."""
+    """Convert the trained weights to the dtype of the model's own, in which a server computes."""
     import torch
 
     stored = config.get("dtype") or config.get("torch_dtype") or "float32"

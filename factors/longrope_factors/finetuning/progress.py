@@ -1,4 +1,4 @@
-"""What a fine-tune shows while it runs: loss, speed and time left."""
+"""The progress bar of a fine-tune: loss, speed and remaining time."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from longrope_factors.finetuning.watcher import Watcher
 
 @contextlib.contextmanager
 def shown(settings: Settings) -> Iterator[Watcher]:
-    """A watcher that draws a progress bar on stderr."""
+    """A watcher that shows a progress bar on stderr."""
     columns = (
         TextColumn("step {task.fields[step]} of {task.fields[steps]}"),
         BarColumn(),
         TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s{task.fields[found]}"),
-        # A step of long sequences takes minutes: look further back than rich does.
         TimeRemainingColumn(),
     )
+    # A step of long sequences takes minutes, so look further back than rich's 30 seconds.
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
         yield _Bar(progress, settings)
 
 
 def _found(steps: list[Step]) -> str:
-    """What the last check found, to stand after something else."""
+    """The share found by the last check, as a suffix; empty before the first check."""
     checked = [step.found for step in steps if step.found is not None]
     return f"  held-out {checked[-1]:.0%}" if checked else ""
 

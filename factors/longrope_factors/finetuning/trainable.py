@@ -1,4 +1,4 @@
-"""What of a model is trained: everything, or a LoRA adapter, with norms and embeddings or not."""
+"""The weights that are trained: all, or a LoRA adapter with or without norms and embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ SCALE = 2.0  # lora_alpha over rank: LongLoRA's 16 over 8
 
 
 def prepare(model: Any, settings: Settings) -> Any:
-    """Mark and convert in place what is trained, float32 each; gives the PeftModel, or `model`.
+    """Mark the trained weights, and convert them to float32; returns the PeftModel or `model`.
 
-    With `settings.lora`, every linear layer but the output head gets LoRA matrices of that rank,
-    which start from torch's random numbers. `norms` and `embeddings` are trained whole (LongLoRA,
-    arXiv 2309.12307, section 3.3), the latter tied to the head where the model ties them.
+    Works in place. With `settings.lora`, every linear layer but the output head gets LoRA matrices
+    of that rank, initialised with torch's random numbers. `norms` and `embeddings` are trained
+    whole (LongLoRA, arXiv 2309.12307, section 3.3); embeddings stay tied to the head if the model
+    ties them.
     """
     if settings.lora is None:
         return model.float().requires_grad_(True)
@@ -45,8 +46,8 @@ def prepare(model: Any, settings: Settings) -> Any:
 
 
 def start(peft_model: Any, folder: Path) -> None:
-    """Give what `prepare` made the weights of the adapter in `folder`, of the same form."""
+    """Load the adapter in `folder`, which must have the same form, into `prepare`'s PeftModel."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
-    found = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
-    assert not found.unexpected_keys, found.unexpected_keys
+    result = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
+    assert not result.unexpected_keys, result.unexpected_keys

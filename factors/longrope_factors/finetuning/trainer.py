@@ -1,4 +1,4 @@
-"""The steps of a fine-tune: the model, its optimiser, and the place in the data."""
+"""The steps of a fine-tune: the model, its optimiser, and the position in the data."""
 
 import contextlib
 import itertools
@@ -31,24 +31,24 @@ from longrope_factors.finetuning.watcher import Watcher
 from longrope_factors.models import loading, perplexity, rotation
 from longrope_factors.models.loading import LoadedModel
 
-# YaRN's, which LongRoPE compares with and does not change: arXiv 2309.00071, section 4.1.
+# From YaRN (arXiv 2309.00071, section 4.1), which LongRoPE compares with and does not change.
 _BETAS, _WEIGHT_DECAY = (0.9, 0.95), 0.0
 _CLIP = 1.0
 _KINDS: tuple[Kind, ...] = ("long", "short", "passkey", "retrieval")
-# As many as keep the device busy.
+# Enough tokens in a forward pass to keep the device busy.
 _TOKENS_OF_A_PASS = {"cuda": 16384, "cpu": 512}
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 
 
 class Trainer:
-    """Model, optimiser and place in the data: what is between a job and its steps."""
+    """Trains a job's model step by step: holds the model, optimiser and position in the data."""
 
     def __init__(self, job: Job, accelerator: Accelerator) -> None:
         settings = job.settings
         self._job, self._accelerator = job, accelerator
         loaded = loading.load(settings.model, str(accelerator.device), job.dtype)
         self._model = loaded.model
-        # Refuses a model whose rotation cannot be set, or that makes its logits otherwise than we.
+        # Refuses a model whose rotation cannot be set, or that computes its logits differently.
         few = max(job.corpus.documents, key=len)[:4].tolist()
         perplexity.logits_from(self._model, few, 0, job.long_set, job.identity)
         attention.use_in(self._model)
@@ -59,12 +59,13 @@ class Trainer:
         self._best: dict[str, Any] | None = None
         learner = Learner(self._model, getattr(torch, job.dtype))
         optimizer = torch.optim.AdamW(
-            [each for each in learner.parameters() if each.requires_grad],
+            [parameter for parameter in learner.parameters() if parameter.requires_grad],
             lr=settings.peak_rate,
             betas=_BETAS,
             weight_decay=_WEIGHT_DECAY,
         )
-        # DDP would keep the buffers of the model's own rotary module in step, which come and go.
+        # Otherwise DDP would synchronise the buffers of the model's own rotary module, which is
+        # replaced while the model runs.
         with rotation.rotated_by(self._model, job.long_set, job.identity):
             self._learner, self._optimizer = accelerator.prepare(learner, optimizer)
         self._learner.train()
@@ -72,7 +73,7 @@ class Trainer:
         self._groups, self._group = groups, accelerator.process_index // settings.context_parallel
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; all processes must ask for it together."""
+        """The content of a checkpoint; all processes must call this together."""
         learner, optimizer = self._learner, self._optimizer.optimizer
         return {
             "model": self.weights(),
@@ -83,17 +84,17 @@ class Trainer:
         }
 
     def weights(self) -> dict[str, Any]:
-        """What is trained, by its names in the model; all processes must ask for it together."""
+        """The trained tensors by name in the model; all processes must call this together."""
         model = get_model_state_dict(self._learner, options=_FULL)
         return {name.removeprefix("model."): value for name, value in model.items()}
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The weights of the best check yet, as `weights` has them; None where there was none."""
+        """The weights of the best check so far, as `weights` returns them; None before a check."""
         return None if self._best is None else self._best["weights"]
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         learner, optimizer = self._learner, self._optimizer.optimizer
         options = StateDictOptions(full_state_dict=True, strict=False)
         model = {f"model.{name}": value for name, value in state["model"].items()}
@@ -104,17 +105,17 @@ class Trainer:
         torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
 
     def steps(self, done: int, watcher: Watcher) -> Iterator[Step]:
-        """Train the steps after the first `done`, giving each when it is done."""
+        """Train the steps after the first `done`; yields each step when it is done."""
         settings = self._job.settings
         documents = self._job.corpus.documents
-        planned = sequences.sequences([len(each) for each in documents], self._job.mixture)
+        planned = sequences.sequences([len(document) for document in documents], self._job.mixture)
         planned = itertools.islice(planned, done * settings.batch, None)
         for index in range(done, settings.steps):
             started = time.monotonic()
             of_step = list(itertools.islice(planned, settings.batch))
             mine = [
-                batch.of(each, documents, self._job.tokenizer, self._job.mixture)
-                for each in of_step[self._group :: self._groups]
+                batch.of(sequence, documents, self._job.tokenizer, self._job.mixture)
+                for sequence in of_step[self._group :: self._groups]
             ]
             step = self._step(index, mine, watcher, started)
             interval = settings.check_interval
@@ -127,9 +128,9 @@ class Trainer:
         rate = learning_rate(index, settings.steps, settings.warmup, settings.peak_rate)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        counts = [(float(each.weights.sum()), len(each.token_ids)) for each in batches]
+        counts = [(float(sequence.weights.sum()), len(sequence.token_ids)) for sequence in batches]
         local = torch.tensor(counts, dtype=torch.float64, device=accelerator.device).sum(0)
-        # Processes that share a sequence count it each.
+        # A sequence is counted by every process that shares it.
         weight, tokens = (accelerator.reduce(local) / settings.context_parallel).tolist()
         sums = torch.zeros(len(_KINDS) + 1, 2, device=accelerator.device)
         passes = self._passes(batches)
@@ -137,7 +138,7 @@ class Trainer:
             last = place == len(passes) - 1
             synced = contextlib.nullcontext() if last else accelerator.no_sync(self._learner)
             with synced:
-                # Gradients are averaged over the processes, and should be summed.
+                # Gradients are averaged over the processes, but should be summed.
                 sums += self._backward(of_pass, accelerator.num_processes / weight)
             watcher.sequences(self._groups * len(of_pass))
         norm = accelerator.clip_grad_norm_(self._learner.parameters(), _CLIP)
@@ -161,10 +162,10 @@ class Trainer:
         )
 
     def _checked(self, step: Step) -> Step:
-        """The step with what is found after it; its weights are kept if they find most."""
+        """The step with the outcome of its check; keeps the weights if they are the best so far."""
         held, accelerator = self._job.held_out, self._accelerator
         assert held is not None
-        self._model.gradient_checkpointing_disable()  # it makes transformers forget what was read
+        self._model.gradient_checkpointing_disable()  # with it, transformers has no KV cache
         self._model.eval()
         device = accelerator.device.type
         dtype = getattr(torch, self._job.dtype)
@@ -186,43 +187,44 @@ class Trainer:
         return step
 
     def _passes(self, batches: Sequence[Batch]) -> list[list[Batch]]:
-        """Sequences of one rotation together, as many as a forward pass takes."""
+        """Group sequences of the same rotation into forward passes of limited size."""
         most = _TOKENS_OF_A_PASS.get(self._accelerator.device.type, 0)
         if self._job.settings.context_parallel > 1:
-            most = 0  # processes share out one sequence at a time
+            most = 0  # the processes share one sequence at a time
         passes: list[list[Batch]] = []
         tokens = 0
-        # Those of one kind are as long, mostly, and attention is faster where they are neighbours.
-        for each in sorted(batches, key=lambda batch: _KINDS.index(batch.kind)):
-            tokens += len(each.token_ids)
-            if not passes or tokens > most or passes[-1][0].is_short != each.is_short:
+        # Sequences of a kind are mostly equally long, and attention is faster for such neighbours.
+        for sequence in sorted(batches, key=lambda sequence: _KINDS.index(sequence.kind)):
+            tokens += len(sequence.token_ids)
+            if not passes or tokens > most or passes[-1][0].is_short != sequence.is_short:
                 passes.append([])
-                tokens = len(each.token_ids)
-            passes[-1].append(each)
+                tokens = len(sequence.token_ids)
+            passes[-1].append(sequence)
         return passes
 
     def _backward(self, batches: Sequence[Batch], scale: float) -> torch.Tensor:
-        """Add the gradient of sequences of one rotation, from one pass.
+        """Run one pass over sequences of the same rotation, and add their gradient.
 
-        Gives [1 + kinds, 2]: sum and count of the losses, of all and by kind.
+        Returns [1 + kinds, 2]: the weighted sum of the losses and the sum of their weights, first
+        for all tokens as they are trained, then by kind as they are reported.
         """
         job, device = self._job, self._accelerator.device
         factor_set = job.short_set if batches[0].is_short else job.long_set
-        weights = np.concatenate([each.weights for each in batches])
+        weights = np.concatenate([sequence.weights for sequence in batches])
         counted = [
-            np.concatenate([each.counted * (each.kind == kind) for each in batches])
+            np.concatenate([sequence.counted * (sequence.kind == kind) for sequence in batches])
             for kind in _KINDS
         ]
         tensors = [
             torch.as_tensor(array, dtype=dtype, device=device)[None]
             for array, dtype in (
-                (np.concatenate([each.token_ids for each in batches]), torch.long),
-                (np.concatenate([each.positions for each in batches]), torch.long),
-                (np.concatenate([each.labels for each in batches]), torch.long),
+                (np.concatenate([sequence.token_ids for sequence in batches]), torch.long),
+                (np.concatenate([sequence.positions for sequence in batches]), torch.long),
+                (np.concatenate([sequence.labels for sequence in batches]), torch.long),
                 *((array, torch.float32) for array in (weights, *counted)),
             )
         ]
-        lengths = tuple(length for each in batches for length in each.document_lengths)
+        lengths = tuple(length for sequence in batches for length in sequence.document_lengths)
         lesson = self._lesson(batches, tensors[0]) if job.settings.distill else None
         self._recompute_layers(len(weights))
         with (
@@ -237,15 +239,18 @@ class Trainer:
         return torch.stack([counts @ losses.detach(), counts.sum(1)], dim=1)
 
     def _lesson(self, batches: Sequence[Batch], ids: torch.Tensor) -> Lesson | None:
-        """What the model without its adapter says of plain text [1, n] that it can read."""
+        """The lesson of the model without its adapter for the plain text [1, n] that it can read.
+
+        None if there is no such text.
+        """
         job = self._job
         readable = job.identity.original_max_position_embeddings
         where = np.concatenate(
-            [each.plain & (max(each.document_lengths) <= readable) for each in batches]
+            [sequence.plain & (max(sequence.document_lengths) <= readable) for sequence in batches]
         )
         if not where.any():
             return None
-        lengths = tuple(length for each in batches for length in each.document_lengths)
+        lengths = tuple(length for sequence in batches for length in sequence.document_lengths)
         positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
         with (
             torch.no_grad(),
@@ -256,10 +261,11 @@ class Trainer:
         return Lesson(hidden, torch.as_tensor(where, device=ids.device))
 
     def _recompute_layers(self, tokens: int) -> None:
-        """Have the layers of a pass of so many tokens computed again in the backward pass, or not.
+        """Choose whether the backward pass of `tokens` tokens recomputes the layers.
 
-        Kept activations are some 16 numbers for each of the hidden and 6 for each of the MLP's
-        (counted for a Llama with LoRA); they may take a quarter of the device's memory.
+        If it does not, activations are kept: in each layer and for each token, about 16 numbers per
+        hidden unit and 6 per unit of the MLP (counted for a Llama with LoRA). They may take a
+        quarter of the device's memory.
         """
         config, device = self._model.config.get_text_config(), self._accelerator.device
         hidden = config.hidden_size
@@ -273,13 +279,13 @@ class Trainer:
             self._model.gradient_checkpointing_disable()
 
     def _sharing(self, tensors: list[torch.Tensor]) -> contextlib.AbstractContextManager[None]:
-        """Cut the tensors [1, n] in place into this process's share of the sequence."""
+        """Cut the tensors [1, n], in place, to this process's share of the sequence."""
         if self._job.settings.context_parallel == 1:
             return contextlib.nullcontext()
-        # A share is a multiple of two pieces long, one early and one late.
+        # A share is two pieces of equal length, one early and one late in the sequence.
         pieces = 2 * self._job.settings.context_parallel
         padding = -tensors[0].shape[1] % pieces
-        tensors[:] = [torch.nn.functional.pad(each, (0, padding)) for each in tensors]
+        tensors[:] = [torch.nn.functional.pad(tensor, (0, padding)) for tensor in tensors]
         return self._accelerator.maybe_context_parallel(
             buffers=tensors, buffer_seq_dims=[1] * len(tensors), no_restore_buffers=set(tensors)
         )

@@ -1,4 +1,4 @@
-"""A fine-tune from settings to a model directory, resumed where an earlier run ended."""
+"""Run a fine-tune from its settings to its result; it resumes where an earlier run stopped."""
 
 import shutil
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ LOSSES, CURVE, CHECKPOINTS = "loss.jsonl", "loss.png", "checkpoints"
 
 @dataclass(frozen=True)
 class Result:
-    """A finished fine-tune: its folder, and its loss curve."""
+    """A finished fine-tune: its folder and its steps."""
 
     output: Path
     steps: list[Step]
@@ -31,28 +31,28 @@ class Result:
 def run(settings: Settings, watcher: Watcher | None = None) -> Result:
     """Fine-tune as `settings` say, from the last checkpoint of the same run if there is one.
 
-    A run that was killed anywhere goes on to the result that it would have had. Raises UsageError,
-    one sentence, before the weights are loaded for what `job.of` names; later for a model that this
-    cannot train, a checkpoint that cannot be read or written, and a loss that is not finite.
+    A run that was killed at any point resumes and reaches the same result. Raises UsageError, one
+    sentence: before the weights are loaded, for what `job.of` checks; later, for a model that
+    cannot be trained, a checkpoint that cannot be read or written, and a loss that is not finite.
     """
-    compute.check_here(settings.device)  # accelerate takes the CPU where there is no GPU
+    compute.check_here(settings.device)  # accelerate would use the CPU if there is no GPU
     watcher = watcher or Watcher()
     job = jobs.of(settings)
     folder = settings.output
     if jobs.is_finished(job):
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a kill may have left them
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a killed run may have left them
         return Result(folder, journal.read(folder / LOSSES))
     accelerator = devices.accelerator(settings)
     main = accelerator.is_main_process
-    accelerator.wait_for_everyone()  # until each has found the folder to be free
+    accelerator.wait_for_everyone()  # until all of them have seen that the folder is free
     if main:
         jobs.write_record(job, finished=False)
     trainer = Trainer(job, accelerator)
-    # Each process reads; only the main one may then shorten the log.
-    found = checkpoint.load(folder / CHECKPOINTS, watcher.warn if main else lambda _: None)
+    # Every process loads the checkpoint; after that, the main process shortens the log.
+    saved = checkpoint.load(folder / CHECKPOINTS, watcher.warn if main else lambda _: None)
     done = 0
-    if found is not None:
-        done, state = found
+    if saved is not None:
+        done, state = saved
         trainer.load(state)
     accelerator.wait_for_everyone()
     if main:

@@ -1,4 +1,4 @@
-"""Who is told what a fine-tune does."""
+"""Callbacks that follow a fine-tune."""
 
 import sys
 
@@ -6,17 +6,17 @@ from longrope_factors.finetuning.journal import Step
 
 
 class Watcher:
-    """Told what a run does; every method does nothing here. Only the main process tells."""
+    """Is told what a run does, by the main process; here, only `warn` does something."""
 
     def begin(self, steps: list[Step]) -> None:
-        """Training begins, after the steps that were done earlier."""
+        """Training begins; `steps` were done by earlier runs."""
 
     def sequences(self, count: int) -> None:
-        """So many more sequences of the current step are through, over all processes."""
+        """Another `count` sequences of the current step are done, over all processes."""
 
     def step(self, step: Step) -> None:
         """A step is done."""
 
     def warn(self, sentence: str) -> None:
-        """Something that the user should know; on stderr here."""
+        """Tell the user `sentence`; here, on stderr."""
         print(sentence, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Other programs' forms of factor sets."""
+"""Factor sets in the forms of other programs."""

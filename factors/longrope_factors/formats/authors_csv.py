@@ -1,7 +1,7 @@
-"""The LongRoPE authors' CSV: the factors of one set, one number a line, and nothing else.
+"""The LongRoPE authors' CSV: the factors of one set, one number per line, and nothing else.
 
-Their code reads it by numpy.loadtxt with ',' as delimiter; the files that they published have a
-row of d/2 numbers for each layer, all rows alike.
+Their code reads it with numpy.loadtxt and ',' as the delimiter. Their published files have one row
+of d/2 numbers for each layer; all rows are the same.
 """
 
 import re
@@ -15,7 +15,7 @@ from longrope_factors.factor_file.schema import FactorFile, FactorSet
 
 
 def file_name(stem: str, factor_set: FactorSet) -> str:
-    """Where a set of the factor file `stem` goes: NAME-LENGTH.csv."""
+    """The name of the CSV for a set of the factor file `stem`: NAME-LENGTH.csv."""
     return f"{stem}-{factor_set.max_length}.csv"
 
 
@@ -29,7 +29,7 @@ def write(factor_set: FactorSet, path: Path) -> None:
 
 
 def lost(factor_file: FactorFile, factor_set: FactorSet, name: str) -> str:
-    """What the CSV `name` of this set does not say; options of `import` that say it again."""
+    """A sentence on what the CSV `name` lacks of this set, with the options of `import` for it."""
     adapter = f" and its adapter in {factor_set.adapter.folder}" if factor_set.adapter else ""
     return (
         f"{name} holds factors only: of {factor_file.model.name} at --length "
@@ -41,8 +41,8 @@ def lost(factor_file: FactorFile, factor_set: FactorSet, name: str) -> str:
 def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
     """The rotary_dim/2 factors of a CSV: one column, one row, or a row for each layer.
 
-    Raises FactorFileError for another count, text that is no number above 0, or rows that
-    differ, because a factor set is one vector for all layers.
+    Raises FactorFileError for another count, for text that is not a number within the bounds of a
+    factor, and for rows that differ, because a factor set is one vector for all layers.
     """
     try:
         content = path.read_bytes()
@@ -66,10 +66,10 @@ def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
 
 
 def _numbers(path: Path, row: int, line: str) -> tuple[float, ...]:
-    found = tuple(numbers.real(field) for field in line.split(","))
-    if not all(map(bounds.FACTOR.hold, found)):
+    factors = tuple(numbers.real(field) for field in line.split(","))
+    if not all(map(bounds.FACTOR.hold, factors)):
         raise FactorFileError(
             f"{path}: line {row} is {line.strip()[:40]!r}; it should be numbers {bounds.FACTOR}, "
             "separated by commas."
         )
-    return found
+    return factors

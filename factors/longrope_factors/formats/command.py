@@ -1,4 +1,4 @@
-"""`longrope factors export` and `import`: other programs' forms of factor sets."""
+"""`longrope factors export` and `import`: factor sets in the forms of other programs."""
 
 import datetime
 import hashlib
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Target(StrEnum):
-    """What a factor file can become."""
+    """The forms that `export` can write."""
 
     HF = "hf"
     CSV = "csv"
@@ -27,7 +27,7 @@ class Target(StrEnum):
 
 
 class Source(StrEnum):
-    """What a factor file can be made of."""
+    """The forms that `import` can read."""
 
     HF = "hf"
     CSV = "csv"
@@ -38,7 +38,7 @@ def export(
     to: Annotated[Target, typer.Option(help="The form to write.")],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="hf, csv: the folder to write in; gguf: the file."),
+        typer.Option("-o", "--output", help="hf, csv: the folder to write to; gguf: the file."),
     ],
     model: Annotated[
         Path | None,
@@ -51,12 +51,12 @@ def export(
     length: Annotated[
         int | None,
         typer.Option(
-            help="hf, gguf: the long list is the set that covers this length, not the last; "
-            "csv: only that set."
+            help="hf, gguf: the long list is the set that covers this length instead of the last; "
+            "csv: write only that set."
         ),
     ] = None,
 ) -> None:
-    """Write a factor file in another program's form; what that cannot say goes to stderr."""
+    """Write a factor file in another program's form, and print to stderr what that form loses."""
     with one_sentence():
         if (model is not None) != (to is Target.HF):
             raise UsageError("--model DIR goes with --to hf, which needs it, and with no other.")
@@ -105,7 +105,7 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Make a factor file of a Hugging Face config's two lists, or of the LongRoPE authors' CSVs."""
+    """Make a factor file from a Hugging Face config's two lists or the LongRoPE authors' CSVs."""
     with one_sentence():
         if source_form is Source.HF:
             if any((model, length, start_tokens, attention_factor)):
@@ -125,9 +125,11 @@ def import_(
                 strict=True,
             )
             sets = [_set_of_csv(identity, *part) for part in parts]
-            factor_file = schema.build(identity, sorted(sets, key=lambda each: each.max_length))
+            factor_file = schema.build(
+                identity, sorted(sets, key=lambda factor_set: factor_set.max_length)
+            )
         schema.save(factor_file, output)
-        lengths = ", ".join(str(each.max_length) for each in factor_file.sets)
+        lengths = ", ".join(str(factor_set.max_length) for factor_set in factor_file.sets)
         typer.echo(f"{output}: sets of {lengths} for {factor_file.model.name}.")
 
 
@@ -147,11 +149,11 @@ def _export_csv(
     if length is not None:
         sets = (sets[factor_file.select(length)],)
     written, lost = [], []
-    for each in sets:
-        path = folder / authors_csv.file_name(stem, each)
-        authors_csv.write(each, path)
+    for factor_set in sets:
+        path = folder / authors_csv.file_name(stem, factor_set)
+        authors_csv.write(factor_set, path)
         written.append(path)
-        lost.append(authors_csv.lost(factor_file, each, path.name))
+        lost.append(authors_csv.lost(factor_file, factor_set, path.name))
     return written, lost
 
 
@@ -188,10 +190,10 @@ def _attention_factor(text: str, length: int, identity: ModelIdentity) -> float:
     if text == "authors":
         original = identity.original_max_position_embeddings
         return two_lists.authors_attention_factor(length, original)
-    found = numbers.real(text)
-    if not bounds.ATTENTION_FACTOR.hold(found):
+    number = numbers.real(text)
+    if not bounds.ATTENTION_FACTOR.hold(number):
         raise UsageError(
             f"--attention-factor is {text!r}; it should be 'authors' or a number "
             f"{bounds.ATTENTION_FACTOR}."
         )
-    return found
+    return number

@@ -1,10 +1,10 @@
 """GGUF: llama.cpp's rope factor tensors, alone or in a copy of a model, whole or in pieces.
 
-As llama.cpp's converter writes and its loader reads them: two float32 tensors of d/2 numbers, and
-metadata for the original length and one attention factor. A llama model loads the tensors only
-where rope.scaling.type says longrope; rope.scaling.factor must be absent, because it would
-stretch positions a second time. llama.cpp takes the long tensor where its context is larger than
-the original length, for every sequence alike.
+llama.cpp's converter writes and its loader reads two float32 tensors of d/2 numbers, and metadata
+for the original length and one attention factor. A llama model loads the tensors only if
+rope.scaling.type is longrope; rope.scaling.factor must be absent, because it would stretch
+positions a second time. llama.cpp uses the long tensor for every sequence if its context is larger
+than the original length.
 """
 
 from pathlib import Path
@@ -37,11 +37,11 @@ def write(
 ) -> list[str]:
     """Write a GGUF file of the factors, or a copy of the GGUF model `model` with them in it.
 
-    A `model` in several pieces, of which any is named, is written as one file. The short tensor is
-    the set of the original length, the long one the last set or the one that covers `length`
-    tokens. Returns what was lost, in sentences. Raises UsageError for an architecture whose factors
-    llama.cpp does not load, for a `model` that is no GGUF file, is not whole or that another
-    rotation was made for, and for an `output` that is named as a piece.
+    `model` may be any piece of a model in several pieces; it is written as one file. The short
+    tensor is the set of the original length, the long tensor the last set or the one that covers
+    `length` tokens. Returns what was lost, in sentences. Raises UsageError for an architecture
+    whose factors llama.cpp does not load, for a `model` that is not a GGUF file, is incomplete or
+    has another rotation, and for an `output` whose name is that of a piece.
     """
     from gguf import GGUFWriter
 
@@ -94,7 +94,7 @@ def _opened(path: Path, factor_file: FactorFile, architecture: str) -> GgufModel
 
     model = gguf_pieces.read(path)
     identity = factor_file.model
-    # What llama.cpp takes where the file does not say it: theta 10000, the whole head rotated.
+    # The second value is llama.cpp's default: theta 10000, and the whole head rotates.
     expected = {
         Keys.General.ARCHITECTURE: (architecture, None),
         Keys.Rope.DIMENSION_COUNT: (identity.rotary_dim, identity.rotary_dim),
@@ -114,7 +114,7 @@ def _copy_metadata(writer: Any, source: GgufModel, replaced: dict[str, Any]) -> 
 
     writer.data_alignment = source.alignment
     for name, field in source.fields.items():
-        # The writer itself says the architecture and GGUF's own counts.
+        # The writer itself adds the architecture and GGUF's own counts.
         own = name.startswith(("GGUF.", gguf_pieces.SPLIT)) or name == "general.architecture"
         scaling = ".rope.scaling." in name or name.endswith(".rope.scale_linear")
         if own or scaling or name in replaced:
@@ -135,15 +135,15 @@ def _write_tensors(
         for name, factor_set in zip((SHORT, LONG), pair, strict=True)
     ]
     if source is not None:
-        kept = [each for each in source.tensors if not _is_rope(each.name)]
-        tensors += [(each.name, each.data, each.tensor_type) for each in kept]
+        kept = [tensor for tensor in source.tensors if not _is_rope(tensor.name)]
+        tensors += [(tensor.name, tensor.data, tensor.tensor_type) for tensor in kept]
     for name, data, kind in tensors:
         writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    # Not by the writer's own write_tensors_to_file: numpy's tofile, which it calls, says nothing
-    # when the disk is full and the array short.
+    # The writer's own write_tensors_to_file calls numpy's tofile, which reports no error when the
+    # disk is full and it has written only part of the array.
     (file,) = writer.fout
     writer.write_padding(file, file.tell())
     for _, data, _ in tensors:

@@ -1,8 +1,8 @@
-"""A model in one GGUF file, or in the pieces that llama.cpp's gguf-split and converter write.
+"""A model in one GGUF file or in the pieces that llama.cpp's gguf-split and converter write.
 
-A piece is named NAME-00001-of-00003.gguf and says the same in its metadata: split.no (from 0),
-split.count and split.tensors.count (of all pieces together). Only the first has the model's own
-metadata.
+A piece is named NAME-00001-of-00003.gguf, and its metadata says the same: split.no (from 0),
+split.count and split.tensors.count (of all pieces together). Only the first piece has the model's
+own metadata.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any
 from longrope_factors.factor_file.errors import UsageError
 
 PIECE = re.compile(r"(?P<name>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
-SPLIT = "split."  # what keys of the metadata begin with that are a piece's alone
+SPLIT = "split."  # prefix of the metadata keys that describe a piece
 _NO, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
@@ -28,15 +28,15 @@ class GgufModel:
     endianess: Any  # spelt as in the gguf package
 
     def value(self, key: str) -> Any:
-        """What the metadata says; None where it does not."""
+        """The metadata's value for `key`; None if it has none."""
         return _value(self.fields, key)
 
 
 def read(path: Path) -> GgufModel:
-    """The model in `path`, with all other pieces if it is one of several, whichever of them.
+    """The model in `path`, together with the other pieces if `path` is one of several.
 
-    Raises UsageError, naming the file, for one that is no GGUF file, a piece that is missing, that
-    says another number than its name, or that belongs to another model.
+    Raises UsageError, naming the file, if it is not a GGUF file, or if a piece is missing, has
+    another number in its metadata than in its name, or belongs to another model.
     """
     reader = _opened(path)
     count = _value(reader.fields, _COUNT) or 1
@@ -60,9 +60,9 @@ def read(path: Path) -> GgufModel:
                 "in one folder."
             )
     readers = [_opened(piece) for piece in pieces]
-    for number, (piece, each) in enumerate(zip(pieces, readers, strict=True)):
-        _check(piece, each, number, len(pieces), readers[0])
-    tensors = tuple(tensor for each in readers for tensor in each.tensors)
+    for number, (piece, piece_reader) in enumerate(zip(pieces, readers, strict=True)):
+        _check(piece, piece_reader, number, len(pieces), readers[0])
+    tensors = tuple(tensor for piece_reader in readers for tensor in piece_reader.tensors)
     total = _value(readers[0].fields, _TENSORS)
     if len(tensors) != total or len({tensor.name for tensor in tensors}) != total:
         raise UsageError(

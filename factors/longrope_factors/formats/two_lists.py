@@ -1,8 +1,8 @@
-"""Factor files as forms of two lists: what such a form holds, loses, and how Hugging Face says it.
+"""Factor files as two lists: what this form holds, what it loses, and Hugging Face's version of it.
 
-The readers of a Hugging Face config are transformers' `_compute_longrope_parameters` and vLLM's
-`Phi3LongRoPEScaledRotaryEmbedding`. Both take the short list up to the original length and the
-long one beyond it: transformers by the length of its input, stock vLLM by max_model_len.
+A Hugging Face config is read by transformers' `_compute_longrope_parameters` and by vLLM's
+`Phi3LongRoPEScaledRotaryEmbedding`. Both use the short list up to the original length and the long
+list beyond it. transformers decides by the length of its input, stock vLLM by max_model_len.
 """
 
 import json
@@ -18,17 +18,18 @@ from longrope_factors.factor_file.schema import FactorFile, FactorSet
 def hf_config(
     config: Mapping[str, Any], factor_file: FactorFile, length: int | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """`config` (a parsed config.json) rotating by `factor_file`, and what that form cannot say.
+    """`config` (a parsed config.json) with the rotation of `factor_file`, and what was lost.
 
-    The short list is the set of the original length, the long list the last set, or the one that
-    covers `length` tokens. transformers knows one attention factor for both lists; vLLM computes
-    its own from max_position_embeddings unless short_mscale and long_mscale say it, so these two
-    appear only where vLLM would compute another. A `longrope_factors` in `config` is dropped: the
-    result stands for itself. Each sentence names one thing that was lost. Raises FactorFileError
-    where the file was made for another model, UsageError where no set covers `length`.
+    The short list is the set of the original length, the long list the last set or the one that
+    covers `length` tokens. transformers knows one attention factor for both lists. vLLM computes
+    its own from max_position_embeddings unless short_mscale and long_mscale are given, so these two
+    are added only if vLLM would compute another value. A `longrope_factors` in `config` is dropped,
+    because the result does not need the factor file. Each sentence names one thing that was lost.
+    Raises FactorFileError if the file was made for another model, and UsageError if no set covers
+    `length`.
     """
     name = factor_file.model.name
-    # A factor file that the config names is dropped here, so that its own lists count.
+    # Without the factor file that the config names, its own two lists count.
     lists = {key: value for key, value in config.items() if key != "longrope_factors"}
     hf.base(lists).check(factor_file, f"The factors of {name}")
     original = factor_file.model.original_max_position_embeddings
@@ -40,7 +41,7 @@ def hf_config(
         "short_factor": list(short_set.factors),
         "long_factor": list(long_set.factors),
         "original_max_position_embeddings": original,
-        "factor": max(1.0, window / original),  # transformers warns of one below 1
+        "factor": max(1.0, window / original),  # transformers warns if it is below 1
         "attention_factor": long_set.attention_factor,
     }
     mscales = (short_set.attention_factor, long_set.attention_factor)
@@ -51,7 +52,7 @@ def hf_config(
     fields = {
         "rope_parameters": rope,
         "max_position_embeddings": window,
-        # Here too for Phi-3 in transformers, and for vLLM's default max_model_len.
+        # Repeated here for Phi-3 in transformers and for vLLM's default max_model_len.
         "original_max_position_embeddings": original,
     }
     lost = lost_by_two_lists(factor_file, (short_set, long_set), "A Hugging Face config")
@@ -64,7 +65,7 @@ def hf_config(
 
 
 def write_config(config: Mapping[str, Any], path: Path) -> None:
-    """Write a config.json in one step; FactorFileError where it cannot be written."""
+    """Write a config.json in one step; raises FactorFileError if it cannot be written."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -72,18 +73,18 @@ def write_config(config: Mapping[str, Any], path: Path) -> None:
 def authors_attention_factor(length: int, original: int) -> float:
     """sqrt(1 + ln s / ln L_original) with s = length / L_original, and 1 for s <= 1.
 
-    What the LongRoPE authors' loader, transformers and vLLM compute where nothing else is said,
-    here to the last bit of the latter two.
+    The LongRoPE authors' loader, transformers and vLLM compute it unless the config says otherwise.
+    This value equals that of the latter two to the last bit.
     """
     return hf.attention_factor(length / original, original)
 
 
 def two_sets(factor_file: FactorFile, length: int | None = None) -> tuple[FactorSet, FactorSet]:
-    """The sets for a form's short and long lists; one set twice where the file has no other.
+    """The sets for a form's short and long lists; the same set twice if the file has no other.
 
-    The short one is the set of the original length (of the long one's length where that is
-    less), the long one the last, or the one that covers `length` tokens. Raises UsageError where
-    no set covers `length`.
+    The long one is the last set or the one that covers `length` tokens. The short one is the set of
+    the original length, or of the long one's length if that is less. Raises UsageError if no set
+    covers `length`.
     """
     original = factor_file.model.original_max_position_embeddings
     sets = factor_file.sets
@@ -94,14 +95,16 @@ def two_sets(factor_file: FactorFile, length: int | None = None) -> tuple[Factor
 def lost_by_two_lists(
     factor_file: FactorFile, pair: tuple[FactorSet, FactorSet], form: str
 ) -> list[str]:
-    """What a form of two lists and no start tokens cannot say of `factor_file`, in sentences.
+    """What `factor_file` loses in a form of two lists without start tokens, in sentences.
 
-    `pair` is what `two_sets` chose, `form` the sentences' subject, such as 'A GGUF file'.
+    `pair` is the result of `two_sets`, `form` the subject of the sentences, such as 'A GGUF file'.
     """
     original = factor_file.model.original_max_position_embeddings
     short_set, long_set = pair
     lost = []
-    dropped = [str(each.max_length) for each in factor_file.sets if each not in pair]
+    dropped = [
+        str(factor_set.max_length) for factor_set in factor_file.sets if factor_set not in pair
+    ]
     if dropped:
         lost.append(f"{form} holds two sets: of max_length {', '.join(dropped)} none is left.")
     if short_set is long_set and long_set.max_length != original:
@@ -114,22 +117,22 @@ def lost_by_two_lists(
             f"{form} ends its short list at the original length, {original}, "
             f"not at the set's max_length, {short_set.max_length}."
         )
-    for each in factor_file.sets:
-        if each in pair and each.start_tokens:
+    for factor_set in factor_file.sets:
+        if factor_set in pair and factor_set.start_tokens:
             lost.append(
-                f"{form} has no start tokens: the first {each.start_tokens} of the set of "
-                f"{each.max_length} are rotated like the others."
+                f"{form} has no start tokens: the first {factor_set.start_tokens} of the set of "
+                f"{factor_set.max_length} are rotated like the others."
             )
-        if each in pair and each.adapter is not None:
+        if factor_set in pair and factor_set.adapter is not None:
             lost.append(
-                f"{form} names no adapter: the set of {each.max_length} is for weights with the "
-                f"one in {each.adapter.folder} merged into them."
+                f"{form} names no adapter: the set of {factor_set.max_length} is for weights with "
+                f"the one in {factor_set.adapter.folder} merged into them."
             )
     return [*lost, f"{form} has no place for provenance: where the factors came from is left out."]
 
 
 def _with_fields(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    # transformers lets an old rope_scaling win over rope_parameters.
+    # In transformers, an old rope_scaling takes precedence over rope_parameters.
     replaced = ("rope_scaling", "longrope_factors")
     kept = {key: value for key, value in config.items() if key not in replaced}
     if isinstance(text := kept.get("text_config"), Mapping):

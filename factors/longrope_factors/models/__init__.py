@@ -1,1 +1,1 @@
-"""A Hugging Face model under any factor set: loaded, rotated, and its loss."""
+"""A Hugging Face model under any factor set: loading it, rotating it and measuring its loss."""

@@ -1,4 +1,4 @@
-"""What a model computes in and on, checked before torch, which takes seconds to import."""
+"""Dtype and device of a model, checked before importing torch, which takes seconds."""
 
 import re
 from typing import Literal
@@ -10,7 +10,7 @@ _DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 
 
 def check_name(device: str | None) -> None:
-    """Raise UsageError where --device is neither cpu, cuda nor one GPU's name; None is any."""
+    """Raise UsageError unless --device is cpu, cuda or one GPU's name, or None for any device."""
     if device is not None and not _DEVICE.fullmatch(device):
         raise UsageError(
             f"--device {device} should be cpu, cuda, or cuda:N for the GPU of number N."
@@ -18,7 +18,7 @@ def check_name(device: str | None) -> None:
 
 
 def check_here(device: str | None) -> None:
-    """As `check_name`, and raise UsageError where this machine has no such GPU."""
+    """Check as `check_name` does, and raise UsageError if this machine has no such GPU."""
     check_name(device)
     if device in (None, "cpu"):
         return

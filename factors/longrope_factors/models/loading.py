@@ -1,4 +1,4 @@
-"""A model directory, loaded: the model with what identifies it."""
+"""Load the model in a model directory, together with its identity."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from longrope_factors.factor_file.schema import ModelIdentity
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A Hugging Face causal language model in evaluation mode, and who it is."""
+    """A Hugging Face causal language model in evaluation mode, and its identity."""
 
     model: Any
     identity: ModelIdentity
@@ -19,28 +19,28 @@ class LoadedModel:
 
     @property
     def weights_sha256(self) -> str:
-        """The hash of the weights in `directory`, as `model_directory.weights_sha256` makes it."""
+        """The hash of the weights in `directory`, from `model_directory.weights_sha256`."""
         return model_directory.weights_sha256(self.directory)
 
 
 def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") -> LoadedModel:
-    """The model in `model_dir`, with PyTorch's SDPA as attention.
+    """Load the model in `model_dir` with PyTorch's SDPA as its attention.
 
-    `device` None is a GPU where there is one. Raises UsageError where there are no safetensors
-    weights or not all of the model's, FactorFileError where the config has no rotary embedding.
+    If `device` is None, it is loaded on a GPU if there is one. Raises UsageError if safetensors
+    weights are missing, and FactorFileError if the config has no rotary embedding.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     identity = model_directory.identity_of(model_dir)
     model_directory.weights(model_dir)
-    model, found = AutoModelForCausalLM.from_pretrained(
+    model, loading_info = AutoModelForCausalLM.from_pretrained(
         model_dir,
         dtype=getattr(torch, dtype),
         attn_implementation="sdpa",
         output_loading_info=True,
     )
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(loading_info["missing_keys"]):
         raise UsageError(
             f"{model_dir}: has no weights for {len(missing)} of the model's tensors, such as "
             f"{missing[0]}, which would be random numbers."

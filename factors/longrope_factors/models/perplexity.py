@@ -24,10 +24,10 @@ def perplexity(
 ) -> npt.NDArray[np.float64]:
     """Negative log-likelihood, in nats, of each token but the first: shape [n - 1].
 
-    All of `token_ids` is one window. With factor_set None the model rotates as its config says.
+    All of `token_ids` is one window. If `factor_set` is None, the model rotates as its config says.
     Logits exist for `chunk` positions at a time, so memory does not grow with n x vocabulary.
-    `on_layer` is called after each decoder layer. Raises UsageError where the model's logits are
-    more than its output embedding times its last hidden state.
+    `on_layer` is called after each decoder layer. Raises UsageError if the model changes its logits
+    after the output embedding.
     """
     n = len(token_ids)
     return sliding(model, token_ids, factor_set, identity, chunk, n, n, on_layer)
@@ -43,13 +43,13 @@ def sliding(
     stride: int,
     on_layer: Callable[[], None] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """As `perplexity`, shape [n - 1], with no more than `window` tokens in view.
+    """Losses as from `perplexity`, shape [n - 1], with at most `window` tokens in view.
 
-    The first `window` tokens are one sequence; each later one ends `stride` tokens further and
-    gives the losses of the tokens that are new in it, so that every one of them has at least
-    window - stride tokens before it (Press et al., arXiv 2108.12409; so evaluated in YaRN, arXiv
-    2309.00071, with a stride of 256). Positions start at 0 in each sequence. The stride is less
-    than the window, unless the window is the whole text.
+    The first `window` tokens are one sequence. Each later sequence ends `stride` tokens further and
+    gives the losses of its new tokens, so that each of them has at least window - stride tokens
+    before it (Press et al., arXiv 2108.12409; YaRN, arXiv 2309.00071, evaluates in this way with a
+    stride of 256). Positions start at 0 in each sequence. The stride must be less than the window,
+    unless the window is the whole text.
     """
     ids = torch.tensor(list(token_ids), device=model.device)
     losses: list[torch.Tensor] = []
@@ -62,7 +62,7 @@ def sliding(
 
 
 def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Start, first scored token and end of each window that reads `length` tokens in turn.
+    """Start, first scored token and end of each window over `length` tokens, in order.
 
     The last window is as long as the others and ends with the text. Token 0 is never scored.
     """
@@ -81,7 +81,7 @@ def logits_from(
     identity: ModelIdentity,
     on_layer: Callable[[], None] | None = None,
 ) -> torch.Tensor:
-    """What the model says after each token from `start` on: float32 logits, [n - start, vocab].
+    """The float32 logits after each token from `start` on, shape [n - start, vocab].
 
     Raises UsageError as `perplexity` does.
     """
@@ -93,7 +93,7 @@ def logits_from(
 
 
 def of_losses(losses: npt.NDArray[np.float64], last: int | None = None) -> float:
-    """Perplexity of per-token losses in nats: of all of them, or of the `last` ones."""
+    """Perplexity of per-token losses in nats: of all, or of the last `last` ones."""
     return math.exp(float(np.mean(losses if last is None else losses[-last:])))
 
 
@@ -142,9 +142,10 @@ def counting_layers(model: Any, on_layer: Callable[[], None] | None) -> Iterator
 
 
 def checked_head(model: Any, ids: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The output embedding of `model`, once four tokens have shown that nothing comes after it.
+    """The output embedding of `model`, which maps hidden states [n, d] to logits [n, vocab].
 
-    Gives logits of hidden states, [n, d] to [n, vocab]. Raises UsageError where something does.
+    Compares its logits with the model's for `ids`, a few tokens. Raises UsageError if the model
+    changes its logits after the output embedding.
     """
     head: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
     theirs = model(ids[None], use_cache=False).logits[0]

@@ -1,4 +1,4 @@
-"""The rotation itself in float64: what every faster implementation is compared with."""
+"""The rotation in float64: the reference for every faster implementation."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def frequencies(identity: ModelIdentity) -> npt.NDArray[np.float64]:
 def angles(
     positions: npt.ArrayLike, factor_set: FactorSet, identity: ModelIdentity
 ) -> npt.NDArray[np.float64]:
-    """Angles in radians, shape [n, d/2], of `positions` (shape [n], counted from 0).
+    """Angles in radians, shape [n, d/2], at `positions` (shape [n], counted from 0).
 
     angle(n, i) = n * theta^(-2i/d) * (1 if n < start_tokens else 1 / factors[i]).
     LongRoPE, arXiv 2402.13753, equation 3.

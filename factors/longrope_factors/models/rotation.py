@@ -1,4 +1,4 @@
-"""A Hugging Face model made to rotate by any factor set."""
+"""Let a Hugging Face model rotate by any factor set."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from longrope_factors.models.reference import frequencies
 
 
 class ExactRotary(torch.nn.Module):
-    """Stands in for a model's rotary module: cos and sin of float64 angles under one set.
+    """Replaces a model's rotary module: cos and sin of float64 angles under one set.
 
-    Gives cos and sin of shape [batch, n, d] in the dtype of the hidden states, each pair's
-    angle in both halves, as Llama and its relatives expect.
+    cos and sin have shape [batch, n, d] and the dtype of the hidden states. Each pair's angle is in
+    both halves, as Llama and its relatives expect.
     """
 
     def __init__(self, factor_set: FactorSet, identity: ModelIdentity) -> None:
         super().__init__()
         self._factor_set = factor_set
-        # Plain attributes: as buffers they would be cast with the model's weights.
+        # Plain attributes, because buffers would be cast together with the model's weights.
         self._frequencies = torch.from_numpy(frequencies(identity))
         self._factors = torch.tensor(factor_set.factors, dtype=torch.float64)
 
     def forward(
         self, hidden: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cos and sin, [batch, n, d], at `position_ids`, [batch, n]; of `hidden`, the dtype."""
+        """cos and sin, [batch, n, d], at `position_ids`, [batch, n], in the dtype of `hidden`."""
         n = position_ids[..., None].to(hidden.device)
         rescaled = self._frequencies / self._factors
         turning = torch.where(
@@ -46,7 +46,7 @@ def rotated_by(
 ) -> Iterator[None]:
     """While open, `model` rotates by `factor_set`.
 
-    Raises UsageError for a model whose rotary module is missing, or lays its angles out otherwise.
+    Raises UsageError if the model's rotary module is missing or arranges its angles differently.
     """
     owner, name, theirs = _rotary_module(model)
     _check_layout(theirs, identity)
@@ -58,18 +58,18 @@ def rotated_by(
 
 
 def _rotary_module(model: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.nn.Module]:
-    found = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
-    if len(found) != 1:
+    names = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
+    if len(names) != 1:
         raise UsageError(
-            f"{type(model).__name__} has {len(found)} modules named rotary_emb; "
+            f"{type(model).__name__} has {len(names)} modules named rotary_emb; "
             "a factor set needs exactly one to stand in for."
         )
-    owner, _, name = found[0].rpartition(".")
-    return model.get_submodule(owner), name, model.get_submodule(found[0])
+    owner, _, name = names[0].rpartition(".")
+    return model.get_submodule(owner), name, model.get_submodule(names[0])
 
 
 def _check_layout(rotary: torch.nn.Module, identity: ModelIdentity) -> None:
-    # Three positions tell whether each angle stands in both halves, or elsewhere.
+    # Three positions show whether both halves hold the same angles.
     cos, _ = rotary(torch.zeros(1, 3, 1, dtype=torch.float32), torch.arange(3)[None])
     first, second = cos.chunk(2, dim=-1)
     if cos.shape[-1] != identity.rotary_dim or not torch.equal(first, second):

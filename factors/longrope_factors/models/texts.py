@@ -1,4 +1,4 @@
-"""Texts as tokens: what searches, evaluations and fine-tunes read."""
+"""Texts as tokens, for searches, evaluations and fine-tunes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Text:
 
 
 def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
-    """Each file's tokens, by the tokenizer in `model_dir`; `sha256` is of the file's bytes.
+    """Tokenize each file with the tokenizer in `model_dir`; `sha256` is that of the file's bytes.
 
-    Raises UsageError, naming the file, where it is no UTF-8 text or has fewer than `least` tokens.
+    Raises UsageError, naming the file, if it is not UTF-8 text or has fewer than `least` tokens.
     """
     from transformers import AutoTokenizer
 
@@ -37,9 +37,9 @@ def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
 
 
 def content(path: Path) -> tuple[str, str]:
-    """A file's text, without a byte order mark, and the SHA-256 of its bytes.
+    """A file's text without a byte order mark, and the SHA-256 of its bytes.
 
-    Raises FactorFileError, naming the file, where it is not UTF-8.
+    Raises FactorFileError, naming the file, if it is not UTF-8.
     """
     encoded = path.read_bytes()
     return text_files.decoded(path, encoded), hashlib.sha256(encoded).hexdigest()

@@ -1,1 +1,1 @@
-"""Evolutionary search for the factor set of the lowest loss (LongRoPE, arXiv 2402.13753)."""
+"""Evolutionary search for the factor set with the lowest loss (LongRoPE, arXiv 2402.13753)."""

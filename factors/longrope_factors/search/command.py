@@ -39,25 +39,32 @@ Command = command(
 def search(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (safetensors).")],
     length: Annotated[int, typer.Option(min=2, max=2**31 - 1, help="Target length in tokens.")],
-    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text; repeat.")],
+    corpus: Annotated[
+        list[Path], typer.Option(metavar="TEXTFILE", help="UTF-8 text; may be repeated.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Factor file to write; log and plot beside it."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Factor file to write; the log and a plot are written beside it.",
         ),
     ],
     base: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Second search: the factors of the fine-tuning."),
+        typer.Option(metavar="FILE", help="Second search: the factors used for fine-tuning."),
     ] = None,
     start_from: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="More seeds: sets of factor files.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Factor file whose sets are seeds too; may be repeated."),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Factor file whose other sets to keep.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The model's name in the factor file; default its folder's.")
+        str | None,
+        typer.Option(help="The model's name in the factor file. Default: its folder's name."),
     ] = None,
     settings: Annotated[
         Path | None,
@@ -65,10 +72,10 @@ def search(
     ] = None,
     **options: Any,
 ) -> None:
-    """Search the factor set with the lowest loss at a length (LongRoPE, Algorithm 1).
+    """Search for the factor set with the lowest loss at a length (LongRoPE, Algorithm 1).
 
-    Every evaluation is logged; run the same command again to go on with a killed search. The
-    factor file gets the original set too, or the other sets of --keep.
+    Every evaluation is logged. To resume a killed search, run the same command again. The factor
+    file gets the original set too, or the other sets of --keep.
     """
     with one_sentence():
         if output.suffix in (".jsonl", ".png"):
@@ -81,14 +88,14 @@ def search(
         evolution = Settings.made(given["search"] | typed(options, Settings))
         space = SpaceSettings.made(given["space"] | typed(options, SpaceSettings))
         machine = MachineSection.made(given["machine"] | typed(options, MachineSection))
-        # A Ray cluster's workers have their own devices.
+        # The workers of a Ray cluster have their own devices.
         (compute.check_here if machine.ray is None else compute.check_name)(machine.device)
         from longrope_factors.search import progress, run
         from longrope_factors.search.question import Question, plan
 
         kept = None if keep is None else _checked(keep, model)
         if kept is not None:
-            adapter.check(kept, output, model)  # their folders are to be beside the new file
+            adapter.check(kept, output, model)  # the adapters must be beside the new file
         question = Question(
             model_dir=model,
             length=length,

@@ -1,4 +1,4 @@
-"""What a candidate is measured on: windows of texts, whole or with needles to find."""
+"""The documents that candidates are measured on: windows of texts, with or without needles."""
 
 import random
 import zlib
@@ -15,7 +15,7 @@ from longrope_factors.models.texts import Text
 from longrope_factors.search.settings import Objective
 
 NEEDLES = 4
-WINDOWS = 16  # short ones in place of a long one
+WINDOWS = 16  # short windows that stand in for a long one
 _FACT = "\n\nThe magic number of {place} is {number}.\n\n"
 _QUESTION = "\n\nWhat is the magic number of {place}? The magic number of {place} is"
 _PLACES = ("Lisbon", "Cairo", "Lima", "Oslo", "Delhi", "Quito", "Hanoi", "Perth")
@@ -23,11 +23,11 @@ _PLACES = ("Lisbon", "Cairo", "Lima", "Oslo", "Delhi", "Quito", "Hanoi", "Perth"
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens of one window, and which of them count.
+    """The tokens of one window, and which of them count.
 
-    `scored` lists the places (from 1) whose tokens' losses count; None is all but the first.
-    `positions`, where they are not consecutive, are those of each of the windows that the tokens
-    are then parted into.
+    `scored` lists the indices (from 1) of the tokens whose losses count; None means all but the
+    first token. If `positions` is given, the tokens are split into short windows, and it has the
+    positions of each one's tokens.
     """
 
     name: str
@@ -36,33 +36,34 @@ class Document:
     positions: tuple[tuple[int, ...], ...] | None = None
 
 
-def windows(texts: Sequence[Text], length: int, each: int) -> list[Document]:
+def windows(texts: Sequence[Text], length: int, per_text: int) -> list[Document]:
     """The first window of `length` tokens of every text, then the second of every text, ...
 
-    The `each` windows of a text are spread evenly over it and do not overlap. Raises UsageError
-    naming the text that is too short for as many.
+    The `per_text` windows of a text are spread evenly over it and do not overlap. Raises
+    UsageError, naming the text, if it is too short for that many windows.
     """
     for text in texts:
-        if (most := len(text.token_ids) // length) < each:
+        if (most := len(text.token_ids) // length) < per_text:
             raise UsageError(
                 f"{text.name}: has {len(text.token_ids)} tokens, which is {most} windows of "
-                f"{length}; {each} are asked for."
+                f"{length}; {per_text} are asked for."
             )
-    found = []
-    for index in range(each):
+    documents = []
+    for index in range(per_text):
         for text in texts:
-            start = index * (len(text.token_ids) // each)
-            found.append(
+            start = index * (len(text.token_ids) // per_text)
+            documents.append(
                 Document(f"{text.name}@{start}", tuple(text.token_ids[start : start + length]))
             )
-    return found
+    return documents
 
 
 def with_needles(document: Document, tokenizer: Any, seed: int) -> Document:
-    """The window with facts put in at random depths and asked for at the end.
+    """The window with facts inserted at random depths and questions about them at its end.
 
     LongRoPE2's needle-driven perplexity (arXiv 2502.20082, section 3.2): only the tokens of the
-    answers count. The window keeps its length; text at its end makes room.
+    answers count. The window keeps its length; text at its end is dropped to make room. Raises
+    UsageError if the window is too short.
     """
     rng = random.Random(f"{seed}-{document.name}")
     places = rng.sample(_PLACES, NEEDLES)
@@ -99,10 +100,10 @@ def with_needles(document: Document, tokenizer: Any, seed: int) -> Document:
 
 
 def skipping_to(length: int, document: Document, window: int, seed: int) -> Document:
-    """The document's tokens as windows of `window`, each placed as if in a text of `length`.
+    """Split the document into windows of `window` tokens, at positions in a text of `length`.
 
-    Positions are PoSE's (arXiv 2309.10400, section 3), as `finetune --positions skip` draws them.
-    They are the same for every candidate, so that nothing but the rotation differs.
+    Positions skip as in PoSE (arXiv 2309.10400, section 3) and as in `finetune --positions skip`.
+    They are the same for every candidate, so that only the rotation differs.
     """
     generator = np.random.default_rng((seed, zlib.crc32(document.name.encode())))
     positions = [
@@ -113,13 +114,18 @@ def skipping_to(length: int, document: Document, window: int, seed: int) -> Docu
 
 
 def prepared(
-    texts: Sequence[Text], model_dir: Path, length: int, each: int, objective: Objective, seed: int
+    texts: Sequence[Text],
+    model_dir: Path,
+    length: int,
+    per_text: int,
+    objective: Objective,
+    seed: int,
 ) -> list[Document]:
-    """The documents of a search, in the order in which candidates meet them."""
-    found = windows(texts, length, each)
+    """The documents of a search, in the order in which candidates are measured on them."""
+    documents = windows(texts, length, per_text)
     if objective == "perplexity":
-        return found
+        return documents
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    return [with_needles(document, tokenizer, seed) for document in found]
+    return [with_needles(document, tokenizer, seed) for document in documents]

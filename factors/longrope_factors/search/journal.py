@@ -1,7 +1,7 @@
-"""The log of a search, JSON lines: every evaluation, and all that a search needs to go on.
+"""The log of a search in JSON lines: every evaluation, which is all a search needs to resume.
 
-A search is a function of its settings and of the losses that it measures, so a killed one is
-resumed by running it again from the start with the losses in its log.
+A search depends only on its settings and on the losses that it measures. So a killed search resumes
+by running again from the start with the losses in its log.
 """
 
 import json
@@ -23,8 +23,8 @@ class Journal:
     def __init__(self, path: Path, settings: JournalSettings, started: str) -> None:
         """Open or start the log at `path`.
 
-        A last line that a killed search left unfinished is cut off. Raises UsageError, naming what
-        is wrong, for a log of a search with other settings or with a line that is none of ours.
+        An unfinished last line of a killed search is cut off. Raises UsageError, naming what is
+        wrong, if the log has other settings or a line that is not an evaluation.
         """
         self.path = path
         self.started = started
@@ -39,18 +39,18 @@ class Journal:
                     raise UsageError(f"{path}: line {number} is not an evaluation of a search.")
                 self._losses[record["genome"], record["document"]] = record["loss"]
         else:
-            # Not before there is something to log: what fails before that leaves no file behind.
+            # Written with the first evaluation, so that an earlier failure leaves no file behind.
             self._header = {"search": settings, "started": started}
 
     def __len__(self) -> int:
         return len(self._losses)
 
     def loss(self, genome: Genome, document: int) -> float | None:
-        """The logged loss, in nats; None where it was not measured yet."""
+        """The logged loss, in nats; None if it has not been measured yet."""
         return self._losses.get((genome.key, document))
 
     def add(self, genome: Genome, document: int, loss: float, seconds: float) -> None:
-        """Log one evaluation; `seconds` are those since the result before it, of any worker."""
+        """Log one evaluation; `seconds` is the time since the previous result of any worker."""
         if self._header is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write(self._header)
@@ -78,7 +78,7 @@ class Journal:
         logged = header.get("search")
         if not isinstance(logged, dict):
             raise UsageError(f"{self.path}: is not the log of a search.")
-        # What went through JSON once compares with what did so too.
+        # Through JSON, because the logged settings went through it (tuples became lists).
         for name, value in json.loads(json.dumps(settings)).items():
             if logged.get(name) != value:
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""A picture of a search: how it converged, and the factors that it found beside the methods'."""
+"""A plot of a search: how it converged, and its factors beside those of the methods."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from longrope_factors.search.evolving.evolution import Iteration
 def draw(
     iterations: Sequence[Iteration], found: FactorSet, identity: ModelIdentity, path: Path
 ) -> None:
-    """Write a PNG: above, the best perplexity by evaluations; below, factors by dimension pair."""
+    """Write a PNG with the best perplexity by evaluations above, and the factors below."""
     pyplot = figures.pyplot()
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 8), layout="constrained")
-    best = [np.exp(each.best.mean(len(each.best.losses))) for each in iterations]
-    above.step([each.measured for each in iterations], best, where="post", marker=".")
+    best = [np.exp(iteration.best.mean(len(iteration.best.losses))) for iteration in iterations]
+    above.step([iteration.measured for iteration in iterations], best, where="post", marker=".")
     above.set_xlabel("evaluations (one candidate on one document)")
     above.set_ylabel("best perplexity")
     pairs = np.arange(identity.rotary_dim // 2)

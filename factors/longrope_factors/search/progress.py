@@ -1,4 +1,4 @@
-"""What a search shows while it runs: evaluations so far of the most that may come."""
+"""The progress bar of a search: the evaluations so far, of the estimated total."""
 
 import math
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from longrope_factors.search.evolving.evolution import Iteration
 from longrope_factors.search.question import Plan
 from longrope_factors.search.watcher import Watcher
 
-# An evaluation of a long window takes minutes: rich's half a minute would see none end.
+# In seconds. A long window takes minutes, so none would end within rich's default of 30 seconds.
 _ESTIMATED_OVER = 3600
 
 
 @contextmanager
 def shown(plan: Plan) -> Iterator[Watcher]:
-    """A watcher that draws a progress bar on stderr, once something was measured."""
+    """A watcher that shows a progress bar on stderr from the first measurement on."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,7 +55,7 @@ class _Bar(Watcher):
     def iteration(self, iteration: Iteration) -> None:
         best = math.exp(iteration.best.mean(self._documents))
         iterations = self._plan.evolution.iterations - iteration.number
-        # What racing saved so far is taken off what is still to come.
+        # Assumes that racing will go on to save the same share of evaluations.
         spared = iteration.measured / max(iteration.full, 1)
         done = iteration.measured + self._documents
         self._progress.update(

@@ -1,4 +1,4 @@
-"""A search, planned: checked settings, documents, space and seeds, before any weight is loaded."""
+"""Plan a search before loading weights: check the settings, prepare documents, space and seeds."""
 
 import math
 from dataclasses import dataclass, field
@@ -34,19 +34,19 @@ from longrope_factors.search.evolving.space import START_TOKENS, Space, relative
 from longrope_factors.search.settings import Settings, SpaceSettings
 
 _SEEDS: tuple[Method, ...] = ("pi", "ntk", "yarn")
-# Over the extension ratio: the upper end of the space (arXiv 2402.13753, Table 1).
+# Upper bound of the factors over the extension ratio (arXiv 2402.13753, Table 1).
 _HEADROOM = 1.25
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is searched for: factors of which model, at which length, on which texts.
+    """What to search for: the factors of which model, at which length, on which texts.
 
-    Factors found are multiplied by the model's own rotation. `base`, a set that the model was
-    fine-tuned with, makes this a second search: they are multiplied by that set's instead, and the
-    extension ratio counts from its max_length. `starts` are more seeds: known sets, such as the
-    long ones when short sets are searched again. `name` is what the factor file calls the model;
-    without it, its folder's.
+    The searched factors are relative to the model's own rotation. In a second search, `base` is the
+    set that the model was fine-tuned with: the searched factors are then relative to its factors,
+    and the extension ratio to its max_length. `starts` are known sets that become seeds too, such
+    as the long sets when short sets are searched again. `name` is the model's name in the factor
+    file; the default is its folder's name.
     """
 
     model_dir: Path
@@ -61,9 +61,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Plan:
-    """A question with what follows from it, such as the `seeds` by name.
+    """A question and all that follows from it; `seeds` are by name.
 
-    `settings` is what a log and a factor file record.
+    `settings` is what the log and the factor file record.
     """
 
     question: Question
@@ -78,14 +78,14 @@ class Plan:
 
     @property
     def identity(self) -> ModelIdentity:
-        """Who the model is."""
+        """The model's identity."""
         return self.base.identity
 
 
 def plan(question: Question, evolution: Settings) -> Plan:
     """Check the question and prepare its search.
 
-    Raises UsageError or FactorFileError, in one sentence, for what cannot be searched.
+    Raises UsageError or FactorFileError, in one sentence, if the search is not possible.
     """
     model = model_directory.base_of(question.model_dir, question.name)
     identity, own = model.identity, model.own
@@ -104,8 +104,8 @@ def plan(question: Question, evolution: Settings) -> Plan:
     read = texts.read(question.corpus, question.model_dir, _tokens(question))
     base = own.factors if question.base is None else question.base.factors
     ratio = max(ratio, 1.0)
-    starts = tuple(relative(each, base) for each in question.starts)
-    largest = max([ratio, *(max(each.factors) for each in starts)])
+    starts = tuple(relative(factor_set, base) for factor_set in question.starts)
+    largest = max([ratio, *(max(start.factors) for start in starts)])
     upper = question.space.max_factor or _HEADROOM * largest
     total = max(question.length / identity.original_max_position_embeddings, 1.0)
     may_start = question.space.search_start_tokens and model.is_plain
@@ -114,33 +114,38 @@ def plan(question: Question, evolution: Settings) -> Plan:
         upper=upper,
         step=question.space.step,
         shape=_shape(question, model, ratio),
-        # Start tokens rotate by plain RoPE, as a model whose rotation is scaled never did.
+        # Start tokens rotate by plain RoPE; a model with a scaled rotation never did.
         start_tokens=START_TOKENS if may_start else (0,),
         attention=_attention(question.space.attention_factor, model, total),
     )
     rescalings = {
-        f"{each.provenance.method} {each.max_length}": start
-        for each, start in zip(question.starts, starts, strict=True)
+        f"{factor_set.provenance.method} {factor_set.max_length}": start
+        for factor_set, start in zip(question.starts, starts, strict=True)
     } | {method: _on_top(methods.rescale(method, identity, ratio), own) for method in _SEEDS}
     return Plan(
         question=question,
         evolution=evolution,
         base=model,
         space=space,
-        seeds={name: space.genome(_bounded(each, upper)) for name, each in rescalings.items()},
+        seeds={
+            name: space.genome(_bounded(rescaling, upper)) for name, rescaling in rescalings.items()
+        },
         plain=Genome(
             tuple(mine / other for mine, other in zip(own.factors, base, strict=True)),
             0,
             own.attention_factor,
         ),
         documents=_documents(question, read, evolution.seed),
-        corpus=tuple(CorpusText(name=each.name, sha256=each.sha256) for each in read),
+        corpus=tuple(CorpusText(name=text.name, sha256=text.sha256) for text in read),
         settings=_recorded(question, evolution, model, space, read),
     )
 
 
 def _tokens(question: Question) -> int:
-    """The tokens of one document. Raises UsageError for windows that are none of the length's."""
+    """The number of tokens of one document.
+
+    Raises UsageError if the short windows are not shorter than the length.
+    """
     window = question.space.windows_of
     if window is None:
         return question.length
@@ -154,17 +159,17 @@ def _tokens(question: Question) -> int:
 
 def _documents(question: Question, read: list[texts.Text], seed: int) -> list[Document]:
     tokens = _tokens(question)
-    found = documents.prepared(
+    prepared = documents.prepared(
         read, question.model_dir, tokens, question.space.windows, question.space.objective, seed
     )
     window = question.space.windows_of
     if window is None:
-        return found
-    return [documents.skipping_to(question.length, each, window, seed) for each in found]
+        return prepared
+    return [documents.skipping_to(question.length, document, window, seed) for document in prepared]
 
 
 def _on_top(rescaling: Rescaling, own: Rescaling) -> Rescaling:
-    """With the attention factor of the model's own rotation; factors stay relative."""
+    """`rescaling` times the model's own attention factor; its factors stay relative."""
     return Rescaling(rescaling.factors, rescaling.attention_factor * own.attention_factor)
 
 
@@ -200,7 +205,7 @@ def _attention(
     """The range of the attention factor at extension ratio `total` from the original length."""
     own = model.own.attention_factor
     if wanted == "search":
-        # Twice YaRN's logarithm is well beyond every method's.
+        # With twice YaRN's coefficient, the range reaches well beyond every method's value.
         return own, own * max(1.0 + 0.2 * math.log(total), 1.05)
     if wanted is None:
         original = model.identity.original_max_position_embeddings
@@ -214,11 +219,11 @@ def _recorded(
     base = question.base
     if base is None and not model.is_plain:
         base = model.factor_set("original", model.identity.original_max_position_embeddings)
-    # Iterations are left out of what must agree: a search may be asked to go on for more of them.
+    # Without iterations, because a search may be resumed with more of them.
     chosen = {name: value for name, value in evolution.model_dump().items() if name != "iterations"}
     return {
         "weights_sha256": model_directory.weights_sha256(question.model_dir),
-        "corpus_sha256": [each.sha256 for each in read],
+        "corpus_sha256": [text.sha256 for text in read],
         "length": question.length,
         "windows": question.space.windows,
         **({} if question.space.windows_of is None else {"windows_of": question.space.windows_of}),
@@ -230,16 +235,25 @@ def _recorded(
         "start_tokens": list(space.start_tokens),
         "attention_factor": list(space.attention),
         "base": None if base is None else base.fingerprint,
-        "start_from": [each.fingerprint for each in question.starts],
+        "start_from": [factor_set.fingerprint for factor_set in question.starts],
         "dtype": question.dtype,
         **chosen,
     }
 
 
 def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFile:
-    """A factor file with the set that was found, and the others of `kept`."""
-    others = [each for each in (kept.sets if kept else ()) if each.max_length != found.max_length]
+    """A factor file with the found set and the other sets of `kept`.
+
+    If `kept` is None, the original set is the other one, unless the found set replaces it.
+    """
+    others = [
+        factor_set
+        for factor_set in (kept.sets if kept else ())
+        if factor_set.max_length != found.max_length
+    ]
     original = plan_.identity.original_max_position_embeddings
     if kept is None and found.max_length > original:
         others = [plan_.base.factor_set("original", original)]
-    return schema.build(plan_.identity, sorted([*others, found], key=lambda each: each.max_length))
+    return schema.build(
+        plan_.identity, sorted([*others, found], key=lambda factor_set: factor_set.max_length)
+    )

@@ -1,4 +1,4 @@
-"""A search from plan to files: measured, logged, resumable."""
+"""Run a planned search and write its files; a killed search can be resumed from its log."""
 
 import datetime
 import math
@@ -24,7 +24,7 @@ from longrope_factors.settings import MachineSection
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found: the file, the set in it, and how the search converged."""
+    """The result of a search: the factor file, the found set and the search's iterations."""
 
     factor_file: FactorFile
     found: FactorSet
@@ -38,11 +38,11 @@ def run(
     kept: FactorFile | None = None,
     watcher: Watcher | None = None,
 ) -> Result:
-    """Search, and write the factor file (with the sets of `kept`), its log and its picture.
+    """Search, and write the factor file (with the sets of `kept`), the log and a plot.
 
-    The log stands beside the factor file, as .jsonl. What it has is not measured again and every
-    evaluation is added to it: a search that was killed goes on where it was and finds the same set.
-    Raises UsageError where it is another search's, OSError where it cannot be written.
+    The log is beside the factor file, as .jsonl. Every evaluation is added to it, and what it has
+    is not measured again, so a killed search resumes where it stopped and finds the same set.
+    Raises UsageError if the log belongs to another search, and OSError if it cannot be written.
     """
     journal = Journal(output.with_suffix(".jsonl"), plan.settings, f"{datetime.date.today()}")
     question = plan.question
@@ -63,7 +63,7 @@ def run(
 
 
 class LoggedMeasure:
-    """Measures genomes by the log where it can, else by the workers, and logs that."""
+    """Gives the losses of genomes: from the log if they are there, else measured and logged."""
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class LoggedMeasure:
         self._watcher = watcher
 
     def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> Iterator[float]:
-        """Losses in nats, in the order asked, once all are there."""
+        """Losses in nats in the order of `pairs`, once all of them are known."""
         losses = [self._journal.loss(*pair) for pair in pairs]
         missing = [index for index, loss in enumerate(losses) if loss is None]
         for _ in range(len(pairs) - len(missing)):
             self._watcher.measured()
         if missing:
             if self._workers is None:
-                # Not before it is needed: a finished search is told from its log alone.
+                # Started only when needed: a finished search is repeated from its log alone.
                 self._workers = self._start()
             started = time.monotonic()
             jobs = [
@@ -120,7 +120,7 @@ def _search(
 
     count = len(plan.documents)
     try:
-        plain = list(measure([(plan.plain, each) for each in range(count)]))
+        plain = list(measure([(plan.plain, document) for document in range(count)]))
         best = evolve(
             list(plan.seeds.values()), plan.space, plan.evolution, count, measure, finished
         )
@@ -142,7 +142,7 @@ def _search(
 
 
 def as_factor_set(genome: Genome, plan: Plan, provenance: Provenance | None) -> FactorSet:
-    """The genome as absolute factors for the plan's length."""
+    """The genome as a factor set, with absolute factors, for the plan's length."""
     return FactorSet(
         max_length=plan.question.length,
         factors=plan.space.factors(genome),
@@ -156,7 +156,7 @@ def _perplexity(loss: float) -> float:
     return round(math.exp(loss), 4)
 
 
-# Sets on their way to a worker: nobody asks where they came from.
+# For sets that only go to a worker, where their provenance does not matter.
 _UNRECORDED = Provenance(
     method="longrope", source="a candidate", date="2024-02-21", tool_version=__version__
 )

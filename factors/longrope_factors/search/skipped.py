@@ -1,4 +1,4 @@
-"""The loss of windows whose positions skip: few tokens that stand for a long text."""
+"""The loss of short windows whose positions skip, so that they stand in for a long text."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,13 @@ _AT_ONCE = 4096  # tokens
 def losses(
     loaded: LoadedModel, document: Document, factor_set: FactorSet
 ) -> npt.NDArray[np.float64]:
-    """Negative log-likelihood, in nats, of each window's tokens but the first."""
+    """Negative log-likelihood, in nats, of every token of the windows except each one's first."""
     assert document.positions is not None
     model, window = loaded.model, len(document.positions[0])
-    attention.use_in(model)  # others take a jump of positions for a new document
+    attention.use_in(model)  # other attentions take a jump in positions for a new document
     ids = torch.tensor(document.token_ids, device=model.device)
     positions = torch.tensor(document.positions, device=model.device).flatten()
-    found = []
+    window_losses = []
     size = max(_AT_ONCE // window, 1) * window
     with torch.inference_mode(), rotated_by(model, factor_set, loaded.identity):
         head = checked_head(model, ids[:4])
@@ -37,5 +37,5 @@ def losses(
             for states, labels in zip(hidden.split(window), some.split(window), strict=True):
                 logits = head(states[:-1]).float()
                 loss = torch.nn.functional.cross_entropy(logits, labels[1:], reduction="none")
-                found.append(loss)
-    return torch.cat(found).double().cpu().numpy()
+                window_losses.append(loss)
+    return torch.cat(window_losses).double().cpu().numpy()

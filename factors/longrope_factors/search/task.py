@@ -1,4 +1,4 @@
-"""One evaluation of a search: a factor set on a document, by a model that a worker holds."""
+"""One evaluation of a search: a worker measures a factor set on a document."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.search.documents import Document
 
 _CHUNK = 1024
-# Beyond these digits, sums differ with the number of threads.
+# Digits of a loss that do not depend on the number of threads.
 _DIGITS = 7
-# In nats: what a candidate counts as whose losses are not finite.
+# The loss, in nats, of a candidate whose losses are not finite.
 _HOPELESS = 100.0
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """What a worker needs to measure: the model's directory and the documents."""
+    """What a worker needs for measuring: the model's directory, the documents and the machine."""
 
     model_dir: Path
     documents: Sequence[Document]
@@ -30,7 +30,7 @@ class Worker:
     """A loaded model that measures factor sets."""
 
     def __init__(self, laboratory: Laboratory, number: int = 0) -> None:
-        """Loads the model; worker `number` takes one of the machine's GPUs in turn."""
+        """Load the model; without a device, `number` selects one of the machine's GPUs in turn."""
         import torch
 
         from longrope_factors.models import loading

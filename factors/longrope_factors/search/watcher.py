@@ -1,13 +1,13 @@
-"""Who is told what a search does."""
+"""Callbacks that follow a search."""
 
 from longrope_factors.search.evolving.evolution import Iteration
 
 
 class Watcher:
-    """Told what a search does; every method does nothing here."""
+    """Is told what a search does; the methods of this base class do nothing."""
 
     def measured(self) -> None:
-        """One more document was measured under a candidate, now or in an earlier run."""
+        """Another evaluation is known: measured now, or logged by an earlier run."""
 
     def iteration(self, iteration: Iteration) -> None:
-        """An iteration is done."""
+        """An iteration has finished."""

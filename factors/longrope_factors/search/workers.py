@@ -1,4 +1,4 @@
-"""Where evaluations run: in this process, in several, or on a Ray cluster."""
+"""Workers run evaluations in this process, in several processes, or on a Ray cluster."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ Job = tuple[FactorSet, int]
 
 
 class Workers(Protocol):
-    """Measures jobs, in any order."""
+    """Measure jobs, in any order."""
 
     def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
-        """Index and loss of each job, as they finish."""
+        """The index and loss of each job, as the jobs finish."""
 
     def close(self) -> None:
         """End the workers."""
@@ -32,25 +32,25 @@ class Here:
         self._worker = Worker(laboratory)
 
     def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
-        """Index and loss of each job, in order."""
+        """The index and loss of each job, in order."""
         for index, job in enumerate(jobs):
             yield index, self._worker.loss(*job)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing, because nothing was started."""
 
 
 class Processes:
-    """Several workers, each a process of this machine with a model of its own."""
+    """Several workers, each a process on this machine with its own model."""
 
     def __init__(self, laboratory: Laboratory, count: int) -> None:
-        # spawn: a forked process cannot use CUDA, nor a parent's OpenMP threads.
+        # spawn, because a forked process can use neither CUDA nor its parent's OpenMP threads.
         context = multiprocessing.get_context("spawn")
         numbers = context.Value("i", 0)
         self._pool = ProcessPoolExecutor(count, context, _start, (laboratory, numbers))
 
     def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
-        """Index and loss of each job, as they finish."""
+        """The index and loss of each job, as the jobs finish."""
         futures: dict[Future[float], int] = {
             self._pool.submit(_measure, *job): index for index, job in enumerate(jobs)
         }
@@ -58,12 +58,12 @@ class Processes:
             yield futures[future], future.result()
 
     def close(self) -> None:
-        """Forget jobs that did not begin, and end the processes."""
+        """Cancel the jobs that have not started, and end the processes."""
         self._pool.shutdown(cancel_futures=True)
 
 
 class RayCluster:
-    """Workers that are actors of a Ray cluster; every node needs the model's directory."""
+    """Workers that are actors in a Ray cluster; every node needs the model's directory."""
 
     def __init__(self, laboratory: Laboratory, count: int, address: str) -> None:
         try:
@@ -81,24 +81,24 @@ class RayCluster:
         resources: dict[str, Any] = {"num_cpus": laboratory.threads}
         if laboratory.device is None and ray.cluster_resources().get("GPU"):
             resources = {"num_gpus": 1}
-        # A worker whose node dies is started again, and its evaluation repeated.
+        # If a node dies, its worker is started again and repeats its evaluation.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, **resources)(_RayWorker)
         self._actors = ActorPool([remote.remote(laboratory) for _ in range(count)])
 
     def losses(self, jobs: list[Job]) -> Iterator[tuple[int, float]]:
-        """Index and loss of each job, as they finish."""
+        """The index and loss of each job, as the jobs finish."""
         results: Iterable[tuple[int, float]] = self._actors.map_unordered(
             lambda actor, job: actor.indexed_loss.remote(*job), list(enumerate(jobs))
         )
         yield from results
 
     def close(self) -> None:
-        """Leave the cluster; its actors end with that."""
+        """Leave the cluster, which ends the actors."""
         self._ray.shutdown()
 
 
 class _RayWorker(Worker):
-    """A worker that says which job a loss belongs to: ActorPool gives back values alone."""
+    """A worker that also returns a job's index, because ActorPool returns only values."""
 
     def indexed_loss(self, index: int, job: Job) -> tuple[int, float]:
         """The job's index and loss."""
@@ -106,7 +106,7 @@ class _RayWorker(Worker):
 
 
 def workers(laboratory: Laboratory, count: int, ray_address: str | None) -> Workers:
-    """The workers that a search asked for."""
+    """The workers that the settings ask for."""
     if ray_address is not None:
         return RayCluster(laboratory, count, ray_address)
     return Here(laboratory) if count == 1 else Processes(laboratory, count)
@@ -117,7 +117,7 @@ _own: Worker | None = None  # set once in each worker process by _start
 
 def _start(laboratory: Laboratory, numbers: Any) -> None:
     global _own
-    # Killed, a search cannot end its workers: they must not keep a GPU's memory for ever.
+    # A killed search cannot end its workers, and they must not keep a GPU's memory forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with numbers.get_lock():
         number = numbers.value

@@ -1,1 +1,1 @@
-"""The highest rate of requests that a server answers within its objectives."""
+"""Find the highest rate of requests that a server answers within their objectives."""

@@ -11,14 +11,14 @@ from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.slo import Goodput, met
 from longrope_loadtest.run.record import Record
 
-PRECISION = 0.05  # the search ends when the two rates are that near
+PRECISION = 0.05  # the search ends when the two rates differ by at most this share
 DOUBLINGS = 12
-FEWEST = 10  # requests of a run
+FEWEST = 10  # the fewest requests of a run
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One rate that was tried, all its repeats together."""
+    """One rate that was tried, with all its repeats together."""
 
     rate: float
     requests: int
@@ -34,8 +34,8 @@ class Probe:
 class Capacity:
     """The outcome: the highest rate that met the objectives, and the lowest that did not."""
 
-    rate: float | None  # None: even the lowest that was tried did not
-    missed_at: float | None  # None: none that was tried
+    rate: float | None  # None: no rate that was tried met them
+    missed_at: float | None  # None: every rate that was tried met them
     probes: tuple[Probe, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -53,14 +53,14 @@ def at_rate(profile: Profile, rate: float) -> Profile:
         raise UsageError(
             "A capacity search needs a profile whose arrivals are constant, poisson or gamma."
         )
-    if not any(each.slo for each in profile.classes.values()):
+    if not any(request_class.slo for request_class in profile.classes.values()):
         raise UsageError("A capacity search needs a class with objectives (slo).")
     arrivals = profile.arrivals.model_copy(update={"rate": rate})
     return profile.model_copy(update={"arrivals": arrivals})
 
 
 def lowest_rate(profile: Profile) -> float:
-    """Requests/s below which a run is too short to say anything: ten of them in its duration."""
+    """The rate, in requests/s, below which a run has fewer than ten requests in its duration."""
     assert isinstance(profile.arrivals, Constant | Poisson | Gamma)
     return FEWEST / profile.arrivals.duration if profile.arrivals.duration else 0.0
 
@@ -72,10 +72,10 @@ def find(
     attainment: float,
     measure: Callable[[float, int], Goodput],
 ) -> Capacity:
-    """Searches from `start` requests/s, not below `lowest`.
+    """Search from `start` requests/s, but not below `lowest`.
 
-    `measure(rate, number)` runs repeat `number` of a rate.
-    A rate meets the objectives if `attainment` of the requests of all repeats do.
+    `measure(rate, number)` runs repeat `number` of a rate. A rate meets the objectives if the share
+    `attainment` of the requests of all its repeats does.
     """
     probes: list[Probe] = []
 
@@ -102,7 +102,7 @@ def find(
 def _bracket(
     start: float, lowest: float, meets: Callable[[float], bool]
 ) -> tuple[float | None, float | None]:
-    """Two rates, one that meets the objectives and twice that, which does not."""
+    """A rate that meets the objectives and its double, which does not; None for one not found."""
     rate = start
     if meets(rate):
         for _ in range(DOUBLINGS):
@@ -120,29 +120,29 @@ def _bracket(
 
 
 def _enough(good: int, of: int, attainment: float) -> bool:
-    # Not multiplied: 55 of 100 are 0.55 of them, but 0.55 * 100 is more than 55 in binary.
+    # Divide instead of multiplying: 55 / 100 is 0.55, but 0.55 * 100 is more than 55 in binary.
     return good >= of or good / of >= attainment
 
 
 class StopWhenLost:
-    """Stops a run once so many requests missed their objectives that the rest cannot mend it.
+    """Stops a run once so many requests have missed their objectives that the run is lost.
 
-    The requests that are still running are then counted as missed.
+    The requests that are still running then count as missed.
     """
 
     def __init__(
         self, profile: Profile, plan: Plan, repeats: int, stop: Callable[[], None]
     ) -> None:
-        counted = sum((each.intended or 0) >= profile.warm_up for each in plan)
+        counted = sum((planned.intended or 0) >= profile.warm_up for planned in plan)
         self._still_good = self._all = counted * repeats
         self._profile = profile
         self._stop = stop
 
     def dispatched(self, record: Record) -> None:
-        """Nothing yet."""
+        """Do nothing."""
 
     def ended(self, record: Record) -> None:
-        """Counts a request that missed."""
+        """Count a request that missed its objectives."""
         if record.warm_up or record.outcome not in ("complete", "failed"):
             return
         if not met(record, self._profile.classes[record.class_name].slo):

@@ -1,4 +1,4 @@
-"""`longrope loadtest capacity`: the search on a real server."""
+"""`longrope loadtest capacity`: the capacity search on a real server."""
 
 import json
 from pathlib import Path
@@ -30,13 +30,14 @@ def find_capacity(
     console: Console,
     traces: Path,
 ) -> Capacity:
-    """Searches, with one result in `directory` for each run, and writes capacity.json.
+    """Search, with a result in `directory` for every run, and write capacity.json.
 
-    Each run has a seed of its own: no prompt is in the server's prefix cache from an earlier one.
+    Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
+    run.
 
     Raises:
         UsageError: The profile cannot be run at several rates.
-        KeyboardInterrupt: Ctrl-C; the results until then are kept.
+        KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
     capacity.at_rate(profile, 1)
     new_directory(directory)
@@ -61,42 +62,43 @@ def find_capacity(
 
     assert profile.arrivals is not None
     start = profile.arrivals.rate  # type: ignore[union-attr]  # at_rate has checked the kind
-    found = capacity.find(
+    outcome = capacity.find(
         start, capacity.lowest_rate(profile), repeats, profile.attainment, measure
     )
-    (directory / FILE).write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
-    _print(found, profile, console)
-    return found
+    text = json.dumps(outcome.as_json(), indent=1) + "\n"
+    (directory / FILE).write_text(text, encoding="utf-8")
+    _print(outcome, profile, console)
+    return outcome
 
 
 def _goodput(profile: Profile, planned: plan.Plan, records: list[Record]) -> Goodput:
-    """Of all planned requests: those that a stopped run did not send were not good."""
-    due = sum((each.intended or 0) >= profile.warm_up for each in planned)
+    """The goodput of all planned requests; those that a stopped run did not send were not good."""
+    due = sum((request.intended or 0) >= profile.warm_up for request in planned)
     left = sum(not r.warm_up and r.outcome == "cancelled" for r in records)
     good = sum(met(r, profile.classes[r.class_name].slo) for r in counted(records))
     return Goodput(due - left, good, 0, 0, 1)
 
 
-def _print(found: Capacity, profile: Profile, console: Console) -> None:
+def _print(outcome: Capacity, profile: Profile, console: Console) -> None:
     table = Table("requests/s", "requests", "within objectives", "")
-    for probe in sorted(found.probes, key=lambda probe: probe.rate):
+    for probe in sorted(outcome.probes, key=lambda probe: probe.rate):
         share = probe.good_requests / max(1, probe.requests)
         verdict = "met" if probe.met else "missed"
         table.add_row(_rate(probe.rate), str(probe.requests), f"{100 * share:.1f} %", verdict)
     console.print(table)
     goal = f"{100 * profile.attainment:g} % of the requests within their objectives"
-    if found.rate is None:
-        assert found.missed_at is not None
-        console.print(f"No rate down to {_rate(found.missed_at)} requests/s has {goal}.")
-    elif found.missed_at is None:
-        console.print(f"Every rate up to {_rate(found.rate)} requests/s has {goal}.")
+    if outcome.rate is None:
+        assert outcome.missed_at is not None
+        console.print(f"No rate down to {_rate(outcome.missed_at)} requests/s has {goal}.")
+    elif outcome.missed_at is None:
+        console.print(f"Every rate up to {_rate(outcome.rate)} requests/s has {goal}.")
     else:
         console.print(
-            f"Capacity: {_rate(found.rate)} requests/s with {goal}; "
-            f"{_rate(found.missed_at)} has not."
+            f"Capacity: {_rate(outcome.rate)} requests/s with {goal}; "
+            f"{_rate(outcome.missed_at)} has not."
         )
 
 
 def _rate(rate: float) -> str:
-    """Three figures, never in powers of ten."""
+    """Three significant digits, never in scientific notation."""
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -1,1 +1,1 @@
-"""What load to send: profiles, arrivals, lengths, traces and prompts."""
+"""The load to send: profiles, arrivals, lengths, traces and prompts."""

@@ -1,4 +1,4 @@
-"""When requests are meant to be sent."""
+"""The times at which requests should be sent."""
 
 import math
 import random
@@ -33,7 +33,7 @@ class _Until(Strict):
 
 
 class Constant(_Until):
-    """Open loop, evenly spaced: `rate` requests a second, the first at 0."""
+    """Open loop, evenly spaced: `rate` requests per second, the first at 0."""
 
     kind: Literal["constant"]
     rate: PositiveFloat
@@ -57,8 +57,8 @@ class Poisson(_Until):
 class Gamma(_Until):
     """Open loop with gamma gaps of mean 1 / `rate`.
 
-    `burstiness` is the gamma's shape, as in `vllm bench serve`: 1 is Poisson, below 1 the requests
-    come in bursts, above 1 they are more even.
+    `burstiness` is the shape of the gamma distribution, as in `vllm bench serve`: 1 is Poisson;
+    below 1, requests come in bursts; above 1, they are spaced more evenly.
     """
 
     kind: Literal["gamma"]
@@ -72,7 +72,7 @@ class Gamma(_Until):
 
 
 class Ramp(Strict):
-    """Open loop, Poisson with a rate that goes evenly from `rate_from` to `rate_to`."""
+    """Open loop, Poisson with a rate that changes linearly from `rate_from` to `rate_to`."""
 
     kind: Literal["ramp"]
     rate_from: NonNegativeFloat
@@ -86,8 +86,11 @@ class Ramp(Strict):
         return self
 
     def times(self, rng: random.Random) -> Iterator[float]:
-        """Intended times in seconds, ascending: unit Poisson events through the inverse of the
-        integrated rate a t + (b - a) t^2 / (2 D)."""
+        """Intended times in seconds, ascending.
+
+        They are Poisson events of rate 1, mapped by the inverse of the integrated rate,
+        a t + (b - a) t^2 / (2 D).
+        """
         bend = (self.rate_to - self.rate_from) / (2 * self.duration)
         for events in _summed(lambda: rng.expovariate(1)):
             under = self.rate_from**2 + 4 * bend * events
@@ -100,18 +103,18 @@ class Ramp(Strict):
 
 
 class Trace(Strict):
-    """Replay of a JSON-lines file, `speed` times as fast: see docs/loadtest.md for its fields."""
+    """Replay of a JSON Lines file, `speed` times as fast; docs/loadtest.md lists its fields."""
 
     kind: Literal["trace"]
     path: Annotated[Path, Field(strict=False)]  # YAML has text
     speed: PositiveFloat = 1
     requests: PositiveInt | None = None
-    unit: Unit | None = None  # of its timestamps; None: found where it is plain
-    block_tokens: PositiveInt | None = None  # of a hash id; None: found where it is plain
+    unit: Unit | None = None  # of its timestamps; None: deduced if it is unambiguous
+    block_tokens: PositiveInt | None = None  # of a hash id; None: deduced if it is unambiguous
 
 
 class Closed(Strict):
-    """Closed loop: `users` send a request, wait for its end, think, and send the next."""
+    """Closed loop: each of `users` sends a request, waits for its end, thinks, sends the next."""
 
     kind: Literal["closed"]
     users: PositiveInt

@@ -1,4 +1,4 @@
-"""Distributions of lengths and of times: a number, or `{kind: ..., ...}` in a profile."""
+"""Distributions of lengths and times: in a profile, a number or `{kind: ..., ...}`."""
 
 import math
 import random
@@ -16,23 +16,23 @@ from pydantic import (
 
 
 class Strict(BaseModel):
-    """A part of a profile: unknown fields are errors, and numbers are numbers, not text."""
+    """A part of a profile: unknown fields are errors, and text does not count as a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], Field(strict=False)]  # YAML has lists
+Listed = Annotated[tuple[T, ...], Field(strict=False)]  # YAML has lists, not tuples
 
 
 class Constant(Strict):
-    """Always `value`; a bare number is short for it."""
+    """Always `value`; a bare number is short for this."""
 
     kind: Literal["constant"]
     value: NonNegativeFloat
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return self.value
 
 
@@ -51,7 +51,7 @@ class _Bounded(Strict):
 
 
 class Uniform(Strict):
-    """Between `min` and `max`, each value as likely."""
+    """Between `min` and `max`, with all values equally likely."""
 
     kind: Literal["uniform"]
     min: NonNegativeFloat
@@ -64,31 +64,31 @@ class Uniform(Strict):
         return self
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return rng.uniform(self.min, self.max)
 
 
 class Normal(_Bounded):
-    """Normal, values beyond the bounds moved onto them."""
+    """Normal; values outside the bounds are moved to the nearest bound."""
 
     kind: Literal["normal"]
     mean: PositiveFloat
     deviation: NonNegativeFloat
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return self._bounded(rng.gauss(self.mean, self.deviation))
 
 
 class LogNormal(_Bounded):
-    """Lognormal by its median; `sigma` is the deviation of the logarithm (of chats about 0.8)."""
+    """Lognormal with this median; `sigma` is the logarithm's deviation (about 0.8 for chats)."""
 
     kind: Literal["lognormal"]
     median: PositiveFloat
     sigma: NonNegativeFloat
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return self._bounded(self.median * math.exp(rng.gauss(0, self.sigma)))
 
 
@@ -99,12 +99,12 @@ class Exponential(_Bounded):
     mean: PositiveFloat
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return self._bounded(rng.expovariate(1 / self.mean))
 
 
 class Choice(Strict):
-    """One of `values`, as often as `weights` say (all alike without them)."""
+    """One of `values`, in proportion to `weights` (equally often without them)."""
 
     kind: Literal["choice"]
     values: Listed[NonNegativeFloat] = Field(min_length=1)
@@ -117,7 +117,7 @@ class Choice(Strict):
         return self
 
     def draw(self, rng: random.Random) -> float:
-        """One value."""
+        """Draw one value."""
         return rng.choices(self.values, self.weights)[0]
 
 
@@ -137,5 +137,5 @@ Distribution = Annotated[
 
 
 def draw_tokens(distribution: Distribution, rng: random.Random) -> int:
-    """A length in tokens: a draw, rounded, at least 1."""
+    """Draw a length in tokens: rounded, at least 1."""
     return max(1, round(distribution.draw(rng)))

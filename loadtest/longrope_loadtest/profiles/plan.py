@@ -1,4 +1,4 @@
-"""From a profile and its seed to the requests: which class, when, how long, with what in them."""
+"""Plan the requests of a profile: their classes, times, lengths and contents."""
 
 import random
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ class Planned:
     intended: float | None  # seconds from the start of the run; None in a closed loop
     prompt_tokens: int
     output_tokens: int
-    prefix: str | None = None  # names the text that its first prefix_tokens tokens are made of
+    prefix: str | None = None  # the name of the text of its first prefix_tokens tokens
     prefix_tokens: int = 0
     blocks: tuple[int, ...] = ()  # of a trace: the prompt's text, block by block
-    block_tokens: int = 0  # of each block
+    block_tokens: int = 0  # tokens in each block
     passkey: str | None = None
     depth: float = 0  # of the passkey, 0 to 1
     cancel_after: float | None = None  # seconds from dispatch
@@ -65,8 +65,11 @@ class _Arrival:
 
 
 class _Drawer:
-    """Draws what is in a request. What a request is depends on the seed and its number alone,
-    but for shared prefixes, which depend on the earlier requests of the class."""
+    """Draws the content of requests.
+
+    A request depends only on the seed and its number, except for its shared prefix, which also
+    depends on the earlier requests of the class.
+    """
 
     def __init__(self, profile: Profile, seed: int) -> None:
         self._profile = profile
@@ -77,11 +80,11 @@ class _Drawer:
         self, number: int, class_name: str, time: float | None, traced: traces.Traced | None
     ) -> Planned:
         rng = random.Random(f"{self._seed}/request/{number}")
-        each = self._profile.classes[class_name]
-        prompt = each.prompt
+        request_class = self._profile.classes[class_name]
+        prompt, cancel = request_class.prompt, request_class.cancel
         if traced is None:
             prompt_tokens = draw_tokens(prompt.tokens, rng)
-            output_tokens = draw_tokens(each.output_tokens, rng)
+            output_tokens = draw_tokens(request_class.output_tokens, rng)
         else:
             prompt_tokens, output_tokens = traced.prompt_tokens, traced.output_tokens
         prefix, prefix_tokens, passkey, depth = None, 0, None, 0.0
@@ -91,7 +94,7 @@ class _Drawer:
         elif prompt.shared_prefix is not None:
             prefix = self._prefix(class_name, prompt.shared_prefix, rng)
             prefix_tokens = min(prompt.shared_prefix.tokens, prompt_tokens)
-        cancelled = each.cancel is not None and rng.random() < each.cancel.share
+        cancelled = cancel is not None and rng.random() < cancel.share
         return Planned(
             number=number,
             class_name=class_name,
@@ -104,7 +107,7 @@ class _Drawer:
             block_tokens=0 if traced is None else traced.block_tokens,
             passkey=passkey,
             depth=depth,
-            cancel_after=each.cancel.after.draw(rng) if each.cancel and cancelled else None,
+            cancel_after=cancel.after.draw(rng) if cancel and cancelled else None,
         )
 
     def _prefix(self, class_name: str, shared: SharedPrefix, rng: random.Random) -> str:
@@ -118,10 +121,10 @@ class _Drawer:
 def make(profile: Profile, seed: int, directory: Path = Path()) -> Plan:
     """The plan of a profile; equal arguments make equal plans.
 
-    `directory` is where the paths of traces start from.
+    The paths of traces are relative to `directory`.
 
     Raises:
-        UsageError: A trace is wrong, or nothing would be sent.
+        UsageError: A trace cannot be used, or nothing would be sent.
     """
     drawer = _Drawer(profile, seed)
     arrivals: list[_Arrival] = []
@@ -171,7 +174,8 @@ def _arriving(
 
 
 def _class(classes: dict[str, RequestClass], rng: random.Random) -> str:
-    return rng.choices(list(classes), [each.weight for each in classes.values()])[0]
+    weights = [request_class.weight for request_class in classes.values()]
+    return rng.choices(list(classes), weights)[0]
 
 
 def _think(process: Closed, rng: random.Random) -> tuple[float, ...]:

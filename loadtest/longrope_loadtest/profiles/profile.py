@@ -1,4 +1,4 @@
-"""The profile: what is sent, when, and what is good enough. A YAML file."""
+"""The profile, a YAML file: what is sent, when, and which results are good enough."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,14 +25,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SharedPrefix(Strict):
-    """A beginning that `hit_rate` of a class's requests have in common with an earlier one."""
+    """A prefix that the share `hit_rate` of a class's requests have in common with earlier ones."""
 
     tokens: PositiveInt
     hit_rate: Share
 
 
 class Words(Strict):
-    """Random words, each one token to most tokenizers; no two prompts begin alike."""
+    """Random words, each a single token for most tokenizers; no two prompts begin alike."""
 
     kind: Literal["words"] = "words"
     tokens: Distribution
@@ -41,7 +41,7 @@ class Words(Strict):
 
 
 class TokenIds(Strict):
-    """Random token ids from `first` to `last`, both included; only for `api: completions`."""
+    """Random token ids from `first` to `last`, inclusive; only for `api: completions`."""
 
     kind: Literal["token_ids"]
     tokens: Distribution
@@ -57,7 +57,7 @@ class TokenIds(Strict):
 
 
 class Passkey(Strict):
-    """A number hidden among the papers' sentences, and the question for it; right answers count."""
+    """A number hidden among the papers' sentences, and a question; right answers are counted."""
 
     kind: Literal["passkey"]
     tokens: Distribution
@@ -67,16 +67,16 @@ class Passkey(Strict):
 
 
 class Slo(Strict):
-    """Service level objectives, seconds. `ttft` and `e2e` count from the intended time."""
+    """Service level objectives in seconds; `ttft` and `e2e` count from the intended time."""
 
     ttft: PositiveFloat | None = None
     tpot: PositiveFloat | None = None
-    itl: PositiveFloat | None = None  # each gap of the request
+    itl: PositiveFloat | None = None  # for every gap of the request
     e2e: PositiveFloat | None = None
 
 
 class Cancel(Strict):
-    """`share` of the requests are left `after` that many seconds, if they are not done."""
+    """Cancels the share `share` of the requests after `after` seconds, unless they are done."""
 
     share: Share
     after: Distribution
@@ -86,15 +86,15 @@ class RequestClass(Strict):
     """One kind of request."""
 
     weight: PositiveFloat = 1
-    arrivals: Arrivals | None = None  # its own; else it has a share in the profile's
+    arrivals: Arrivals | None = None  # its own; without them, it shares the profile's
     api: Literal["chat", "completions"] = "chat"
     stream: bool = True
     prompt: Annotated[Words | TokenIds | Passkey, Field(discriminator="kind")]
     output_tokens: Distribution  # max_tokens
-    extra: dict[str, Any] = Field(default_factory=dict)  # fields of the body, as they are
+    extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the body
     cancel: Cancel | None = None
     timeout: PositiveFloat = 3600  # seconds for the whole request
-    stall: PositiveFloat = 600  # seconds without a byte, after which the server is given up
+    stall: PositiveFloat = 600  # seconds without a byte after which the request fails
     slo: Slo | None = None
 
     @model_validator(mode="after")
@@ -118,16 +118,16 @@ class Profile(Strict):
     description: str = ""
     seed: NonNegativeInt = 0
     arrivals: Arrivals | None = None
-    warm_up: NonNegativeFloat = 0  # seconds at the beginning whose requests are not counted
+    warm_up: NonNegativeFloat = 0  # seconds at the beginning; their requests are not counted
     classes: dict[str, RequestClass] = Field(min_length=1)
-    retries: NonNegativeInt = 0  # of 429 and 503, as Retry-After says
+    retries: NonNegativeInt = 0  # after 429 and 503, as Retry-After says
     attainment: Share = 0.99  # share of requests that must meet their objectives
 
     @model_validator(mode="after")
     def _all_arrive(self) -> Self:
         if ALL in self.classes:
             raise ValueError(f"a class may not be named {ALL}: the figures of all together are")
-        without = [name for name, each in self.classes.items() if each.arrivals is None]
+        without = list(self.shared_classes())
         if self.arrivals is None and without:
             raise ValueError(f"class {without[0]} has no arrivals, and the profile has none")
         if self.arrivals is not None and not without:
@@ -136,14 +136,18 @@ class Profile(Strict):
 
     def shared_classes(self) -> dict[str, RequestClass]:
         """The classes that share the profile's arrivals."""
-        return {name: each for name, each in self.classes.items() if each.arrivals is None}
+        return {
+            name: request_class
+            for name, request_class in self.classes.items()
+            if request_class.arrivals is None
+        }
 
     def streams(self) -> list[tuple[Arrivals, dict[str, RequestClass]]]:
         """Each arrival process with the classes that it serves."""
         own = [
-            (each.arrivals, {name: each})
-            for name, each in self.classes.items()
-            if each.arrivals is not None
+            (request_class.arrivals, {name: request_class})
+            for name, request_class in self.classes.items()
+            if request_class.arrivals is not None
         ]
         if self.arrivals is None:
             return own
@@ -155,10 +159,10 @@ class Profile(Strict):
 
 
 def load(path: Path) -> Profile:
-    """Reads and checks a profile; a trace's path is relative to the profile.
+    """Read and check a profile; a trace's path is relative to the profile.
 
     Raises:
-        UsageError: It cannot be read, or a field is wrong; the message names file and field.
+        UsageError: The file cannot be read or a field is wrong; the message names file and field.
     """
     text = text_files.read(path)
     try:

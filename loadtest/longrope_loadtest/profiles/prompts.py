@@ -1,9 +1,9 @@
 """Prompts of a chosen length in tokens, without a tokenizer.
 
-The words are one token each, with the space before them, to the tokenizers of LLaMA 2 and Mistral
-(SentencePiece), Mistral NeMo (tekken) and SmolLM2 (byte pairs), so that N words are N tokens to
-those and about as many to others. The sentences around a passkey are as many tokens to each of
-these. The server's own count is in each result.
+For the tokenizers of LLaMA 2 and Mistral (SentencePiece), Mistral NeMo (tekken) and SmolLM2 (byte
+pairs), every word is one token together with the space before it. So N words are N tokens for
+these, and about as many for others. The sentences around a passkey have the same number of tokens
+for all of these. Every result has the server's own count.
 """
 
 import functools
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from longrope_loadtest.profiles.plan import Planned
 from longrope_loadtest.profiles.profile import Passkey, TokenIds, Words
 
-OWN_WORDS = 8  # before the introduction to a passkey, which is the same in every prompt
+OWN_WORDS = 8  # words of its own before a passkey's introduction, which all prompts share
 INTRODUCTION = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
     "I will quiz you about the important information there."
@@ -29,14 +29,17 @@ FILLER = (
     "Here we go.",
     "There and back again.",
 )
-FILLER_TOKENS = 24  # of the five together
+FILLER_TOKENS = 24  # tokens of the five sentences together
 PASSKEY = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = "What number is the pass key? The pass key is"
-PASSKEY_TOKENS = 70  # of all but the own words and the filler, a digit a token
+PASSKEY_TOKENS = 70  # tokens of all but the own words and the filler, one per digit
 
 
 def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
-    """The text of a prompt: the same for the same arguments, and else different from its start."""
+    """The text of a prompt: equal arguments give equal texts.
+
+    Apart from shared prefixes and blocks, different prompts differ from the first word on.
+    """
     if isinstance(prompt, Passkey):
         return _passkey_text(planned, seed)
     own = _own_tokens(planned)
@@ -52,7 +55,10 @@ def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
 
 
 def token_ids_of(planned: Planned, prompt: TokenIds, seed: int) -> list[int]:
-    """The ids of a prompt: the same for the same arguments, and else different from the start."""
+    """The token ids of a prompt: equal arguments give equal ids.
+
+    Apart from shared prefixes and blocks, different prompts differ from the first id on.
+    """
     kinds = prompt.last - prompt.first + 1
     parts = [
         *(_draws(f"{seed}/block/{block}", planned.block_tokens, kinds) for block in planned.blocks),
@@ -69,11 +75,11 @@ def _own_tokens(planned: Planned) -> int:
 
 
 def _passkey_text(planned: Planned, seed: int) -> str:
-    """One number in a long text about nothing, and the question what it was.
+    """One number in a long, meaningless text, and a question about the number.
 
-    The prompt is Mohtashami and Jaggi's (arXiv 2305.16300), which LongRoPE uses (arXiv 2402.13753),
-    but for the first line, of random words, and the question: to their "What is the pass key?" a
-    small chat model answers what pass keys are for.
+    The prompt is that of Mohtashami and Jaggi (arXiv 2305.16300), which LongRoPE uses (arXiv
+    2402.13753), except for the first line, which has random words, and the question: when asked
+    "What is the pass key?", a small chat model answers what pass keys are for.
     """
     assert planned.passkey is not None
     room = max(0, planned.prompt_tokens - PASSKEY_TOKENS - OWN_WORDS)
@@ -98,8 +104,11 @@ def _words(seed: str, number: int) -> str:
 
 
 def _draws(seed: str, number: int, kinds: int) -> NDArray[np.int64]:
-    """`number` integers below `kinds`. numpy promises that a bit generator's stream never changes,
-    and does not promise it for distributions; the remainder's bias (below 2**-40) is no matter."""
+    """`number` integers below `kinds`.
+
+    numpy promises that a bit generator's stream never changes, but makes no such promise for
+    distributions. The bias of the remainder (below 2**-40) does not matter.
+    """
     stream = np.random.PCG64(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:16]))
     return (stream.random_raw(number) % np.uint64(kinds)).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The profiles that come along."""
+"""The profiles that we ship."""
 
 import importlib.resources
 from pathlib import Path
@@ -7,12 +7,12 @@ from longrope_loadtest.errors import UsageError
 
 
 def names() -> list[str]:
-    """Their names."""
+    """The names of the shipped profiles."""
     return sorted(path.stem for path in _directory().glob("*.yaml"))
 
 
 def find(word: str) -> Path:
-    """The profile that `word` means: a file, or one of ours.
+    """The path of a profile; `word` is a file or the name of a shipped profile.
 
     Raises:
         UsageError: It is neither.

@@ -1,8 +1,9 @@
-"""Traces: JSON lines, one request each, in the fields of Mooncake's published traces.
+"""Traces: JSON Lines, one request per line, with the fields of Mooncake's published traces.
 
-`timestamp`, `input_length` and `output_length` (tokens); optional `hash_ids`, one for each block of
-the prompt: equal ids are equal text, so that the trace's own prefix hits are replayed; optional
-`class`, a class of the profile. `trace_units` has what timestamps and blocks count.
+The fields are `timestamp`, `input_length` and `output_length` (tokens). `hash_ids` are optional,
+one for each block of the prompt: equal ids stand for equal text, so that the trace's own prefix
+hits are replayed. `class`, a class of the profile, is optional too. `trace_units` describes the
+units of timestamps and blocks.
 """
 
 import json
@@ -33,12 +34,12 @@ from longrope_loadtest.profiles.trace_units import (
     unit_of,
 )
 
-# Qwen-Bailian's traces, which are in seconds, have these as well.
+# Qwen-Bailian's traces, which are in seconds, have these fields as well.
 IN_SECONDS = {"chat_id", "parent_chat_id"}
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 700.0 is 700."""
+    """Accept 700.0 as 700, because JSON has only one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -58,14 +59,14 @@ class _Line(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Numbered:
-    number: int  # of the line, from 1
+    number: int  # the line's number, from 1
     line: _Line
-    names: frozenset[str]  # of its fields
+    names: frozenset[str]  # the names of its fields
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One request of a trace; `time` in seconds from the trace's first."""
+    """One request of a trace; `time` is in seconds from the trace's first request."""
 
     time: float
     prompt_tokens: int
@@ -76,14 +77,14 @@ class Traced:
 
 
 def read(path: Path, unit: Unit | None = None, block_tokens: int | None = None) -> list[Traced]:
-    """The requests of a trace by time.
+    """The requests of a trace in the order of their times.
 
-    `unit` is that of its timestamps and `block_tokens` what a hash id stands for; None is what the
-    trace plainly says.
+    `unit` is that of the timestamps and `block_tokens` the number of tokens of a hash id; if they
+    are None, they are deduced from the trace.
 
     Raises:
-        UsageError: It cannot be read, a line is wrong, its hash ids do not fit its lengths, or
-            a unit is not plain; the message has the line's number and the field.
+        UsageError: The trace cannot be read, a line is wrong, the hash ids do not fit the lengths,
+            or a unit is ambiguous; the message has the line's number and the field.
     """
     lines = re.split(r"\r\n|\r|\n", text_files.read(path))
     parsed = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -122,8 +123,8 @@ def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
     if all(numbered.names >= IN_SECONDS for numbered in parsed):
         return "s"
     timestamps = [numbered.line.timestamp for numbered in parsed]
-    found = unit_of(timestamps)
-    if found is None:
+    unit = unit_of(timestamps)
+    if unit is None:
         last = max(parsed, key=lambda numbered: numbered.line.timestamp)
         raise UsageError(
             f"{path}, line {last.number}: timestamp: {len(parsed)} requests up to "
@@ -131,12 +132,12 @@ def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
             f"and {rate(timestamps, 's'):.3g} in seconds: say in the profile's arrivals which they "
             "are, unit: ms or unit: s."
         )
-    return found
+    return unit
 
 
 def _block_tokens(path: Path, parsed: list[_Numbered], given: int | None) -> int:
     with_ids = [numbered for numbered in parsed if numbered.line.hash_ids]
-    lengths = [(each.line.input_length, len(each.line.hash_ids)) for each in with_ids]
+    lengths = [(numbered.line.input_length, len(numbered.line.hash_ids)) for numbered in with_ids]
     tokens = given or block_tokens_of(lengths) or DEFAULT_BLOCK_TOKENS
     at = misfit(lengths, tokens)
     if at is not None:

@@ -1,6 +1,6 @@
-"""YAML with the numbers of YAML 1.2 (its core schema), which are also JSON's.
+"""YAML with the numbers of YAML 1.2 (its core schema), which include those of JSON.
 
-PyYAML reads those of YAML 1.1: 1_5 as 15, 1:30 as 90, 010 as 8, and 1e3 as text.
+PyYAML reads numbers as in YAML 1.1: 1_5 as 15, 1:30 as 90, 010 as 8, and 1e3 as text.
 """
 
 import re
@@ -16,15 +16,15 @@ FLOATS = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, with its own numbers."""
+    """A safe loader with the numbers of YAML 1.2."""
 
 
 def load(text: str) -> Any:
     """The document in `text`.
 
     Raises:
-        yaml.YAMLError: It is no YAML.
-        ValueError: An integer of more than 4,300 digits.
+        yaml.YAMLError: It is not YAML.
+        ValueError: An integer has more than 4,300 digits.
         RecursionError: It is nested too deeply.
     """
     return yaml.load(text, _Loader)  # a SafeLoader
@@ -39,7 +39,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in (INTEGER, FLOAT)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# The first that matches decides.
+# The first pattern that matches decides.
 for _tag, _pattern in ((INTEGER, INTEGERS), (FLOAT, FLOATS)):
     _whole = re.compile(f"(?:{_pattern.pattern})$")
     _Loader.add_implicit_resolver(_tag, _whole, list("-+.0123456789"))

@@ -1,4 +1,4 @@
-"""The report of a result: one HTML page that needs nothing else, and asks nobody for anything."""
+"""The report of a result: one HTML page that loads nothing else."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from longrope_loadtest.results.results import Result
 
 
 def write_report(result: Result) -> Path:
-    """Writes report.html into the result's directory and returns its path."""
-    # matplotlib takes a second to import, which `longrope loadtest --help` need not wait for.
+    """Write report.html to the result's directory and return its path."""
+    # Importing matplotlib takes a second, and `longrope loadtest --help` should not wait for it.
     from longrope_loadtest.report import page
 
     return page.write(result)

@@ -1,4 +1,4 @@
-"""The client's own load: whether the latencies are the server's."""
+"""The client's own load, which shows whether the latencies are the server's."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from longrope_loadtest.report.looks import ORANGE, Look
 from longrope_loadtest.report.timelines import end_of
 from longrope_loadtest.run.record import Record
 
-FLOOR = 1e-5  # seconds of lag; below is noise
+FLOOR = 1e-5  # seconds of lag; less is noise
 BINS = 50
 
 
 def client_facts(client: dict[str, Any]) -> list[tuple[str, str]]:
-    """Rows of a table."""
+    """The rows of a table of the client's load."""
     rows = [
         (f"send lag {at}", texts.duration(client[f"send_lag_{at}"])) for at in ("p50", "p99", "max")
     ]
@@ -31,15 +31,15 @@ def client_facts(client: dict[str, Any]) -> list[tuple[str, str]]:
 def client_pictures(
     by_class: dict[str, list[Record]], looks: dict[str, Look], *, is_open: bool
 ) -> list[Picture]:
-    """Send lag over time, and of an open loop the rate that was meant and that was reached."""
+    """Send lag over time and, for an open loop, the intended and the achieved rate."""
     everything = [record for records in by_class.values() for record in records]
     if not everything:
         return []
     end = end_of(by_class)
-    found = [_lag(by_class, looks, end)]
+    pictures = [_lag(by_class, looks, end)]
     if is_open and len(everything) > 1:
-        found.append(_rates(everything, end))
-    return found
+        pictures.append(_rates(everything, end))
+    return pictures
 
 
 def _lag(by_class: dict[str, list[Record]], looks: dict[str, Look], end: float) -> Picture:

@@ -1,7 +1,7 @@
-"""What all pictures have in common: their size, their axes, and their way into the page.
+"""What all pictures have in common: their size, their axes, and how they get into the page.
 
-Every picture is inline SVG with a single pair of axes, so that a narrow window can put one below
-the other; titles and legends are the page's. Many points become a PNG within the SVG.
+Every picture is inline SVG with a single pair of axes, so that a narrow window can show one below
+the other. Titles and legends are part of the page. Many points become a PNG within the SVG.
 """
 
 import io
@@ -17,12 +17,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from longrope_loadtest.report.looks import Look
 
-MANY = 1500  # points that are not worth an SVG element each
-WIDE = 20  # from the least to the most: a logarithmic axis shows more
+MANY = 1500  # more points than these become a PNG instead of SVG elements
+WIDE = 20  # the ratio of greatest to least number from which on an axis is logarithmic
 INCHES = (5.2, 3.1)
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 
-# Colours that stand for the page's own, which are other ones on a dark screen.
+# Placeholders for the page's own colours, which are different on a dark screen.
 INK, FAINT = "#010203", "#040506"
 _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's font
@@ -45,7 +45,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in the page, the words above it, and those below."""
+    """A picture in the page, with the words above and below it."""
 
     title: str
     svg: Markup
@@ -54,8 +54,8 @@ class Picture:
 
 def picture(title: str, draw: Callable[[Any], None], note: str = "") -> Picture:
     """The picture that `draw` draws on a pair of axes."""
-    # The salt makes the identifiers of one page's pictures different, and those of a page equal
-    # each time.
+    # The salt makes identifiers differ between the pictures of a page, and the same page get the
+    # same identifiers every time.
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=INCHES, layout="constrained")
         draw(figure.subplots())
@@ -65,7 +65,7 @@ def picture(title: str, draw: Callable[[Any], None], note: str = "") -> Picture:
 
 
 def points(axes: Any, pairs: Sequence[tuple[float, float]], look: Look, total: int) -> None:
-    """Draws requests at their (x, y); `total` is how many points the picture will have."""
+    """Draw requests at their (x, y); `total` is the number of points in the whole picture."""
     few = total <= MANY
     axes.plot(
         [x for x, _ in pairs],
@@ -83,9 +83,9 @@ def points(axes: Any, pairs: Sequence[tuple[float, float]], look: Look, total: i
 def scale(
     axis: Any, numbers: Sequence[float], tick: Callable[[float], str], *, from_zero: bool = True
 ) -> None:
-    """Gives an axis ticks with words, and makes it logarithmic if `numbers` have a wide range.
+    """Label the ticks of an axis, and make it logarithmic if `numbers` have a wide range.
 
-    Otherwise it begins at zero (unless not `from_zero`), so that a small difference looks small.
+    Otherwise it begins at zero, unless `from_zero` is false, so that small differences look small.
 
     Raises:
         ValueError: There are no numbers.
@@ -100,7 +100,7 @@ def scale(
         return
     (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
     if high < 3000 * low:
-        room = 200 if axis.axis_name == "y" else 100  # words are broader than high
+        room = 200 if axis.axis_name == "y" else 100  # labels are wider than they are high
         subs = (1, 2, 5) if high < room * low else (1, 3)
         axis.set_major_locator(LogLocator(subs=subs, numticks=20))
         axis.set_minor_locator(NullLocator())
@@ -109,14 +109,14 @@ def scale(
 
 
 def time_axis(axes: Any, end: float) -> None:
-    """Makes x the time of the run, from its start to `end` (seconds)."""
+    """Make x the time of the run, from its start to `end` (seconds)."""
     axes.set_xlim(-0.02 * end, 1.02 * end)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
     axes.set_xlabel("time since the start (s)")
 
 
 def _for_page(svg: str, title: str) -> Markup:
-    """Takes off what only a file of its own needs: addresses of standards, names, its size."""
+    """Remove what only a separate file needs: addresses of standards, names, its size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)

@@ -12,8 +12,8 @@ from longrope_loadtest.report.looks import Look
 from longrope_loadtest.results.figures import values
 from longrope_loadtest.run.record import Record
 
-FLOOR = 1e-4  # seconds; below is the network's doing, and a logarithmic axis has no zero
-SHARES = np.linspace(0, 1, 401)  # of which a line has a point each
+FLOOR = 1e-4  # seconds; less is due to the network, and a logarithmic axis has no zero
+SHARES = np.linspace(0, 1, 401)  # a line has a point at each of these shares
 _DOTTED = "Dotted: from the intended time. Where it leaves the line, requests were sent late."
 _GAPS = "One value for each gap; gaps below 0.1 ms (tokens that came in one piece) as 0.1 ms."
 _PICTURES = (
@@ -25,18 +25,18 @@ _PICTURES = (
 
 
 def distributions(by_class: dict[str, list[Record]], looks: dict[str, Look]) -> list[Picture]:
-    """A cumulative distribution for each latency that some request has."""
-    found = []
+    """A cumulative distribution for each latency that any request has."""
+    pictures = []
     for title, short, of, metric, intended, note in _PICTURES:
         solid = _lines(by_class, metric)
         if solid:
             dotted = _lines(by_class, intended) if intended else {}
-            found.append(_cdf(title, short, of, solid, dotted, looks, note))
-    return found
+            pictures.append(_cdf(title, short, of, solid, dotted, looks, note))
+    return pictures
 
 
 def _lines(by_class: dict[str, list[Record]], metric: str) -> dict[str, NDArray[np.float64]]:
-    """By class, the metric at each of SHARES."""
+    """The metric at each of SHARES, by class."""
     seen = {name: values(records, metric) for name, records in by_class.items()}
     return {
         name: np.quantile(np.maximum(numbers, FLOOR), SHARES, method="inverted_cdf")

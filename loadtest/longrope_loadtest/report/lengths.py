@@ -1,4 +1,4 @@
-"""What a longer prompt costs, and whether what is in it is still found."""
+"""What a longer prompt costs, and whether the model still finds what is in it."""
 
 import math
 from typing import Any
@@ -11,12 +11,12 @@ from longrope_loadtest.report.looks import Look
 from longrope_loadtest.results.slo import counted
 from longrope_loadtest.run.record import Record
 
-Z95 = 1.96  # standard deviations of a normal distribution that hold 95 % of it
+Z95 = 1.96  # 95 % of a normal distribution is within this many standard deviations
 
 
 def by_prompt_length(by_class: dict[str, list[Record]], looks: dict[str, Look]) -> list[Picture]:
-    """TTFT, and E2E where nothing was streamed, of each request against its prompt's length."""
-    found = []
+    """TTFT (of streamed requests) and E2E of each request against its prompt's length."""
+    pictures = []
     for title, label, of in (
         ("TTFT by length of the prompt", "TTFT from dispatch", Record.ttft),
         ("E2E by length of the prompt", "E2E from dispatch", Record.e2e),
@@ -31,12 +31,12 @@ def by_prompt_length(by_class: dict[str, list[Record]], looks: dict[str, Look]) 
         }
         drawn = {name: pairs for name, pairs in seen.items() if pairs}
         if drawn:
-            found.append(_scatter(title, label, drawn, looks))
-    return found
+            pictures.append(_scatter(title, label, drawn, looks))
+    return pictures
 
 
 def passkeys(figures: dict[str, Any], looks: dict[str, Look]) -> list[Picture]:
-    """The share of passkeys that were found, and TTFT beside it, by length."""
+    """The share of passkeys that were found, and their TTFT, by length."""
     asked = {
         name: figures[name]["passkeys"]["by_length"]
         for name in looks
@@ -47,10 +47,10 @@ def passkeys(figures: dict[str, Any], looks: dict[str, Look]) -> list[Picture]:
     timed = {
         name: [row for row in rows if row["ttft_p50"] is not None] for name, rows in asked.items()
     }
-    found = [_accuracy(asked, looks)]
+    pictures = [_accuracy(asked, looks)]
     if any(timed.values()):
-        found.append(_latency(timed, looks))
-    return found
+        pictures.append(_latency(timed, looks))
+    return pictures
 
 
 def wilson(correct: int, asked: int) -> tuple[float, float]:
@@ -83,7 +83,7 @@ def _accuracy(asked: dict[str, list[dict[str, Any]]], looks: dict[str, Look]) ->
             shares = [row["correct"] / row["asked"] for row in rows]
             ends = [wilson(row["correct"], row["asked"]) for row in rows]
             axes.errorbar(
-                # Beside each other, so that no class hides another's interval.
+                # Side by side, so that no class hides another's interval.
                 [row["up_to_tokens"] * 1.04**number for row in rows],
                 shares,
                 yerr=(

@@ -1,4 +1,4 @@
-"""From a result to report.html."""
+"""Write a result as report.html."""
 
 import importlib.resources
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ FILE = "report.html"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence in a box at the top."""
+    """A sentence in a box at the top of the page."""
 
     good: bool
     head: str
@@ -34,14 +34,14 @@ class Section:
     title: str
     pictures: list[Picture]
     note: str = ""
-    by_class: bool = True  # whether the legend of classes belongs to it
+    by_class: bool = True  # whether it needs the legend of classes
     table: tables.Table | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write(result: Result) -> Path:
-    """Writes report.html into the result's directory and returns its path."""
-    # Autoescaping, because class names and the server's messages are anybody's words.
+    """Write report.html to the result's directory and return its path."""
+    # Autoescaping, because class names and the server's messages may contain anything.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -92,27 +92,29 @@ def _verdicts(result: Result) -> list[Verdict]:
     goal = f"{texts.percent(profile.attainment)} is the goal."
     good = share >= profile.attainment
     if not any(of["goodput"]["requests"] for of in figures.values()):
-        found = [Verdict(False, "Nothing to count", "No request after the warm-up was over.")]
-    elif any(each.slo for each in profile.classes.values()):
+        verdicts = [Verdict(False, "Nothing to count", "No request after the warm-up was over.")]
+    elif any(request_class.slo for request_class in profile.classes.values()):
         text = f"{texts.percent(share)} of the requests met the objectives of their class; {goal}"
-        found = [Verdict(good, "Objectives met" if good else "Objectives missed", text)]
+        verdicts = [Verdict(good, "Objectives met" if good else "Objectives missed", text)]
     else:
         text = f"{texts.percent(share)} of the requests were answered, their only objective; {goal}"
-        found = [Verdict(good, "Answered" if good else "Too few were answered", text)]
+        verdicts = [Verdict(good, "Answered" if good else "Too few were answered", text)]
     sentences = about["client"]["verdicts"]
-    found += [Verdict(False, "Not the server's figures alone", each) for each in sentences]
+    verdicts += [
+        Verdict(False, "Not the server's figures alone", sentence) for sentence in sentences
+    ]
     if not sentences:
         lag = texts.duration(about["client"]["send_lag_p99"])
-        found.append(Verdict(True, "The client kept up", f"99 % were sent within {lag} of due."))
+        verdicts.append(Verdict(True, "The client kept up", f"99 % were sent within {lag} of due."))
     if about["interrupted"]:
-        found.append(
+        verdicts.append(
             Verdict(
                 False,
                 "Interrupted",
                 "The run was ended by Ctrl-C; the figures are of what was over by then.",
             )
         )
-    return found
+    return verdicts
 
 
 def _sections(result: Result) -> list[Section]:
@@ -126,7 +128,7 @@ def _sections(result: Result) -> list[Section]:
     names = server.chosen(result.scrapes)
     panels = server.panels(result.scrapes, result.about["began_at_unix"], names[: server.PANELS])
     more = len(names) - server.PANELS
-    found = [
+    sections = [
         Section(
             "Distributions",
             latencies.distributions(by_class, looks),
@@ -156,7 +158,7 @@ def _sections(result: Result) -> list[Section]:
             facts=client.client_facts(result.about["client"]),
         ),
     ]
-    return [section for section in found if section.pictures or section.facts]
+    return [section for section in sections if section.pictures or section.facts]
 
 
 def _file(name: str) -> str:

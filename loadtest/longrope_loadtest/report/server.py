@@ -1,4 +1,4 @@
-"""The server's own metrics over the time of the run."""
+"""The server's own metrics over the course of the run."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from longrope_loadtest.report.looks import BLUE
 from longrope_loadtest.run.scrape import Scrape
 
 PANELS = 8
-POINTS = 600  # of a line
-# vLLM's, in the order in which they are shown, in plain words and with their unit.
+POINTS = 600  # the most points of a line
+# vLLM's metrics in the order in which they are shown, with a plain title and their unit.
 KNOWN = {
     "vllm:num_requests_running": ("Requests running", "requests"),
     "vllm:num_requests_waiting": ("Requests waiting", "requests"),
@@ -23,13 +23,13 @@ KNOWN = {
     "vllm:prefix_cache_hits_total": ("Prompt tokens found in the prefix cache", "tokens/s"),
     "vllm:num_preemptions_total": ("Preemptions", "preemptions/s"),
 }
-# Of the process and of Python, or parts of a histogram, whose sums say little over time.
+# Metrics of the process and of Python, and parts of histograms: their sums say little over time.
 _DULL_STARTS = ("python_", "process_")
 _DULL_ENDS = ("_sum", "_count", "_info")
 
 
 def chosen(scrapes: list[Scrape]) -> list[str]:
-    """The metrics that changed during the run, those first that say most."""
+    """The metrics that changed during the run, the most informative first."""
     names = {name for scrape in scrapes for name in scrape.values}
     changed = [
         name
@@ -42,13 +42,13 @@ def chosen(scrapes: list[Scrape]) -> list[str]:
 
 
 def panels(scrapes: list[Scrape], began_at: float, names: list[str]) -> list[Picture]:
-    """A picture for each metric of `names` that has a line; `began_at` is Unix time."""
-    found = []
+    """A picture for each metric in `names` that has a line; `began_at` is Unix time."""
+    pictures = []
     for name in names:
         times, values = series(scrapes, began_at, name)
         if len(times) > 1:
-            found.append(_panel(name, times, values))
-    return found
+            pictures.append(_panel(name, times, values))
+    return pictures
 
 
 def _rank(name: str) -> tuple[int, bool, str]:
@@ -61,7 +61,7 @@ def _rank(name: str) -> tuple[int, bool, str]:
 def series(
     scrapes: list[Scrape], began_at: float, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Seconds and values; of what only grows, its rate per second between two looks."""
+    """Seconds and values of a metric; for a counter, its rate per second between two scrapes."""
     have = [scrape for scrape in scrapes if name in scrape.values]
     have = have[:: 1 + len(have) // POINTS]
     times = np.array([scrape.at - began_at for scrape in have])
@@ -69,7 +69,7 @@ def series(
     if not name.endswith("_total"):
         return times, values
     steps = np.diff(values)
-    grew = steps >= 0  # else the server was started anew
+    grew = steps >= 0  # a counter falls if the server is restarted
     return times[1:][grew], (steps / np.diff(times))[grew]
 
 
@@ -89,7 +89,7 @@ def _panel(name: str, times: NDArray[np.float64], values: NDArray[np.float64]) -
 
 
 def _unit(name: str) -> str:
-    """What a metric's name says of its unit."""
+    """The unit that a metric's name suggests."""
     stem = name.removesuffix("_total")
     for unit in ("tokens", "requests", "seconds", "bytes"):
         if unit in stem:

@@ -1,4 +1,4 @@
-"""The tables of the report: text by text, without a word of HTML."""
+"""The tables of the report, as texts without any HTML."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """The first column is of words, the others of numbers."""
+    """A table; the first column has words, the others have numbers."""
 
     head: list[str]
     rows: list[list[str]]
@@ -52,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Failure:
-    """Requests of a class that failed alike."""
+    """Requests of a class that failed in the same way."""
 
     class_name: str
     kind: str
@@ -62,10 +62,10 @@ class Failure:
 
 
 def summary(figures: dict[str, Of], profile: Profile) -> list[Group]:
-    """The figures, a column for each class; rows and groups in which nothing is are left out."""
+    """The figures, with a column for each class; empty rows and groups are left out."""
 
     def row(name: str, of: Callable[[Of], str]) -> Row:
-        return Row(name, [of(each) for each in figures.values()])
+        return Row(name, [of(class_figures) for class_figures in figures.values()])
 
     objectives = [_objectives(_slo(profile, name)) for name in figures]
     groups = [
@@ -115,16 +115,16 @@ def summary(figures: dict[str, Of], profile: Profile) -> list[Group]:
 
 
 def failures(records: list[Record]) -> list[Failure]:
-    """What went wrong, by class and kind, the most frequent first; the warm-up's too."""
+    """What went wrong, by class and kind, the most frequent first; includes the warm-up."""
     failed = sorted((r for r in records if r.outcome == "failed"), key=lambda r: r.intended)
     numbers = Counter((record.class_name, record.error or "unknown") for record in failed)
-    found = []
+    grouped = []
     for (class_name, kind), number in numbers.most_common():
         first = next(
             r for r in failed if (r.class_name, r.error or "unknown") == (class_name, kind)
         )
-        found.append(Failure(class_name, kind, number, first.intended, first.message or ""))
-    return found
+        grouped.append(Failure(class_name, kind, number, first.intended, first.message or ""))
+    return grouped
 
 
 def passkeys(figures: dict[str, Of]) -> Table | None:
@@ -147,7 +147,7 @@ def passkeys(figures: dict[str, Of]) -> Table | None:
 
 
 def _outcome(row: _MakeRow, name: str, key: str) -> Row:
-    """None failed is worth a zero; that none was retried is not."""
+    """The row of an outcome; only for complete and failed requests is a zero worth showing."""
     if key in ("complete", "failed"):
         return row(name, lambda of: texts.count(of["requests"][key]))
     return row(name, lambda of: _unless_zero(of["requests"][key]))

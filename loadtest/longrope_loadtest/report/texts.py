@@ -1,11 +1,11 @@
-"""Numbers as people read them, the same in tables and at axes."""
+"""Numbers as people read them, the same in tables and on axes."""
 
 NOTHING = "\u2013"
 SPACE = "\u00a0"  # does not break a line between a number and its unit
 
 
 def duration(seconds: float | None) -> str:
-    """Three figures and a unit."""
+    """Three significant digits and a unit."""
     if seconds is None:
         return NOTHING
     if seconds < 0.9995:
@@ -14,19 +14,19 @@ def duration(seconds: float | None) -> str:
 
 
 def tick(seconds: float) -> str:
-    """A round number of seconds, as short as it goes."""
+    """A round number of seconds, as short as possible."""
     if not seconds:
         return "0"
     return f"{1000 * seconds:g}{SPACE}ms" if abs(seconds) < 1 else f"{seconds:,g}{SPACE}s"
 
 
 def count(number: float) -> str:
-    """A whole number with its thousands apart."""
+    """A whole number with thousands separators."""
     return f"{number:,.0f}"
 
 
 def short_count(number: float) -> str:
-    """A round number; thousands and millions by their letter."""
+    """A round number, with a letter for thousands and millions."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:g}{letter}"
@@ -34,12 +34,12 @@ def short_count(number: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Three figures; the unit is at the row."""
+    """Three significant digits; the row names the unit."""
     return _three(per_second)
 
 
 def percent(share: float | None) -> str:
-    """One decimal, and none of a whole; 99.97 % does not become 100."""
+    """One decimal, or none for a whole number; 99.97 % does not become 100."""
     if share is None:
         return NOTHING
     text = f"{100 * share:.1f}"

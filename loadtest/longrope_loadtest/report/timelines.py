@@ -1,4 +1,4 @@
-"""What happened when: latencies, requests in flight, failures."""
+"""The run over time: latencies, requests in flight, failures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,29 +25,29 @@ LOOKS_IN_FLIGHT = 500  # moments at which the requests in flight are counted
 def timelines(
     by_class: dict[str, list[Record]], looks: dict[str, Look], warm_up: float
 ) -> list[Picture]:
-    """The pictures of a run over its time; none of a run without a request."""
+    """The pictures of a run over its time; none for a run without requests."""
     if not any(by_class.values()):
         return []
-    found = []
+    pictures = []
     for title, label, of in (
         ("TTFT of each request", "TTFT from the intended time", Record.ttft),
         ("E2E of each request", "E2E from the intended time", Record.e2e),
     ):
         drawn = _latencies(by_class, looks, warm_up, title, label, of)
         if drawn is not None:
-            found.append(drawn)
-    return [*found, _in_flight(by_class, looks, warm_up)]
+            pictures.append(drawn)
+    return [*pictures, _in_flight(by_class, looks, warm_up)]
 
 
 def end_of(by_class: dict[str, list[Record]]) -> float:
-    """When the last request was over, seconds; not 0."""
+    """When the last request ended, in seconds; never 0."""
     return max(record.ended for records in by_class.values() for record in records) or 1.0
 
 
 def _mark_time(
     axes: Any, by_class: dict[str, list[Record]], looks: dict[str, Look], warm_up: float
 ) -> None:
-    """Draws what each picture has: the warm-up, failures at the top, the axis."""
+    """Draw what every picture has: the warm-up, failures at the top, the time axis."""
     if warm_up:
         axes.axvspan(0, warm_up, color=FAINT, linewidth=0, zorder=0)
     failed = {

@@ -1,1 +1,1 @@
-"""What a run was, in figures; two runs compared."""
+"""The figures of a run, and the comparison of two runs."""

@@ -1,11 +1,11 @@
-"""Two results beside each other: ratios of figures with their confidence intervals.
+"""Compare two results: ratios of figures with their confidence intervals.
 
-The intervals are of the bootstrap over requests, but drawn from the distribution that resampling
-would approach, which takes no time however many requests there are: in a resample of n values the
-p-quantile is the original sample's quantile at a random level, Beta((n + 1) p, (n + 1) (1 - p))
-(Harrell and Davis 1982). The gaps of one request (ITL) are alike, so resampling takes or leaves
-them together; n is then the number of independent gaps that would know as much as all of them (the
-design effect of clusters, Kish 1965).
+The intervals are those of the bootstrap over requests. They are not resampled, but drawn from the
+distribution that resampling approaches, which takes no time even for many requests: in a resample
+of n values, the p-quantile is the original sample's quantile at a random level,
+Beta((n + 1) p, (n + 1) (1 - p)) (Harrell and Davis 1982). The gaps of one request (ITL) are alike,
+so resampling takes or leaves them together; n is then the number of independent gaps that would
+hold as much information as all gaps (the design effect of clusters, Kish 1965).
 """
 
 from collections.abc import Iterator
@@ -34,11 +34,11 @@ LATENCIES = {
 QUANTILES = {"p50": 0.5, "p99": 0.99}
 DRAWS = 4000
 ENDS = (2.5, 97.5)  # percentiles of the draws: a 95 % interval
-# Requests needed for an interval. The true p99 is beyond all of n values with a chance of 0.99**n,
-# and no resampling of them can tell how far: of two equal servers, intervals of p99 from 20
-# requests hold 1 in 59 % of cases, from 100 in 86 %, from 200 in 93 %.
+# Requests needed for an interval. With probability 0.99**n, the true p99 is above all of n values,
+# and resampling them cannot tell by how much: for two equal servers, 95 % intervals of p99 contain
+# the ratio 1 in 59 % of cases from 20 requests, in 86 % from 100, and in 93 % from 200.
 ENOUGH = {"p50": 10, "p99": 200}
-_PATHS = 6  # of differing fields that a note names
+_PATHS = 6  # the most differing fields that a note names
 
 Floats = NDArray[np.float64]
 
@@ -54,12 +54,12 @@ class Change:
     b: float
     kind: str  # of `change`: "ratio" is B / A, "difference" is B - A
     change: float | None
-    low: float | None = None  # None where there is too little for an interval
+    low: float | None = None  # None if there is too little data for an interval
     high: float | None = None
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes that nothing changed."""
+        """Whether the interval excludes the value for no change."""
         if self.low is None or self.high is None:
             return False
         same = 1 if self.kind == "ratio" else 0
@@ -67,30 +67,30 @@ class Change:
 
     @property
     def better(self) -> bool:
-        """Whether B is the better one, if there is a change: a shorter latency, a larger rest."""
+        """Whether B is better, if there is a change: lower for a latency, else higher."""
         assert self.change is not None
         if self.figure in LATENCIES:
             return self.change < 1
         return self.change > (1 if self.kind == "ratio" else 0)
 
     def as_json(self) -> dict[str, Any]:
-        """All but the class's name."""
-        found = asdict(self) | {"significant": self.significant}
-        del found["class_name"]
-        return found
+        """All fields but the class's name."""
+        fields = asdict(self) | {"significant": self.significant}
+        del fields["class_name"]
+        return fields
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of result B with result A, the baseline."""
+    """The comparison of result B with result A, the baseline."""
 
     a: str  # directories
     b: str
-    notes: tuple[str, ...]  # sentences on what makes the two unlike
+    notes: tuple[str, ...]  # sentences on what else differs between the two
     changes: tuple[Change, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Notes, and the changes by class."""
+        """The notes, and the changes by class."""
         classes: dict[str, list[dict[str, Any]]] = {}
         for change in self.changes:
             classes.setdefault(change.class_name, []).append(change.as_json())
@@ -98,10 +98,10 @@ class Comparison:
 
 
 def compared(a: Result, b: Result) -> Comparison:
-    """Compares B with A, class by class, and all requests together.
+    """Compare B with A, for each class and for all requests together.
 
-    The intervals know of the chance in which requests came, and not of what differs from one run
-    to the next. Equal arguments have equal intervals.
+    The intervals account for the random choice of requests, but not for differences between runs.
+    Equal arguments give equal intervals.
     """
     rng = np.random.default_rng(0)
     changes: list[Change] = []
@@ -114,7 +114,7 @@ def compared(a: Result, b: Result) -> Comparison:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table, and the notes."""
+    """Print the changes as a table, and the notes."""
     console.print(f"A: {comparison.a}\nB: {comparison.b}", markup=False, highlight=False)
     table = Table("class", "figure")
     for head in ("A", "B", "B against A", "95 % interval"):
@@ -139,7 +139,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _of(result: Result, name: str) -> list[Record]:
-    return [each for each in result.records if name in (ALL, each.class_name)]
+    return [record for record in result.records if name in (ALL, record.class_name)]
 
 
 def _latencies(
@@ -160,16 +160,17 @@ def _latencies(
 
 
 class _Sample:
-    """A metric's values in order, and the request that each is of."""
+    """A metric's values in ascending order, and the request that each belongs to."""
 
     def __init__(self, records: list[Record], metric: str) -> None:
-        found = np.array(values(records, metric), dtype=np.float64)
-        order = np.argsort(found)
-        self._values = found[order]
+        numbers = np.array(values(records, metric), dtype=np.float64)
+        order = np.argsort(numbers)
+        self._values = numbers[order]
         self._owners: NDArray[np.int64] | None = None
-        self.requests = len(found)
+        self.requests = len(numbers)
         if metric == "itl":
-            gaps = [len(each.token_gaps) for each in counted(records) if each.outcome == "complete"]
+            complete = [record for record in counted(records) if record.outcome == "complete"]
+            gaps = [len(record.token_gaps) for record in complete]
             self._owners = np.repeat(np.arange(len(gaps)), gaps)[order]
             self.requests = sum(number > 0 for number in gaps)
 
@@ -177,21 +178,21 @@ class _Sample:
         return len(self._values)
 
     def quantile(self, levels: float | Floats) -> Any:
-        """With linear interpolation, as in all our figures."""
+        """Quantiles with linear interpolation, as in all our figures."""
         at = np.asarray(levels) * (len(self) - 1)
         below = np.floor(at).astype(np.int64)
         above = np.minimum(below + 1, len(self) - 1)
-        found = self._values[below] + (at - below) * (self._values[above] - self._values[below])
-        return float(found) if found.ndim == 0 else found
+        quantiles = self._values[below] + (at - below) * (self._values[above] - self._values[below])
+        return float(quantiles) if quantiles.ndim == 0 else quantiles
 
     def draws(self, level: float, rng: np.random.Generator) -> Floats:
         """The quantile in resamples of the requests."""
         more = self._independent(level) + 1
-        found: Floats = self.quantile(rng.beta(more * level, more * (1 - level), DRAWS))
-        return found
+        quantiles: Floats = self.quantile(rng.beta(more * level, more * (1 - level), DRAWS))
+        return quantiles
 
     def _independent(self, level: float) -> float:
-        """How many independent values would know as much of the quantile."""
+        """The number of independent values that would determine the quantile as well."""
         number = len(self)
         if self._owners is None:
             return number
@@ -199,16 +200,16 @@ class _Sample:
         share = below.mean()
         of_requests = np.bincount(self._owners, weights=below - share)
         variance = float((of_requests**2).sum()) / number**2
-        if not variance:  # nothing to estimate it by
+        if not variance:  # nothing to estimate it from
             return self.requests
         return float(min(number, share * (1 - share) / variance))
 
 
 def _shares(name: str, a: Result, b: Result, rng: np.random.Generator) -> Iterator[Change]:
-    """Of requests within their objectives, and of right passkeys.
+    """The shares of requests within their objectives, and of right passkeys.
 
     Draws are from Beta(k + 1/2, n - k + 1/2) (Jeffreys), because resampling k = n successes would
-    find no doubt in them.
+    show no uncertainty.
     """
     for figure, of in (("goodput", _good), ("passkeys", _right)):
         (k, n), (m, o) = of(a.about["figures"][name]), of(b.about["figures"][name])
@@ -233,8 +234,8 @@ def _right(figures: dict[str, Any]) -> tuple[int, int]:
 
 
 def _rate(name: str, a: Result, b: Result) -> Iterator[Change]:
-    """A rate is one number of a whole run: there is nothing to resample."""
-    x, y = (each.about["figures"][name]["output_tokens_per_second"] for each in (a, b))
+    """The output rate, without an interval: each run has one rate, so nothing can be resampled."""
+    x, y = (result.about["figures"][name]["output_tokens_per_second"] for result in (a, b))
     if x or y:
         yield Change(name, "output tokens", "per second", x, y, "ratio", y / x if x else None)
 

@@ -1,4 +1,4 @@
-"""The figures of a run, by class: latencies, rates, errors, right answers. Seconds throughout."""
+"""The figures of a run by class: latencies, rates, errors, right answers. All times in seconds."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,50 +23,51 @@ METRICS: dict[str, Callable[[Record], float | list[float] | None]] = {
 
 
 def values(records: Iterable[Record], metric: str) -> list[float]:
-    """A metric of the complete requests that are counted; `itl` has a value for each gap."""
+    """A metric's values for the complete requests that count; `itl` has one for each gap."""
     of = METRICS[metric]
-    found: list[float] = []
+    numbers: list[float] = []
     for record in counted(records):
         if record.outcome != "complete":
             continue
         value = of(record)
         if isinstance(value, list):
-            found.extend(value)
+            numbers.extend(value)
         elif value is not None:
-            found.append(value)
-    return found
+            numbers.append(value)
+    return numbers
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float] | None:
-    """Mean, percentiles (linear interpolation, as vLLM's) and maximum; None of nothing."""
+    """Mean, percentiles (linear interpolation, as in vLLM) and maximum; None without numbers."""
     if not numbers:
         return None
-    found = {"count": len(numbers), "mean": float(np.mean(numbers))}
+    statistics = {"count": len(numbers), "mean": float(np.mean(numbers))}
     for at in PERCENTILES:
-        found[f"p{at}"] = float(np.percentile(numbers, at))
-    return found | {"max": float(np.max(numbers))}
+        statistics[f"p{at}"] = float(np.percentile(numbers, at))
+    return statistics | {"max": float(np.max(numbers))}
 
 
 def seconds_of(records: Sequence[Record]) -> float:
-    """How long the counted part lasted: from its first intended time to its last answer's end."""
+    """The duration of the counted part: from its first intended time to its last answer's end."""
     kept = counted(records)
     if not kept:
         return 1e-9
-    return max(1e-9, max(each.ended for each in kept) - min(each.intended for each in kept))
+    end, start = max(record.ended for record in kept), min(record.intended for record in kept)
+    return max(1e-9, end - start)
 
 
 def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
-    """The figures of each class, and of all together under `all`."""
+    """The figures of each class and, if there are several, of all together under `all`."""
     seconds = seconds_of(records)
     groups = {name: [r for r in records if r.class_name == name] for name in profile.classes}
-    found = {name: _of(group, profile, seconds) for name, group in groups.items()}
+    figures = {name: _of(group, profile, seconds) for name, group in groups.items()}
     if len(groups) > 1:
-        found[ALL] = _of(records, profile, seconds)
-    return found
+        figures[ALL] = _of(records, profile, seconds)
+    return figures
 
 
 def share_within_objectives(figures: dict[str, Any]) -> float:
-    """Of all requests that a summary counts, whatever their class."""
+    """The share within their objectives of all requests that a summary counts."""
     of = figures.get(ALL, next(iter(figures.values())))
     share: float = of["goodput"]["share_of_requests"]
     return share
@@ -77,7 +78,7 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
     complete = [record for record in kept if record.outcome == "complete"]
     prompt = sum(record.prompt_tokens or 0 for record in complete)
     cached = [record.cached_tokens for record in complete if record.cached_tokens is not None]
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "requests": {
             "sent": len(records),
             "warm_up": sum(record.warm_up for record in records),
@@ -103,8 +104,8 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
         "promotions": sum(record.promoted_to is not None for record in complete),
     }
     asked = [record for record in complete if record.correct is not None]
-    found["passkeys"] = _accuracy(asked) if asked else None
-    return found
+    figures["passkeys"] = _accuracy(asked) if asked else None
+    return figures
 
 
 def _accuracy(records: Sequence[Record]) -> dict[str, Any]:

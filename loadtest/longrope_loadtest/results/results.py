@@ -1,8 +1,8 @@
-"""The directory of a result: written while a run goes on, so that a crash keeps what there was.
+"""The directory of a result, written during the run so that a crash loses nothing that was done.
 
 `requests.jsonl` and `requests.csv` have one line for each request, `server_metrics.jsonl` one for
-each look at the server, `result.json` everything about the run and its figures, `report.html` the
-same for people.
+each scrape of the server. `result.json` has everything about the run and its figures, and
+`report.html` the same for people.
 """
 
 import csv
@@ -29,7 +29,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Result:
-    """A result as it was read back."""
+    """A result, as written or read back."""
 
     directory: Path
     about: dict[str, Any]  # result.json
@@ -39,29 +39,29 @@ class Result:
 
 
 class Journal:
-    """Writes each request down when it ends."""
+    """Writes each request to a file when it ends."""
 
     def __init__(self, directory: Path) -> None:
-        # By lines: a killed process leaves every request that was over.
+        # Line by line, so that a killed process leaves every request that had ended.
         self._file = (directory / REQUESTS).open("w", encoding="utf-8", buffering=1)
 
     def dispatched(self, record: Record) -> None:
-        """Nothing yet."""
+        """Do nothing."""
 
     def ended(self, record: Record) -> None:
-        """One line."""
+        """Write one line."""
         self._file.write(json.dumps(record.as_json(), separators=(",", ":")) + "\n")
 
     def close(self) -> None:
-        """No more requests will end."""
+        """Close the file."""
         self._file.close()
 
 
 def new_directory(directory: Path) -> Path:
-    """Makes the directory of a result.
+    """Make the directory of a result.
 
     Raises:
-        UsageError: There is a result in it already, or it cannot be made.
+        UsageError: It already holds a result, or it cannot be made or written.
     """
     if (directory / RESULT).exists() or (directory / REQUESTS).exists():
         raise UsageError(f"{directory} holds a result already: name another with -o.")
@@ -75,7 +75,7 @@ def new_directory(directory: Path) -> Path:
 
 
 def write(directory: Path, run: Run, seed: int, scrapes: list[Scrape]) -> Result:
-    """Writes all but the report."""
+    """Write all files of a result except the report."""
     with (directory / "requests.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, [name for name in FIELDS if name != "token_gaps"])
         table.writeheader()
@@ -107,10 +107,10 @@ def write(directory: Path, run: Run, seed: int, scrapes: list[Scrape]) -> Result
 
 
 def read(directory: Path) -> Result:
-    """Reads a result back.
+    """Read a result back.
 
     Raises:
-        UsageError: There is none, or one of another format.
+        UsageError: There is no complete result, or it has another format.
     """
     try:
         about = json.loads((directory / RESULT).read_text(encoding="utf-8-sig"))

@@ -1,4 +1,4 @@
-"""Service level objectives and goodput: what was answered in time."""
+"""Service level objectives and goodput: the requests that were answered in time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from longrope_loadtest.run.record import Record
 
 
 def counted(records: Iterable[Record]) -> list[Record]:
-    """The records that figures are made of: not the warm-up's, not those that we left."""
+    """The records that figures are made of: without the warm-up and cancelled requests."""
     return [
         record
         for record in records
@@ -17,9 +17,9 @@ def counted(records: Iterable[Record]) -> list[Record]:
 
 
 def met(record: Record, slo: Slo | None) -> bool:
-    """Whether a request was answered and met its objectives; without any, whether it was answered.
+    """Whether a request was answered and met its objectives, if it has any.
 
-    A gap below the first token is no gap: an answer of one token has neither TPOT nor ITL to miss.
+    An answer of one token has no TPOT and no ITL, so it cannot miss these objectives.
     """
     if record.outcome != "complete":
         return False
@@ -36,7 +36,7 @@ def met(record: Record, slo: Slo | None) -> bool:
 
 @dataclass(frozen=True)
 class Goodput:
-    """What met the objectives, of what was sent."""
+    """The requests and output tokens that were counted, and those that met the objectives."""
 
     requests: int
     good_requests: int
@@ -46,11 +46,11 @@ class Goodput:
 
     @property
     def share(self) -> float:
-        """Of the requests, 0 to 1; 1 of none."""
+        """The share of good requests, 0 to 1; 1 if there are no requests."""
         return self.good_requests / self.requests if self.requests else 1.0
 
     def as_json(self) -> dict[str, float]:
-        """Shares, and rates per second."""
+        """Numbers of requests, shares, and rates per second."""
         tokens = self.output_tokens
         return {
             "requests": self.requests,
@@ -63,13 +63,13 @@ class Goodput:
 
 
 def goodput(records: Iterable[Record], profile: Profile, seconds: float) -> Goodput:
-    """Goodput of the counted records over `seconds`."""
+    """The goodput of the counted records over `seconds`."""
     kept = counted(records)
-    good = [each for each in kept if met(each, profile.classes[each.class_name].slo)]
+    good = [record for record in kept if met(record, profile.classes[record.class_name].slo)]
     return Goodput(
         len(kept),
         len(good),
-        sum(each.output_tokens or 0 for each in kept),
-        sum(each.output_tokens or 0 for each in good),
+        sum(record.output_tokens or 0 for record in kept),
+        sum(record.output_tokens or 0 for record in good),
         seconds,
     )

@@ -1,1 +1,1 @@
-"""Sending the load and writing down what comes back."""
+"""Send the load and record what comes back."""

@@ -1,4 +1,4 @@
-"""Reads answers of the OpenAI API, streamed or whole, into a record."""
+"""Read answers of the OpenAI API, streamed or whole, into a record."""
 
 import contextlib
 import json
@@ -9,13 +9,13 @@ from typing import Any
 from longrope_loadtest.run.record import Record
 from longrope_loadtest.run.sse import Events
 
-KEPT = 200  # characters of a passkey's answer
+KEPT = 200  # the most characters kept of a passkey's answer and of an error
 DONE = "[DONE]"  # after the last event
-GIVEN_UP = ("abort", "error")  # finish reasons of vLLM's for answers that it did not complete
+GIVEN_UP = ("abort", "error")  # vLLM's finish reasons for answers that it did not complete
 
 
 class BrokenAnswerError(Exception):
-    """The answer says that something went wrong, or is not one; `kind` names it in counts."""
+    """The answer reports an error or is not valid; `kind` is the error's name in counts."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -24,31 +24,31 @@ class BrokenAnswerError(Exception):
 
 @dataclass
 class _Choice:
-    """One of the answers to a request, of which there are several if it asked for them by `n`."""
+    """One of the answers to a request, which may ask for several with `n`."""
 
     text: list[str] = field(default_factory=list)
     finish_reason: str | None = None
 
 
 class Answer:
-    """An answer as it arrives; times are the caller's."""
+    """An answer as it arrives; the caller passes the times."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
         self._events = Events()
-        self._choices: dict[int, _Choice] = {}  # those that were seen, by their index
+        self._choices: dict[int, _Choice] = {}  # those seen so far, by their index
         self._done = False
 
     def feed(self, piece: bytes, time: float) -> None:
-        """Takes bytes of a stream that arrived at `time`.
+        """Take bytes of a stream that arrived at `time`.
 
-        An event is a token's if it has a choice, as in `vllm bench serve`, also where the token has
-        no text: vLLM's last event of an answer is its end token's. Only the one that announces a
-        chat's role is not. An event is one, however many choices it has. What comes after [DONE] is
-        nothing to OpenAI's clients, nor to us.
+        As in `vllm bench serve`, an event that has a choice counts as a token, even if it has no
+        text: vLLM's last event of an answer is for its end token. Only the event that announces a
+        chat's role does not count. An event counts once, however many choices it has. Everything
+        after [DONE] is ignored, as OpenAI's clients do.
 
         Raises:
-            BrokenAnswerError: An event is an error, or none of the API's.
+            BrokenAnswerError: An event is an error, or is not one of the API's.
         """
         for data in self._events.feed(piece):
             if self._done:
@@ -66,10 +66,10 @@ class Answer:
                     self._token(time)
 
     def whole(self, body: bytes, time: float) -> None:
-        """Takes an answer that was not streamed.
+        """Take an answer that was not streamed.
 
         Raises:
-            BrokenAnswerError: It is none of the API's.
+            BrokenAnswerError: It is not an answer of the API.
         """
         text = body.decode("utf-8-sig", "replace")
         answer = _parsed(text)
@@ -78,12 +78,12 @@ class Answer:
             for index, choice in enumerate(answer.get("choices") or ()):
                 message = choice.get("message") or {}
                 text = choice.get("text") or message.get("content") or ""
-                reason = _finish_reason(choice) or "stop"  # HTTP says where the answer ends
+                reason = _finish_reason(choice) or "stop"  # HTTP marks the end of the answer
                 self._choices[index] = _Choice([_checked(text)], reason)
         self._record.last_token = time
 
     def end(self) -> None:
-        """Checks that the answer is one, and whether its passkey is right.
+        """Check that the answer is complete, and whether its passkey is right.
 
         Raises:
             BrokenAnswerError: The stream ended in the middle, or without a token.
@@ -102,7 +102,7 @@ class Answer:
             record.answer = text[:KEPT]
 
     def _take(self, event: dict[str, Any]) -> bool:
-        """Whether one choice of an event is a token's; keeps its text and how it ended."""
+        """Keep the text and finish reason of one choice of an event; whether it is a token."""
         choice = self._choices.setdefault(_index(event), _Choice())
         text = _text_of(event)
         is_token = text is not None and choice.finish_reason is None
@@ -139,7 +139,7 @@ def error_message(body: bytes) -> str:
     """The sentence in an error's body, or the body's beginning."""
     try:
         return _error_message(json.loads(body))
-    except (ValueError, RecursionError):  # also bytes that are no text, nested too deeply
+    except (ValueError, RecursionError):  # also bytes that are not text, or nested too deeply
         return body[:KEPT].decode("utf-8", "replace")
 
 
@@ -152,7 +152,7 @@ def _error_message(answer: object) -> str:
 def _parsed(data: str) -> dict[str, Any]:
     try:
         answer = json.loads(data)
-    except (ValueError, RecursionError):  # also an integer of too many digits, nested too deeply
+    except (ValueError, RecursionError):  # also an integer with too many digits, too deep nesting
         answer = None
     if not isinstance(answer, dict):
         raise BrokenAnswerError("not JSON", f"The server sent {data[:KEPT]!r}.")
@@ -161,7 +161,7 @@ def _parsed(data: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _of_the_api(data: str) -> Iterator[None]:
-    """One answer of another shape must not end the run."""
+    """Make an answer of another shape a BrokenAnswerError, so that it does not end the run."""
     try:
         yield
     except (AttributeError, TypeError) as error:
@@ -175,7 +175,7 @@ def _checked(text: object) -> str:
 
 
 def _count_of(counts: dict[str, Any], name: str, before: int | None) -> int | None:
-    """A count of tokens; the one before where it is no whole number."""
+    """A count of tokens; the one before if it is not a whole number."""
     count = counts.get(name)
     return count if isinstance(count, int) and not isinstance(count, bool) else before
 
@@ -195,7 +195,7 @@ def _finish_reason(choice: dict[str, Any]) -> str | None:
 
 
 def _text_of(choice: dict[str, Any]) -> str | None:
-    """The text of a token's event; None for one that only announces a chat's role or has none."""
+    """The text of a token's event; None if it only announces a chat's role or has no text field."""
     delta = choice.get("delta")
     if delta is None:
         return (choice["text"] or "") if "text" in choice else None

@@ -1,4 +1,4 @@
-"""The requests' bodies: made before the run, kept in a file, so that sending is all a run does."""
+"""The requests' bodies: made before the run and kept in a file, so that a run only sends them."""
 
 import hashlib
 import json
@@ -14,22 +14,22 @@ from longrope_loadtest.profiles.prompts import text_of, token_ids_of
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
-def body_of(planned: Planned, each: RequestClass, model: str, seed: int) -> bytes:
+def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int) -> bytes:
     """The JSON body of a request."""
-    if each.prompt.kind == "token_ids":
-        prompt: str | list[int] = token_ids_of(planned, each.prompt, seed)
+    if request_class.prompt.kind == "token_ids":
+        prompt: str | list[int] = token_ids_of(planned, request_class.prompt, seed)
     else:
-        prompt = text_of(planned, each.prompt, seed)
+        prompt = text_of(planned, request_class.prompt, seed)
     body: dict[str, object] = {"model": model}
-    if each.api == "chat":
+    if request_class.api == "chat":
         body["messages"] = [{"role": "user", "content": prompt}]
     else:
         body["prompt"] = prompt
     body["max_tokens"] = planned.output_tokens
-    body["stream"] = each.stream
-    if each.stream:
+    body["stream"] = request_class.stream
+    if request_class.stream:
         body["stream_options"] = {"include_usage": True}
-    return json.dumps(body | each.extra, separators=(",", ":")).encode()
+    return json.dumps(body | request_class.extra, separators=(",", ":")).encode()
 
 
 class Bodies:
@@ -50,19 +50,19 @@ class Bodies:
 def made(
     plan: Plan, profile: Profile, model: str, seed: int, progress: Callable[[int], None]
 ) -> Iterator[Bodies]:
-    """Makes every body; `progress` is called with the number of those that are done."""
+    """Make every body; `progress` is called with the number of bodies made so far."""
     sha256 = hashlib.sha256()
     ends: list[int] = []
     with tempfile.TemporaryFile() as file:
         for planned in plan:
-            each = profile.classes[planned.class_name]
-            body = body_of(planned, each, model, seed)
-            sha256.update(f"POST {PATHS[each.api]} {len(body)}\n".encode())
+            request_class = profile.classes[planned.class_name]
+            body = body_of(planned, request_class, model, seed)
+            sha256.update(f"POST {PATHS[request_class.api]} {len(body)}\n".encode())
             sha256.update(body)
             file.write(body)
             ends.append(file.tell())
             progress(len(ends))
         file.flush()
-        # Not closed here: a request that is still being sent may hold a view.
+        # Not closed here, because a request that is still being sent may hold a view.
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         yield Bodies(content, ends, sha256.hexdigest())

@@ -1,7 +1,7 @@
-"""Sends one request and writes down when what happened.
+"""Send one request and record when each thing happened.
 
-aiohttp, because one process must send a thousand requests a second: `longrope loadtest` is measured
-against its own lag. Everything else that we ask a server goes through httpx.
+This uses aiohttp, because one process must send a thousand requests per second without lagging
+behind. Everything else that we ask a server goes through httpx.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ import aiohttp
 from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message
 from longrope_loadtest.run.record import Record
 
-PIECE = 64 * 1024  # bytes handed to the socket at once
+PIECE = 64 * 1024  # bytes that are handed to the socket at once
 CONNECT_SECONDS = 60
-# vLLM closes an idle connection after 5 s: a request that is sent on it just then is lost.
+# vLLM closes an idle connection after 5 s, and a request sent on it at that moment is lost.
 IDLE_SECONDS = 4
 
 
@@ -29,14 +29,14 @@ class Sending:
 
     path: str
     stream: bool
-    timeout: float  # seconds for all of it
+    timeout: float  # seconds for the whole request
     stall: float  # seconds without a byte
-    cancel_after: float | None  # seconds, then we leave
+    cancel_after: float | None  # seconds after which we cancel it
     retries: int
 
 
 class Client:
-    """An HTTP client of the server at `url`; `clock` gives seconds from the start of the run."""
+    """An HTTP client of the server at `url`; `clock` returns seconds from the start of the run."""
 
     def __init__(
         self, session: aiohttp.ClientSession, url: str, clock: Callable[[], float]
@@ -46,7 +46,7 @@ class Client:
         self._clock = clock
 
     async def send(self, body: memoryview, sending: Sending, record: Record) -> None:
-        """Sends a request and fills in `record`, also if this is cancelled."""
+        """Send a request and fill in `record`, even if this task is cancelled."""
         clock = self._clock
         record.dispatched = clock()
         try:
@@ -79,7 +79,7 @@ class Client:
             await asyncio.sleep(again_after)
 
     async def _once(self, body: memoryview, sending: Sending, record: Record) -> float | None:
-        """One attempt; seconds after which to try again, or None."""
+        """Make one attempt; returns the seconds after which to try again, or None."""
         timeout = aiohttp.ClientTimeout(
             total=sending.timeout, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
         )
@@ -115,9 +115,9 @@ class Client:
 
 @asynccontextmanager
 async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Client]:
-    """A client of the server at `url`; times are from `start` on (`time.perf_counter`).
+    """A client of the server at `url`; times count from `start` (`time.perf_counter`).
 
-    Connections are kept and reused, and their number has no limit but the system's.
+    Connections are kept and reused; only the system limits their number.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -147,5 +147,5 @@ def _timeout_kind(error: TimeoutError) -> str:
 
 
 def _retry_after(header: str | None) -> float:
-    """The seconds that a header asks to wait; one where it has none, or a date."""
+    """The seconds that the header asks to wait; 1 if there is no header or it has a date."""
     return float(header) if header and re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", header) else 1.0

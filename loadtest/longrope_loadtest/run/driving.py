@@ -1,4 +1,4 @@
-"""The run itself: each request at its time, or as soon as a user is free."""
+"""Drive a run: send each request at its time, or as soon as a user is free."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import uvloop  # aiohttp needs a third less of our core on it
+import uvloop  # with it, aiohttp uses a third less of our core
 
 from longrope_loadtest.profiles.plan import Plan, Planned, Users
 from longrope_loadtest.profiles.profile import Profile
@@ -23,7 +23,7 @@ LEAD = 0.2  # seconds before the first request
 
 @dataclass(frozen=True)
 class Target:
-    """The server."""
+    """The server and its model."""
 
     url: str
     model: str
@@ -31,18 +31,18 @@ class Target:
 
 
 class Watcher(Protocol):
-    """Is told of requests while they run, in the event loop: it must be quick."""
+    """Is told about requests during the run, in the event loop, so it must be quick."""
 
     def dispatched(self, record: Record) -> None:
-        """A request begins to be sent."""
+        """A request is about to be sent."""
 
     def ended(self, record: Record) -> None:
-        """A request is over."""
+        """A request has ended."""
 
 
 @dataclass
 class Run:
-    """A run: what is to be sent, and what was."""
+    """A run: what should be sent, and what was sent."""
 
     plan: Plan
     profile: Profile
@@ -55,12 +55,12 @@ class Run:
     interrupted: bool = False  # by Ctrl-C
 
     def drive(self) -> None:
-        """Runs until every request is over, or until `stop` or Ctrl-C."""
+        """Run until every request has ended, or until `stop` or Ctrl-C."""
         with _no_collection():
             uvloop.run(self._drive())
 
     def stop(self) -> None:
-        """Ends the run from within: nothing more is sent, and what is running is left."""
+        """End the run from within: send nothing more, and cancel the running requests."""
         self._sending.cancel()
 
     def _interrupt(self) -> None:
@@ -103,7 +103,7 @@ class Run:
             await self._send(client, planned, time.perf_counter() - start)
 
     async def _send(self, client: Client, planned: Planned, intended: float) -> None:
-        each = self.profile.classes[planned.class_name]
+        request_class = self.profile.classes[planned.class_name]
         body = self.bodies.of(planned.number)
         record = Record(
             number=planned.number,
@@ -116,10 +116,10 @@ class Run:
             passkey=planned.passkey,
         )
         sending = Sending(
-            path=PATHS[each.api],
-            stream=each.stream,
-            timeout=each.timeout,
-            stall=each.stall,
+            path=PATHS[request_class.api],
+            stream=request_class.stream,
+            timeout=request_class.timeout,
+            stall=request_class.stall,
             cancel_after=planned.cancel_after,
             retries=self.profile.retries,
         )
@@ -135,7 +135,7 @@ class Run:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, whose pauses would be in the latencies."""
+    """Disable the garbage collector, whose pauses would add to the latencies."""
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Whether the client kept up: if it did not, its latencies are its own and not the server's."""
+"""Whether the client kept up; if it did not, the latencies are its own and not the server's."""
 
 import asyncio
 import time
@@ -9,23 +9,24 @@ import numpy as np
 
 from longrope_loadtest.run.record import Record
 
-TICK = 0.05  # seconds between looks at the event loop
-LAG_LIMIT = 0.010  # seconds at p99, and
-LAG_SHARE = 0.05  # of the median latency: the larger of both
+TICK = 0.05  # seconds between checks of the event loop
+# The limit for the send lag's p99 is the larger of these two:
+LAG_LIMIT = 0.010  # seconds
+LAG_SHARE = 0.05  # of the median latency
 RATE_LIMIT = 0.95  # achieved over intended
-CPU_LIMIT = 0.9  # of one core: Python runs on one
+CPU_LIMIT = 0.9  # of one core, because Python runs on one
 
 
 @dataclass(frozen=True)
 class ClientLoad:
-    """How busy the client was itself; times in seconds."""
+    """How busy the client itself was; times in seconds."""
 
     send_lag_p50: float  # from the intended time to the dispatch
     send_lag_p99: float
     send_lag_max: float
-    loop_lag_p99: float  # by which the event loop was late
+    loop_lag_p99: float  # how late the event loop was
     cpu_share: float  # of one core
-    intended_rate: float | None  # requests a second; None in a closed loop
+    intended_rate: float | None  # requests per second; None in a closed loop
     achieved_rate: float | None
     verdicts: tuple[str, ...]  # sentences; none if the client kept up
 
@@ -35,28 +36,28 @@ class ClientLoad:
 
 
 class LoopLag:
-    """Watches by how much the event loop is late."""
+    """Measures how late the event loop is."""
 
     def __init__(self) -> None:
         self._lags: list[float] = []
         self._began = (time.perf_counter(), time.process_time())
 
     async def watch(self) -> None:
-        """Runs until it is cancelled."""
+        """Run until cancelled."""
         while True:
             due = time.perf_counter() + TICK
             await asyncio.sleep(TICK)
             self._lags.append(max(0.0, time.perf_counter() - due))
 
     def measured(self, records: Sequence[Record], *, is_open: bool) -> ClientLoad:
-        """What was seen from the beginning until now."""
+        """The client's load from the beginning until now."""
         wall, cpu = self._began
         share = (time.process_time() - cpu) / max(1e-9, time.perf_counter() - wall)
         lags = [record.dispatched - record.intended for record in records] or [0.0]
         p99 = float(np.percentile(lags, 99))
         intended = _rate([record.intended for record in records]) if is_open else None
         achieved = _rate([record.dispatched for record in records]) if is_open else None
-        latencies = [each for record in records if (each := record.e2e()) is not None]
+        latencies = [latency for record in records if (latency := record.e2e()) is not None]
         allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
         verdicts = []
         if p99 > allowed:

@@ -1,4 +1,4 @@
-"""What is asked of a server before the load: is it there, does it know us, which model has it."""
+"""Checks before the load: the server is there, accepts our key, and has the model."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ SECONDS = 10
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that a server lists; `max_tokens` is None where the server does not say it."""
+    """A model that a server lists; `max_tokens` is None if the server does not state it."""
 
     name: str
     max_tokens: int | None
 
 
 def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
-    """The model `name` of the server at `url`, or its first.
+    """The model `name` of the server at `url`, or its first model.
 
     Raises:
         UsageError: The server cannot be reached, refuses the key, or has no such model.
@@ -57,10 +57,10 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
 
 
 def check_lengths(plan: Plan, model: ServedModel) -> None:
-    """Refuses a plan with requests that the model cannot take.
+    """Check that the model can take every request of a plan.
 
     Raises:
-        UsageError: It has some; the message names class and lengths.
+        UsageError: It cannot take one; the message names class and lengths.
     """
     if model.max_tokens is None:
         return

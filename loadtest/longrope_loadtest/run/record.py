@@ -1,4 +1,4 @@
-"""What is known of one request in the end."""
+"""The record of one request."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -10,8 +10,8 @@ Outcome = Literal["complete", "cancelled", "failed", "interrupted"]
 class Record:
     """One request. Times are seconds from the start of the run, on the client's monotonic clock.
 
-    `intended` is when the request was due: by the arrival process in an open loop, at the end of
-    the user's thinking in a closed one. `dispatched` is when it began to be sent.
+    `intended` is when the request was due: at the time from the arrival process in an open loop, or
+    at the end of the user's think time in a closed one. `dispatched` is when sending began.
     """
 
     number: int
@@ -33,45 +33,45 @@ class Record:
     message: str | None = None  # the server's or the system's words
     status: int | None = None
     retries: int = 0
-    prompt_tokens: int | None = None  # the server's counts; None where it says none
+    prompt_tokens: int | None = None  # the server's counts; None if it gives none
     output_tokens: int | None = None
     cached_tokens: int | None = None
-    factor_set: str | None = None  # that the request started with
+    factor_set: str | None = None  # the one that the request started with
     promoted_to: str | None = None
     passkey: str | None = None
-    correct: bool | None = None  # of passkeys
-    answer: str | None = None  # its beginning, of passkeys
+    correct: bool | None = None  # for passkeys
+    answer: str | None = None  # its beginning, for passkeys
 
     def ttft(self, since: Literal["dispatched", "intended"] = "dispatched") -> float | None:
-        """Time to first token, seconds."""
+        """Time to first token, in seconds."""
         if self.first_token is None:
             return None
         return self.first_token - getattr(self, since)
 
     def e2e(self, since: Literal["dispatched", "intended"] = "dispatched") -> float | None:
-        """Time to the last token, seconds."""
+        """Time to the last token, in seconds."""
         if self.last_token is None:
             return None
         return self.last_token - getattr(self, since)
 
     def tpot(self) -> float | None:
-        """Seconds for each output token after the first; None below two tokens."""
+        """Seconds per output token after the first; None for fewer than two tokens."""
         if self.first_token is None or self.last_token is None or (self.output_tokens or 0) < 2:
             return None
         assert self.output_tokens is not None
         return (self.last_token - self.first_token) / (self.output_tokens - 1)
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, times to the microsecond."""
+        """All fields, with times rounded to microseconds."""
         return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
-FIELDS = tuple(each.name for each in fields(Record))
+FIELDS = tuple(column.name for column in fields(Record))
 
 
 def _rounded(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_rounded(item) for item in value]
     return value

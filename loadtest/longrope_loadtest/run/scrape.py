@@ -1,4 +1,4 @@
-"""The server's own metrics, once a second while a run goes on."""
+"""The server's own metrics, scraped once a second during a run."""
 
 import threading
 import time
@@ -12,19 +12,19 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 SECONDS = 1.0
-TOO_FINE = ("_bucket", "_created")  # endings of samples that say nothing here
+TOO_FINE = ("_bucket", "_created")  # endings of samples that are not needed
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """One look: Unix time, and each metric summed over its labels."""
+    """One scrape: the Unix time, and each metric summed over its labels."""
 
     at: float
     values: dict[str, float]
 
 
 class Scraper:
-    """Asks `url`/metrics in a thread of its own; texts are kept packed and read after the run."""
+    """Scrapes `url`/metrics in its own thread; texts are kept compressed until after the run."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self._url = f"{url}/metrics"
@@ -34,7 +34,7 @@ class Scraper:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Scrapes while the context lasts; a server without metrics is asked once."""
+        """Scrape while the context is open; a server without metrics is asked only once."""
         thread = threading.Thread(target=self._watch, daemon=True)
         thread.start()
         try:
@@ -44,7 +44,7 @@ class Scraper:
             thread.join(timeout=SECONDS * 5)
 
     def scrapes(self) -> list[Scrape]:
-        """What was seen."""
+        """All scrapes."""
         return [Scrape(at, _sums(zlib.decompress(text).decode())) for at, text in self._texts]
 
     def _watch(self) -> None:
@@ -53,7 +53,7 @@ class Scraper:
                 began = time.time()
                 try:
                     answer = client.get(self._url)
-                except httpx.HTTPError:  # the server is busy, or down: the requests tell
+                except httpx.HTTPError:  # the server is busy or down, as the requests will show
                     answer = None
                 if answer is not None:
                     if answer.status_code != 200:

@@ -1,1 +1,1 @@
-"""The report of a model's evaluations: one HTML page that needs nothing else."""
+"""The report on a model's evaluations: a self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""The commands that make the numbers of a report again, from what the results say."""
+"""The commands that measure the numbers of a report again, derived from its results."""
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +16,10 @@ Kind = TypeVar("Kind", bound=Result)
 
 
 def commands(results: Sequence[Result]) -> list[str]:
-    """One line for all results that one run can make.
+    """One command line for all results that one run can make.
 
-    Model directory, texts and factor files are called by their names: where they lie, results do
-    not say. Of a retrieval's books they do not even say the names: TEXTFILE.
+    Model directory, texts and factor files appear by name, because results do not say where they
+    are. The books of a retrieval appear as TEXTFILE, because results do not even have their names.
     """
     return [
         *_of(results, Evaluation, _perplexity),
@@ -42,7 +42,7 @@ def _of(
 
 
 def _run(result: Result) -> tuple[Any, ...]:
-    """What is the same for all results of one run, besides the model."""
+    """What all results of one run have in common, besides the model."""
     match result:
         case Evaluation():
             return (result.stride,) if result.window < result.length else ()
@@ -54,18 +54,18 @@ def _run(result: Result) -> tuple[Any, ...]:
 
 
 def _perplexity(run: Sequence[Evaluation]) -> tuple[str, dict[str, Iterable[Any]]]:
-    sliding = [each for each in run if each.window < each.length][:1]
+    sliding = [evaluation for evaluation in run if evaluation.window < evaluation.length][:1]
     return "perplexity", {
-        "--corpus": (f"{each.corpus}.txt" for each in run),
-        "--window": (each.window for each in sliding),
-        "--stride": (each.stride for each in sliding),
+        "--corpus": (f"{evaluation.corpus}.txt" for evaluation in run),
+        "--window": (evaluation.window for evaluation in sliding),
+        "--stride": (evaluation.stride for evaluation in sliding),
     }
 
 
 def _passkey(run: Sequence[Retrieval]) -> tuple[str, dict[str, Iterable[Any]]]:
     return "passkey", {
-        "--depth": (f"{each.depth:g}" for each in run),
-        "--trials": (1 + max(each.trial for each in run),),
+        "--depth": (f"{retrieval.depth:g}" for retrieval in run),
+        "--trials": (1 + max(retrieval.trial for retrieval in run),),
         "--seed": (run[0].seed,),
     }
 
@@ -86,11 +86,11 @@ def _retrieval(run: Sequence[Asking]) -> tuple[str, dict[str, Iterable[Any]]]:
 
 
 def _command(run: Sequence[Result], kind: str, options: dict[str, Iterable[Any]]) -> str:
-    methods = dict.fromkeys(each.method for each in run)
+    methods = dict.fromkeys(result.method for result in run)
     known = (*get_args(Method), OWN)
     every: dict[str, Iterable[Any]] = {
         "--model": (run[0].model,),
-        "--length": sorted({each.length for each in run}),
+        "--length": sorted({result.length for result in run}),
         "--method": (name for name in methods if name in known),
         "--factors": (name for name in methods if name not in known),
         **options,

@@ -1,4 +1,4 @@
-"""Results files of any kind of evaluation, read for one report."""
+"""Read the results files of any kinds of evaluations for one report."""
 
 import json
 from collections import defaultdict
@@ -14,7 +14,7 @@ from longrope_factors.evaluating.retrieval.results import Asking
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import json_lines
 
-# A field that only results of that kind have.
+# The kinds of results, by a field that no other kind has.
 _KINDS: dict[str, type[Result]] = {
     "perplexity": Evaluation,
     "pass_key": Retrieval,
@@ -24,30 +24,30 @@ _KINDS: dict[str, type[Result]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Results, in whose `method` stands whatever tells those of unlike runs apart."""
+    """Results whose `method` also says what distinguishes the runs they are from."""
 
     results: Sequence[Result]
 
     def of(self, kind: type[R]) -> list[R]:
-        """Those of one kind."""
+        """The results of one kind."""
         return [result for result in self.results if isinstance(result, kind)]
 
     @property
     def methods(self) -> list[str]:
-        """What was compared, in the order of the files."""
+        """The methods that were compared, in the order of the files."""
         return list(dict.fromkeys(result.method for result in self.results))
 
 
 def read(paths: Sequence[Path]) -> list[Result]:
     """The results of `evaluate perplexity`, `passkey` and `retrieval` in these files.
 
-    Raises UsageError, naming the file, for one that is missing, empty or holds anything else.
+    Raises UsageError, naming the file, if one is missing, empty or has anything else in it.
     """
     return [result for path in paths for result in results.read(path, _kind(path))]
 
 
 def told_apart(results: Sequence[Result]) -> Measured:
-    """The results with longer methods: with model, weights, dtype, form or window where need be."""
+    """The results, with model, weights, dtype, form or window added to `method` if they differ."""
     values: dict[str, set[str]] = defaultdict(set)
     for result in results:
         for name, value in _marks(result).items():

@@ -1,4 +1,4 @@
-"""From results to one HTML page."""
+"""Write results as one HTML page."""
 
 import importlib.resources
 from collections.abc import Iterable, Sequence
@@ -19,14 +19,14 @@ from longrope_factors.factor_file.files.whole_file import replacing
 
 
 def write(paths: Sequence[Path], output: Path, lm_eval: tuple[Path, Path] | None) -> None:
-    """Write a page of the results in the files `paths` that needs no other file and no address.
+    """Write a page of the results in the files `paths`; the page loads nothing else.
 
     `lm_eval` are lm-eval's results of short tasks, before and after. Raises UsageError, naming the
-    file, for one that is not what it should be, and for an `output` that cannot be written.
+    file, if one cannot be used or `output` cannot be written.
     """
     results = read(paths)
     measured = told_apart(results)
-    # Autoescaping, because names of models and texts are anybody's words.
+    # Autoescaping, because the names of models and texts may contain anything.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -55,15 +55,15 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 def _sections(measured: Measured, lm_eval: tuple[Path, Path] | None) -> list[Section]:
     methods = measured.methods
-    found = []
+    content = []
     if askings := measured.of(Asking):
-        found.append(sections.retrieval(askings, methods))
+        content.append(sections.retrieval(askings, methods))
     if evaluations := measured.of(Evaluation):
-        found.append(sections.perplexity(evaluations, methods))
+        content.append(sections.perplexity(evaluations, methods))
     if retrievals := measured.of(Retrieval):
-        found.append(sections.passkey(retrievals, methods))
+        content.append(sections.passkey(retrievals, methods))
     short = short_tasks.section(measured, lm_eval)
-    return [*found, short] if short.tables else found
+    return [*content, short] if short.tables else content
 
 
 def _all(values: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a report's sections say: tables and pictures of one kind of result."""
+"""The sections of a report: tables and plots of one kind of result."""
 
 import base64
 import math
@@ -18,7 +18,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """Cells under columns; all but the first column are numbers."""
+    """A table; all columns but the first are numbers."""
 
     columns: Row
     rows: Sequence[Row]
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Tables and pictures, as data: addresses, under a heading."""
+    """A heading, a text, tables, and pictures as `data:` URLs."""
 
     title: str
     text: str
@@ -36,17 +36,17 @@ class Section:
 
 
 def retrieval(askings: Sequence[Asking], methods: Sequence[str]) -> Section:
-    """Means by length, every task, and maps of depth by length."""
+    """The means by length, every task's scores, and maps of depth by length."""
     lengths = sorted({asking.length for asking in askings})
     means, tasks = [], []
     for method in methods:
         its = [asking for asking in askings if asking.method == method]
         if its:
             averages = scores.averages(its)
-            shares = [f"{averages[each]:.0%}" if each in averages else "" for each in lengths]
+            shares = [f"{averages[length]:.0%}" if length in averages else "" for length in lengths]
             means.append((method, *shares))
             names = dict.fromkeys(asking.task for asking in its)
-            rows = [(name, *(_score(its, name, each) for each in lengths)) for name in names]
+            rows = [(name, *(_score(its, name, length) for length in lengths)) for name in names]
             tasks.append(Table(("task", *_tokens(lengths)), rows, method))
     return Section(
         "Retrieval",
@@ -58,28 +58,30 @@ def retrieval(askings: Sequence[Asking], methods: Sequence[str]) -> Section:
 
 
 def effective(askings: Sequence[Asking], methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Each method's name, and its effective length in a sentence."""
-    found = []
+    """Each method's name, and a sentence with its effective length."""
+    sentences = []
     for method in methods:
         averages = scores.averages([asking for asking in askings if asking.method == method])
         if averages:
-            found.append((method, scores.in_words(averages, min(averages))))
-    return found
+            sentences.append((method, scores.in_words(averages, min(averages))))
+    return sentences
 
 
 def perplexity(evaluations: Sequence[Evaluation], methods: Sequence[str]) -> Section:
-    """Perplexity of every text, by method and length."""
-    texts = {(each.corpus, each.length) for each in evaluations}
-    named = [name for name in methods if any(each.method == name for each in evaluations)]
+    """The perplexity of every text, by method and length."""
+    texts = {(evaluation.corpus, evaluation.length) for evaluation in evaluations}
+    measured = {evaluation.method for evaluation in evaluations}
+    named = [name for name in methods if name in measured]
     rows = []
     for corpus, length in sorted(texts):
         cells = []
         for name in named:
             cells.append(
                 ", ".join(
-                    f"{each.perplexity:.2f} ({each.perplexity_last_1024:.2f})"
-                    for each in evaluations
-                    if (each.corpus, each.length, each.method) == (corpus, length, name)
+                    f"{evaluation.perplexity:.2f} ({evaluation.perplexity_last_1024:.2f})"
+                    for evaluation in evaluations
+                    if (evaluation.corpus, evaluation.length) == (corpus, length)
+                    and evaluation.method == name
                 )
             )
         rows.append((f"{corpus}, {length:,}", *cells))
@@ -92,15 +94,20 @@ def perplexity(evaluations: Sequence[Evaluation], methods: Sequence[str]) -> Sec
 
 
 def passkey(retrievals: Sequence[Retrieval], methods: Sequence[str]) -> Section:
-    """Keys found, by length and method."""
-    named = [name for name in methods if any(each.method == name for each in retrievals)]
+    """The keys found, by length and method."""
+    measured = {attempt.method for attempt in retrievals}
+    named = [name for name in methods if name in measured]
     rows = []
-    for length in sorted({each.length for each in retrievals}):
+    for length in sorted({attempt.length for attempt in retrievals}):
         cells = []
         for name in named:
-            tried = [each for each in retrievals if (each.length, each.method) == (length, name)]
-            found = sum(each.found for each in tried)
-            loss = math.fsum(each.answer_loss for each in tried) / max(1, len(tried))
+            tried = [
+                attempt
+                for attempt in retrievals
+                if (attempt.length, attempt.method) == (length, name)
+            ]
+            found = sum(attempt.found for attempt in tried)
+            loss = math.fsum(attempt.answer_loss for attempt in tried) / max(1, len(tried))
             cells.append(f"{found} of {len(tried)} ({loss:.2f})" if tried else "")
         rows.append((f"{length:,}", *cells))
     return Section(

@@ -1,4 +1,4 @@
-"""What an extension changed within the window that the model was trained with."""
+"""The section on what an extension changed within the model's original window."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +16,10 @@ from longrope_factors.factor_file.files import strict_json
 
 
 def section(measured: Measured, lm_eval: tuple[Path, Path] | None) -> Section:
-    """What was compared at the shortest length, and lm-eval's results before and after.
+    """The comparison at the shortest length, and lm-eval's results before and after.
 
-    Raises UsageError, naming the file, where one is not what lm-eval writes or the two have no task
-    in common.
+    Raises UsageError, naming the file, if one is not a results file of lm-eval or the two have no
+    task in common.
     """
     tables = [table for table in (_perplexity(measured), _retrieval(measured)) if table]
     if lm_eval is not None:
@@ -35,17 +35,21 @@ def _perplexity(measured: Measured) -> Table | None:
     evaluations = measured.of(Evaluation)
     if not evaluations:
         return None
-    length = min(each.length for each in evaluations)
-    here = [each for each in evaluations if each.length == length]
+    length = min(evaluation.length for evaluation in evaluations)
+    here = [evaluation for evaluation in evaluations if evaluation.length == length]
     rows = {}
     for method in measured.methods:
-        logs = {each.corpus: math.log(each.perplexity) for each in here if each.method == method}
+        logs = {
+            evaluation.corpus: math.log(evaluation.perplexity)
+            for evaluation in here
+            if evaluation.method == method
+        }
         if logs:
             rows[method] = math.exp(math.fsum(logs.values()) / len(logs))
     first, *_ = rows.values()
     cells = [
-        (method, f"{found:.2f}", f"{found / first - 1:+.2%}", _same(here, rows, method))
-        for method, found in rows.items()
+        (method, f"{mean:.2f}", f"{mean / first - 1:+.2%}", _same(here, rows, method))
+        for method, mean in rows.items()
     ]
     return Table(("", "perplexity", "change", ""), cells, f"Perplexity at {length:,} tokens")
 
@@ -70,10 +74,10 @@ def _retrieval(measured: Measured) -> Table | None:
 
 
 def _same(results: Sequence[Result], rows: Mapping[str, Any], method: str) -> str:
-    """Whether a method is the first one under another name."""
+    """A note if a method is the first one under another name; empty otherwise."""
     first = next(iter(rows))
     rotations = [
-        {(each.weights_sha256, each.fingerprint) for each in results if each.method == name}
+        {(result.weights_sha256, result.fingerprint) for result in results if result.method == name}
         for name in (first, method)
     ]
     return (
@@ -103,24 +107,24 @@ def _lm_eval(before: Path, after: Path) -> Table:
 
 def _scores(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
     document = strict_json.read(path)
-    found = document.get("results") if isinstance(document, dict) else None
-    scores = dict(_numbers(found)) if isinstance(found, dict) else {}
+    tasks = document.get("results") if isinstance(document, dict) else None
+    scores = dict(_numbers(tasks)) if isinstance(tasks, dict) else {}
     if not scores:
         raise UsageError(f"{path}: is no results file of lm-eval (results_*.json).")
     return scores
 
 
-def _numbers(found: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
-    """Each task's metrics with their standard errors, 0 where there is none.
+def _numbers(tasks: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[float, float]]]:
+    """Each task's metrics with their standard errors, or 0 if there is none.
 
     lm-eval names them 'acc,none' and 'acc_stderr,none'.
     """
-    for task, metrics in found.items():
+    for task, metrics in tasks.items():
         if not isinstance(metrics, dict):
             continue
         for name, value in metrics.items():
             metric, _, chosen = name.partition(",")
-            # 'sample_len' and the like are no scores.
+            # Names such as 'sample_len' are not scores.
             if chosen and not metric.endswith("_stderr") and isinstance(value, float):
                 error = metrics.get(f"{metric}_stderr,{chosen}")
                 yield (task, metric), (value, error if isinstance(error, float) else 0.0)

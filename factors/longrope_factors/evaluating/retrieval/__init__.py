@@ -1,1 +1,1 @@
-"""Retrieval: whether a model finds what stands anywhere in a long document."""
+"""Retrieval: whether a model finds facts anywhere in a long document."""

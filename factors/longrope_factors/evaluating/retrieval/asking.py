@@ -1,4 +1,4 @@
-"""Questions about one long context, which is read once for all of them."""
+"""Ask questions about one long context, which is read once for all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +10,17 @@ from longrope_factors.evaluating.retrieval.reading import Reading, reading
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models.loading import LoadedModel
 
-# Tokens of questions in one forward pass, and entries of its mask: tokens by context.
+# The most tokens of questions in one forward pass, and the most entries of its mask, which has one
+# for each of these tokens and each token of the context.
 _TOGETHER, _MASK = 1024, 2**28
 
 
 @dataclass(frozen=True)
 class Question:
-    """What follows a context: the question's tokens, then those of the answer, one at least each.
+    """The tokens of a question after the context, and those of its answer; at least one each.
 
-    Greedy decoding may say up to `most` tokens after the question, and ends early where
-    `is_enough` says so of those that it has said. With 0 it says nothing.
+    Greedy decoding generates up to `most` tokens after the question; it stops early if `is_enough`
+    is true for the tokens so far. If `most` is 0, nothing is generated.
     """
 
     token_ids: Sequence[int]
@@ -30,11 +31,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Said:
-    """How a model answered: `exact` where greedy decoding says the answer's tokens first of all.
+    """What a model said: `exact` if greedy decoding begins with exactly the answer's tokens.
 
-    `next_id` is the likeliest token after the answer, which tells whether it ends there; `loss` the
-    answer's mean loss in nats a token. `said_ids` are what greedy decoding said, an
-    end-of-text token excluded; where `most` is 0, nothing.
+    `next_id` is the likeliest token after the answer; it shows whether the answer ends there.
+    `loss` is the answer's mean loss in nats per token. `said_ids` are the tokens from greedy
+    decoding without an end-of-text token, none if `most` is 0.
     """
 
     exact: bool
@@ -50,11 +51,12 @@ def answers(
     questions: Sequence[Question],
     on_layer: Callable[[], None] | None = None,
 ) -> list[Said]:
-    """Answers to `questions`, each as if context and question had been read alone.
+    """Answers to `questions`, each as if only the context and that question had been read.
 
-    `factor_set` should be the one that serves the context with the longest question. The model
-    runs as it is: an adapter should be in place. `on_layer` is called as often as the model has
-    layers, while the context is read. Raises UsageError as `reading.reading` does.
+    `factor_set` should be the one that serves the context with the longest question. An adapter
+    should already be in place, because the model is used as it is. While the context is read,
+    `on_layer` is called as often as the model has layers. Raises UsageError as `reading.reading`
+    does.
     """
     batches = list(_batches(questions, min(_TOGETHER, _MASK // len(context_ids))))
     room = max(sum(map(_tokens, batch)) for batch in batches)
@@ -63,7 +65,7 @@ def answers(
 
 
 def _tokens(question: Question) -> int:
-    """How many tokens a question may add to what was read, at most."""
+    """The most tokens that a question may add to what was read."""
     return len(question.token_ids) + max(len(question.answer_ids), question.most)
 
 
@@ -80,7 +82,7 @@ def _batches(questions: Sequence[Question], together: int) -> Iterator[list[Ques
 def _answered(read: Reading, questions: Sequence[Question]) -> list[Said]:
     forced = _forced(read, questions)
     read.forget()
-    # What is said exactly and is enough need not be decoded: it would be the answer's tokens.
+    # An answer that is exact and enough need not be decoded: the result would be its tokens.
     known = {
         number: tuple(question.answer_ids)
         for number, (question, said) in enumerate(zip(questions, forced, strict=True))
@@ -99,20 +101,20 @@ def _answered(read: Reading, questions: Sequence[Question]) -> list[Said]:
 
 
 def _forced(read: Reading, questions: Sequence[Question]) -> list[Said]:
-    """How likely the answers are, given that their first tokens were said."""
-    found = []
+    """How likely the answers are, each token after the answer's tokens before it."""
+    outcomes = []
     hidden = _read(read, [[*question.token_ids, *question.answer_ids] for question in questions])
     for question, states in zip(questions, hidden, strict=True):
         logits = read.head(states[len(question.token_ids) - 1 :]).float()
         answer = torch.tensor(list(question.answer_ids), device=logits.device)
         *likeliest, next_id = logits.argmax(dim=-1).tolist()
         loss = torch.nn.functional.cross_entropy(logits[:-1], answer).item()
-        found.append(Said(likeliest == answer.tolist(), loss, next_id))
-    return found
+        outcomes.append(Said(likeliest == answer.tolist(), loss, next_id))
+    return outcomes
 
 
 def _decoded(read: Reading, questions: Sequence[Question]) -> list[tuple[int, ...]]:
-    """What greedy decoding says after the questions, all of them a token further at a time."""
+    """The tokens that greedy decoding generates after all questions, one token at a time."""
     said: list[list[int]] = [[] for _ in questions]
     ends = _ends(read.model)
     asked = list(range(len(questions)))
@@ -137,13 +139,13 @@ def _decoded(read: Reading, questions: Sequence[Question]) -> list[tuple[int, ..
 
 
 def _read(read: Reading, texts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, ...]:
-    """Hidden states of each text, [n, d], all of them read in one forward pass."""
+    """The hidden states of each text, [n, d]; all texts are read in one forward pass."""
     places = [(branch, index) for branch, text in enumerate(texts) for index in range(len(text))]
     hidden = read.go_on([token for text in texts for token in text], places)
     return hidden.split([len(text) for text in texts])
 
 
 def _ends(model: Any) -> set[int]:
-    """The tokens that end what a model says."""
+    """The tokens that end a model's output."""
     ids = model.generation_config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}

@@ -1,6 +1,6 @@
-"""Attention for a text that is read once: causal, or by a mask of few rows over all that was read.
+"""Attention for a text that is read once: causal, or with a mask of few rows over all tokens.
 
-No mask of n x n is built, and keys and values are not repeated for the heads that share them.
+No n x n mask is built, and keys and values are not repeated for the heads that share them.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from transformers import AttentionInterface
 from longrope_factors.factor_file.errors import UsageError
 
 _NAME = "longrope_reading"
-_ROWS = 1024  # of a mask at a time, where a kernel cannot do without one
+_ROWS = 1024  # rows of a mask at a time, for kernels that need one
 _FLASH = (torch.float16, torch.bfloat16)
 
 
 @contextlib.contextmanager
 def used_in(model: Any, tokens: int) -> Iterator[None]:
-    """While open, `model` attends as this module does, over at most `tokens` tokens.
+    """While open, `model` uses this module's attention, over at most `tokens` tokens.
 
-    Raises UsageError for a model some of whose layers see less than that.
+    Raises UsageError if some of the model's layers see fewer tokens.
     """
     _check(model, tokens)
     theirs = model.config._attn_implementation
@@ -39,7 +39,7 @@ def _check(model: Any, tokens: int) -> None:
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
-    # Models with layer_types say there whether a window is in use; older ones by its number.
+    # Models with layer_types say there whether the window is used; older ones use it if it is set.
     sliding = window is not None if kinds is None else "sliding_attention" in kinds
     others = set(kinds or ()) - {"full_attention", "sliding_attention"}
     if others or (sliding and (window is None or window < tokens)):
@@ -59,9 +59,10 @@ def _attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Query [1, heads, q, d], key and value [1, kv_heads, n, d]; gives [1, q, heads, d].
+    """Attention of query [1, heads, q, d] over key and value [1, kv_heads, n, d].
 
-    Without a mask, [1, 1, q, n], the queries are the last q of the n tokens, and causal.
+    Returns [1, q, heads, d]. The mask is [1, 1, q, n]; without one, attention is causal and the
+    queries are the last q of the n tokens.
     """
     if attention_mask is None:
         seen = _causal(query, key, value, scaling)
@@ -101,8 +102,8 @@ def _masked(
     mask: torch.Tensor,
     scaling: float | None,
 ) -> torch.Tensor:
-    # Heads that share a key are further rows of one head: kernels with a mask would have the keys
-    # repeated.
+    # Heads that share a key become further rows of one head, because kernels with a mask would need
+    # the keys repeated.
     _, heads, rows, size = query.shape
     kv_heads = key.shape[1]
     sharing = heads // kv_heads

@@ -1,4 +1,4 @@
-"""Keys and values of a text that is read once, with room for what is tried after it."""
+"""Keys and values of a text that is read once, with room for what is read after it."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class _Layer(DynamicLayer):
-    """Keys and values of one layer in room that is there from the beginning.
+    """Keys and values of one layer, in memory that is allocated at the beginning.
 
-    transformers' own layer copies all that it has with every token that is added.
+    transformers' own layer copies everything it has for every token that is added.
     """
 
     def __init__(self, room: int) -> None:
@@ -20,12 +20,12 @@ class _Layer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add keys and values, [1, heads, n, d] each; gives all of them so far."""
+        """Add keys and values, each [1, heads, n, d]; returns all of them so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = (
-                each.new_empty(*each.shape[:2], self._room, each.shape[3])
-                for each in (key_states, value_states)
+                states.new_empty(*states.shape[:2], self._room, states.shape[3])
+                for states in (key_states, value_states)
             )
         assert self.keys is not None
         assert self.values is not None
@@ -35,7 +35,7 @@ class _Layer(DynamicLayer):
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
     def get_seq_length(self) -> int:
-        """How many tokens it has."""
+        """The number of tokens in the layer."""
         return self.length
 
 

@@ -13,8 +13,8 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 class Asked:
     """One question about a document.
 
-    `question` goes on from the document's text; `prefix` is how the answer begins, before the
-    `answers`, which stand at `depths` of the document, 0 to 1.
+    `question` continues the document's text. `prefix` is the beginning of the answer, before the
+    `answers`, which are at `depths` of the document, 0 to 1.
     """
 
     question: str
@@ -25,7 +25,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Document:
-    """What a model reads, and what it is asked then."""
+    """A text that a model reads, and the questions about it."""
 
     text: str
     asked: tuple[Asked, ...]
@@ -34,23 +34,23 @@ class Document:
 class Make(Protocol):
     """Makes a document of `units` of filler with facts at `depths`.
 
-    All that is drawn comes from `random`. Facts and questions are the same for any number of units,
-    of which there should be one at least for each fact.
+    All random choices use `random`. Facts and questions are the same for any number of units, which
+    should be at least the number of facts.
     """
 
     def __call__(
         self, random: Random, units: int, depths: Sequence[float], filler: Filler
     ) -> Document:
-        """The document."""
+        """Make the document."""
 
 
 @dataclass(frozen=True)
 class Task:
     """One kind of document and question.
 
-    Greedy decoding says up to `said` tokens, and an answer is found where it is among them,
-    wherever (RULER's rule). A question asks for `group` facts; a document has several questions,
-    unless it is `alone` with one fact. `reads_corpus` where the filler is a part of it.
+    Greedy decoding generates up to `said` tokens, and an answer is found if it is anywhere in them
+    (RULER's rule). A question asks for `group` facts. A document has several questions, or one fact
+    if it is `alone`. `reads_corpus` says whether the document contains filler.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Task:
 
 
 def placed(facts: Sequence[str], depths: Sequence[float], units: Sequence[str]) -> list[str]:
-    """The units with each fact put in after the share of them that its depth says."""
+    """The units, with each fact inserted after the share of them that is its depth."""
     result = []
     start = 0
-    for depth, fact in sorted(zip(depths, facts, strict=True), key=lambda each: each[0]):
+    for depth, fact in sorted(zip(depths, facts, strict=True), key=lambda pair: pair[0]):
         end = round(depth * len(units))
         result += [*units[start:end], fact]
         start = end
@@ -75,7 +75,7 @@ def placed(facts: Sequence[str], depths: Sequence[float], units: Sequence[str]) 
 def instead(
     facts: Sequence[str], depths: Sequence[float], units: int, other: Callable[[], str]
 ) -> list[str]:
-    """`units` facts, of which those at `depths` are `facts`, and the rest `other()` gives."""
+    """`units` facts: those at `depths` are `facts`, and the others come from `other()`."""
     at = {round(depth * (units - 1)): fact for depth, fact in zip(depths, facts, strict=True)}
     return [at[index] if index in at else other() for index in range(units)]
 
@@ -88,9 +88,9 @@ def numbered(
     line: Callable[[str, str], str],
     ask: Callable[[str], tuple[str, str]],
 ) -> tuple[list[str], tuple[Asked, ...]]:
-    """`units` lines, each a name and its number, and questions about those at `depths`.
+    """`units` lines, each with a name and its number, and questions about those at `depths`.
 
-    `ask` gives the question for a name, and how its answer begins.
+    `ask` returns the question for a name and the beginning of its answer.
     """
     names = different(len(depths), lambda: name(random))
     numbers = different(len(depths), lambda: words.number(random))
@@ -107,7 +107,7 @@ def numbered(
 
 
 def unlike(taken: Sequence[str], draw: Callable[[], str]) -> str:
-    """What `draw` gives, drawn again while it is one of `taken`."""
+    """The first result of `draw` that is not in `taken`."""
     while (drawn := draw()) in taken:
         pass
     return drawn
@@ -115,7 +115,7 @@ def unlike(taken: Sequence[str], draw: Callable[[], str]) -> str:
 
 def different(count: int, draw: Callable[[], str]) -> list[str]:
     """`count` different draws."""
-    found: list[str] = []
-    while len(found) < count:
-        found.append(unlike(found, draw))
-    return found
+    draws: list[str] = []
+    while len(draws) < count:
+        draws.append(unlike(draws, draw))
+    return draws

@@ -1,4 +1,4 @@
-"""What stands between the facts of a document: sentences of books, or of nothing."""
+"""The text between the facts of a document: sentences of books, or noise."""
 
 import hashlib
 import re
@@ -11,16 +11,16 @@ from random import Random
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import texts
 
-# RULER's, after Mohtashami and Jaggi (arXiv 2305.16300): a line of it is a unit.
+# RULER's noise, after Mohtashami and Jaggi (arXiv 2305.16300). A line of it is a unit.
 _NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 _SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')])) (?=[\"'(]*[A-Z])")
 
 
 @dataclass(frozen=True)
 class Filler:
-    """Units of text, and what joins them: sentences of a book with spaces, or lines of noise.
+    """Units of text and what joins them: sentences of books with spaces, or lines of noise.
 
-    `sha256` is that of the books' bytes; noise has none.
+    `sha256` is that of the books; noise has none.
     """
 
     units: Sequence[str]
@@ -28,7 +28,7 @@ class Filler:
     sha256: str | None = None
 
     def take(self, count: int, random: Random) -> list[str]:
-        """`count` units in their order, from a random one on; after the last comes the first."""
+        """`count` units in order, starting at a random one; the first follows the last."""
         start = random.randrange(len(self.units))
         return list(islice(cycle(self.units), start, start + count))
 
@@ -37,9 +37,9 @@ NOISE = Filler((_NOISE,), "\n")
 
 
 def of_books(paths: Sequence[Path]) -> Filler:
-    """The sentences of the books at `paths`, one book after another; noise without any.
+    """The sentences of the books at `paths`, one book after another; noise if there are none.
 
-    Raises FactorFileError, naming the file, where it is not UTF-8, UsageError where it is empty.
+    Raises FactorFileError, naming the file, if it is not UTF-8, and UsageError if it is empty.
     """
     if not paths:
         return NOISE
@@ -47,9 +47,10 @@ def of_books(paths: Sequence[Path]) -> Filler:
     digests = []
     for path in paths:
         text, sha256 = texts.content(path)
-        found = [each for each in _SENTENCE_END.split(" ".join(text.split())) if each]
-        if not found:
+        words = " ".join(text.split())
+        sentences = [sentence for sentence in _SENTENCE_END.split(words) if sentence]
+        if not sentences:
             raise UsageError(f"{path}: has no text.")
-        units += found
+        units += sentences
         digests.append(sha256)
     return Filler(units, " ", hashlib.sha256("".join(digests).encode()).hexdigest())

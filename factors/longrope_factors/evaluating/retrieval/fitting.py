@@ -1,4 +1,4 @@
-"""Documents as long as they should be, and their tokens."""
+"""Fit documents to a number of tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from longrope_factors.factor_file.errors import UsageError
 
 @dataclass(frozen=True)
 class Fitted:
-    """A document's prompts: the tokens that all begin with, and the rest of each.
+    """A document's prompts: the tokens that all of them begin with, and the rest of each.
 
-    `tails` are the tokens of each question and of its answer. `tokens` is what the longest prompt
-    has, with its answer or with what may be said in its place.
+    `tails` are the tokens of each question and of its answer. `tokens` is the length of the longest
+    prompt, including its answer or what may be said in its place.
     """
 
     document: Document
@@ -27,15 +27,15 @@ def fit(
 ) -> Fitted:
     """The longest document whose prompts fit into `length` tokens.
 
-    `make` gives the document of so many units of filler; `least` is the fewest. After each question
-    there is space for its answer, and for `room` tokens if these are more. Raises UsageError where
-    the shortest document does not fit.
+    `make` makes the document with the given number of units of filler; `least` is the smallest
+    number. After each question there is room for its answer, or for `room` tokens if these are
+    more. Raises UsageError if the shortest document does not fit.
     """
     shortest = _fitted(prompts, make(least), room)
     if shortest.tokens > length:
         raise UsageError(f"{shortest.tokens} tokens are the fewest: {length} are too few.")
-    # A long text costs seconds to tokenize, so only the longest question is tokenized with each
-    # guess. Tokens grow almost evenly with the units, so that few guesses are needed.
+    # A long text takes seconds to tokenize, so only the longest question is tokenized for each
+    # guess. The number of tokens is almost linear in the units, so few guesses are needed.
     sizes = [len(question) + max(len(answer), room) for question, answer in shortest.tails]
     longest = sizes.index(max(sizes))
     after = max(len(shortest.tails[longest][1]), room)
@@ -59,15 +59,16 @@ def fit(
         if high is not None:
             guess = min(guess, high - 1)
         at_guess = tokens(guess)
-    # Another question may be the longest by a token there.
-    while (found := _fitted(prompts, make(low), room)).tokens > length:
+    # In this document, another question may be longer by a token.
+    while (fitted := _fitted(prompts, make(low), room)).tokens > length:
         low -= 1
-    return found
+    return fitted
 
 
 def _fitted(prompts: Prompts, document: Document, room: int) -> Fitted:
     answered = prompts.answered(document)
-    # A token of each question at least is read after the context: it gives the first logits.
+    # At least one token of each question is read after the context, because it gives the first
+    # logits.
     shared = min(common([ids for ids, _ in answered]), *(start - 1 for _, start in answered))
     return Fitted(
         document,

@@ -35,23 +35,23 @@ class Material:
     seed: int
 
     def documents(self, task: Task, documents: int) -> range:
-        """The numbers of a task's documents, if `documents` have all its facts once.
+        """The numbers of a task's documents, if every depth is to be measured `documents` times.
 
-        Where a document has one fact only, each depth needs its own.
+        If a document has only one fact, each depth needs its own document.
         """
         return range(documents * (self.facts if task.alone else 1))
 
     def filler_of(self, task: Task) -> Filler:
-        """What stands between the facts of a task's documents."""
+        """The text between the facts of a task's documents."""
         return self.filler if task.reads_corpus else NOISE
 
     def fitted(self, task: Task, length: int, number: int) -> Fitted:
-        """The document of this number, at most `length` tokens long; the same each time.
+        """The document with this number, at most `length` tokens long; the same at every call.
 
-        Raises UsageError, naming the task, where the length is too short for its facts.
+        Raises UsageError, naming the task, if the length is too short for its facts.
         """
         count = math.ceil(self.facts / task.group) * task.group
-        # The middles of equal stretches: a mean over them is that over a text, as of random places.
+        # The middles of equal stretches: a mean over them estimates that over random places.
         depths = [round((place + 0.5) / count, 4) for place in range(count)]
         if task.alone:
             depths = [depths[number % count]]
@@ -67,7 +67,7 @@ class Material:
 
 
 def short_length(original: int) -> int:
-    """Where a model's own score is measured: 4,096 tokens, or half of its original length."""
+    """The length of a model's short score: 4,096 tokens, or half its original length if less."""
     return min(_SHORT, original // 2)
 
 
@@ -98,7 +98,7 @@ def measurement(
     number: int,
     served: Served,
 ) -> Measurement[Asking]:
-    """The plan for the document of this number of a task."""
+    """The plan for the document with this number of a task."""
     return Measurement(
         key=(
             *(weights_sha256, dtype, served.factor_set.fingerprint, task.name),
@@ -124,9 +124,8 @@ def ask(
     on_layer: Callable[[], None],
 ) -> Asking:
     """Read the document and answer its questions; `on_layer` is called after each layer."""
-    from longrope_factors.evaluating.retrieval import (
-        asking,  # torch: not for those who only read results
-    )
+    # Imports torch, which is not needed to read results.
+    from longrope_factors.evaluating.retrieval import asking
 
     started = time.monotonic()
     fitted = material.fitted(task, length, number)
@@ -135,7 +134,7 @@ def ask(
         asking.Question(question, answer, task.said, _has_all(tokenizer, asked.answers))
         for (question, answer), asked in zip(fitted.tails, fitted.document.asked, strict=True)
     ]
-    found = asking.answers(loaded, served.factor_set, fitted.context_ids, questions, on_layer)
+    answers = asking.answers(loaded, served.factor_set, fitted.context_ids, questions, on_layer)
     return Asking(
         **common_fields(loaded, served.factor_set, served.method, length, started),
         task=task.name,
@@ -147,7 +146,7 @@ def ask(
         tokens=fitted.tokens,
         answers=tuple(
             _judged(tokenizer, asked, question, said)
-            for asked, question, said in zip(fitted.document.asked, questions, found, strict=True)
+            for asked, question, said in zip(fitted.document.asked, questions, answers, strict=True)
         ),
     )
 
@@ -166,7 +165,7 @@ def _judged(tokenizer: Any, asked: Asked, question: "Question", said: "Said") ->
 
 
 def _in(text: str, answers: Sequence[str]) -> tuple[bool, ...]:
-    # As RULER's string_match_all.
+    # As in RULER's string_match_all.
     return tuple(answer.lower() in text.lower() for answer in answers)
 
 
@@ -175,7 +174,7 @@ def _has_all(tokenizer: Any, answers: Sequence[str]) -> Callable[[Sequence[int]]
 
 
 def _goes_on(tokenizer: Any, answer_ids: Sequence[int], next_id: int) -> bool:
-    """Whether the token makes the answer's last word another one, as a digit makes a number."""
+    """Whether the next token continues the answer's last word, as a digit continues a number."""
     answer = tokenizer.decode(list(answer_ids))
     after = tokenizer.decode([*answer_ids, next_id])[len(answer) :]
     return answer[-1:].isalnum() and after[:1].isalnum()

@@ -1,7 +1,6 @@
 """RULER's needles in a haystack, word for word (Hsieh et al., arXiv 2404.06654).
 
-The wording and how it is put together are those of lm-eval's tasks niah_*, so that scores can be
-compared.
+The wording and the composition are those of lm-eval's tasks niah_*, so that scores can be compared.
 """
 
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from typing import NamedTuple
 from longrope_factors.evaluating.retrieval import documents
 from longrope_factors.evaluating.retrieval.documents import Asked
 
-SAID = 128  # tokens that lm-eval lets a model say
+SAID = 128  # tokens that lm-eval lets a model generate
 
 
 class Fact(NamedTuple):
-    """The number of a key, and the depth at which it stands."""
+    """The number of a key, and its depth in the text."""
 
     key: str
     value: str
@@ -22,12 +21,12 @@ class Fact(NamedTuple):
 
     @property
     def needle(self) -> str:
-        """The sentence that says it."""
+        """The sentence that states the fact."""
         return f"One of the special magic numbers for {self.key} is: {self.value}."
 
 
 def text(context: str, of_one: bool) -> str:
-    """What stands before the question; `of_one` where it asks for one number only."""
+    """The text before the question; `of_one` if the question asks for only one number."""
     if of_one:
         some, it = "A special magic number is", "number"
     else:
@@ -39,7 +38,7 @@ def text(context: str, of_one: bool) -> str:
 
 
 def asked(facts: Sequence[Fact]) -> Asked:
-    """The question for the values of `facts`, which are all that the text has of their keys."""
+    """The question for the values of `facts`, which must be all facts of their keys."""
     keys = list(dict.fromkeys(fact.key for fact in facts))
     query = keys[0] if len(keys) == 1 else f"{', '.join(keys[:-1])}, and {keys[-1]}"
     if len(facts) == 1:

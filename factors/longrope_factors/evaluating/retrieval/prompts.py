@@ -14,8 +14,9 @@ Form = Literal["plain", "chat"]
 class Prompts:
     """Writes prompts for one tokenizer: as plain text, or through the model's chat template.
 
-    In the chat form the user says document and question, and the answer's prefix is the beginning
-    of what the model says. Raises UsageError for that form where the tokenizer has no template.
+    In the chat form, the user's message is the document and the question, and the answer's prefix
+    is the beginning of the model's message. Raises UsageError for the chat form if the tokenizer
+    has no template.
     """
 
     tokenizer: Any
@@ -29,11 +30,11 @@ class Prompts:
             )
 
     def ids(self, document: Document, asked: Sequence[Asked]) -> list[list[int]]:
-        """Tokens of the prompt of each question, up to where its answer begins."""
-        return self._tokens([self.text(document, one) for one in asked])
+        """The tokens of each question's prompt, up to where its answer begins."""
+        return self._tokens([self.text(document, question) for question in asked])
 
     def answered(self, document: Document) -> list[tuple[list[int], int]]:
-        """Tokens of the prompt of each question with its answer, and where the answer begins."""
+        """The tokens of each question's prompt with its answer, and where the answer begins."""
         prompts = [self.text(document, asked) for asked in document.asked]
         answers = [said(asked.answers) for asked in document.asked]
         with_answers = [
@@ -55,20 +56,20 @@ class Prompts:
         return f"{template}{asked.prefix}"
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        # A template has the special tokens that a text begins with.
+        # A chat template already has the special tokens at the beginning of a text.
         special = self.form == "plain"
-        found: list[list[int]] = self.tokenizer(texts, add_special_tokens=special)["input_ids"]
-        return found
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=special)["input_ids"]
+        return ids
 
 
 def said(answers: Sequence[str]) -> str:
-    """Several answers as a model may give them."""
+    """Several answers as one text, as a model may give them."""
     *others, last = answers
     return f"{', '.join(others)}, and {last}" if others else last
 
 
 def common(texts: Sequence[list[int]]) -> int:
-    """How many tokens at the beginning are the same in all texts."""
-    first, last = min(texts), max(texts)  # what these two share, all share
+    """The number of tokens at the beginning that are the same in all texts."""
+    first, last = min(texts), max(texts)  # all texts have in common what these two do
     length = min(len(first), len(last))
     return next((at for at in range(length) if first[at] != last[at]), length)

@@ -1,4 +1,4 @@
-"""A long text read once into a cache, and short texts that are tried after it."""
+"""Read a long text into a cache once, and then several short texts after it."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,21 @@ _CHUNK = 32768  # tokens whose activations exist at a time
 
 @dataclass
 class Reading:
-    """What a model has read: `context` tokens, and since then tokens of several branches.
+    """What a model has read: `context` tokens, and then tokens of several branches.
 
-    Each branch is a text that goes on from the context and sees nothing of the others.
+    Each branch is a text that continues the context and does not see the other branches.
     """
 
     model: Any
     head: Callable[[torch.Tensor], torch.Tensor]
     context: int
     _cache: Cache
-    _branches: torch.Tensor  # of each token after the context
+    _branches: torch.Tensor  # the branch of each token after the context
 
     def go_on(self, token_ids: Sequence[int], places: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Read further tokens, each with its branch and its index in that: hidden states [n, d].
+        """Read more tokens, each with its branch and its index there; returns states [n, d].
 
-        Tokens of one branch come in their order.
+        The tokens of a branch must be in order. The states are the last hidden states.
         """
         device = self.model.device
         branches, indices = torch.tensor(places, device=device).T
@@ -65,10 +65,10 @@ def reading(
     room: int,
     on_layer: Callable[[], None] | None = None,
 ) -> Iterator[Reading]:
-    """Read `context_ids`, at least one token, under `factor_set`; then `room` tokens may follow.
+    """Read `context_ids`, at least one token, under `factor_set`, with room for `room` more.
 
-    `on_layer` is called as often as the model has layers. Raises UsageError for a model whose
-    layers do not all see the whole text, and as `perplexity.perplexity` does.
+    `on_layer` is called as often as the model has layers. Raises UsageError if some layers of the
+    model do not see the whole text, and as `perplexity.perplexity` does.
     """
     model = loaded.model
     ids = torch.tensor([list(context_ids)], device=model.device)
@@ -95,8 +95,8 @@ def reading(
 
 
 def _every(count: int, on_layer: Callable[[], None] | None) -> Callable[[], None] | None:
-    # A layer is through when it has read all chunks; calls are for progress, so any of the
-    # `count` calls may stand for that.
+    # A layer is done when it has read all `count` chunks. The calls only show progress, so `count`
+    # calls from any layers may stand for one layer.
     if on_layer is None:
         return None
     calls = 0

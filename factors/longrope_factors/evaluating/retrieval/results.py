@@ -1,4 +1,4 @@
-"""What is written down of a document that a model was asked about."""
+"""The record of a document that a model was asked about."""
 
 from typing import Annotated, Any
 
@@ -11,8 +11,8 @@ from longrope_factors.evaluating.retrieval.prompts import Form
 class Answer(BaseModel):
     """One question's outcome: which of its `answers`, at which `depths`, were `found`.
 
-    They are found in what greedy decoding `said`. `exact`: it says them first of all, as they are
-    expected, and goes on with another word. `loss` is their mean loss in nats a token.
+    They are found in what greedy decoding `said`. `exact` means that it begins with exactly the
+    expected answers, followed by another word. `loss` is their mean loss in nats per token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -29,9 +29,9 @@ class Answer(BaseModel):
 class Asking(Result):
     """The answers of one model to all questions about one document, under one factor set.
 
-    The document is the one of number `document` for its task, length and seed, with about `facts`
-    facts; `tokens` is the length of its longest prompt, space for the answer included. Where books
-    are its filler, `filler_sha256` is theirs.
+    The document is number `document` for its task, length and seed, with about `facts` facts.
+    `tokens` is the length of its longest prompt, including room for the answer. If its filler is
+    from books, `filler_sha256` is their hash.
     """
 
     task: str
@@ -45,7 +45,7 @@ class Asking(Result):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Weights and their precision, rotation, and what makes the prompts."""
+        """Weights and dtype, rotation, and what determines the prompts."""
         return (
             *(self.weights_sha256, self.dtype, self.fingerprint, self.task, self.form),
             *(self.length, self.facts, self.document, self.seed, self.filler_sha256),

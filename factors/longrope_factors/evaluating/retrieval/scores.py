@@ -1,4 +1,4 @@
-"""Scores of retrieval: shares with their intervals, and the effective length."""
+"""Scores of retrieval: shares with intervals, and the effective length."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from longrope_factors.evaluating.retrieval.results import Asking
 
-_Z = 1.959963984540054  # of 95 %
+_Z = 1.959963984540054  # for 95 %
 SHARE = 0.85
 
 
@@ -14,7 +14,7 @@ class Score(NamedTuple):
     """The share of facts that were found, with its 95 % interval from `low` to `high` (`wilson`).
 
     `exact` is the share of questions that were answered exactly, `loss` the answers' mean loss in
-    nats a token.
+    nats per token.
     """
 
     found: float
@@ -25,7 +25,7 @@ class Score(NamedTuple):
 
 
 def wilson(share: float, of: int) -> tuple[float, float]:
-    """The 95 % score interval of a share `of` so many (Wilson 1927, equation 8)."""
+    """The 95 % score interval of a share in a sample of size `of` (Wilson 1927, equation 8)."""
     spread = _Z**2 / of
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
@@ -43,35 +43,38 @@ def score(askings: Iterable[Asking]) -> Score:
 
 
 def averages(askings: Sequence[Asking]) -> dict[int, float]:
-    """The score at each length: the mean of the tasks' shares, which all weigh the same."""
+    """The score at each length: the unweighted mean of the tasks' shares.
+
+    A length at which a task was not measured is left out.
+    """
     tasks = sorted({asking.task for asking in askings})
-    found = {}
+    means = {}
     for length in sorted({asking.length for asking in askings}):
         here = [asking for asking in askings if asking.length == length]
         by_task = [[asking for asking in here if asking.task == task] for task in tasks]
         if all(by_task):
-            found[length] = math.fsum(score(some).found for some in by_task) / len(tasks)
-    return found
+            means[length] = math.fsum(score(some).found for some in by_task) / len(tasks)
+    return means
 
 
 def effective_lengths(askings: Sequence[Asking], short: int) -> dict[str, int | None]:
     """The effective length under each method; see `effective_length`."""
     methods = dict.fromkeys(asking.method for asking in askings)
-    by_method = {name: [each for each in askings if each.method == name] for name in methods}
+    by_method = {name: [asking for asking in askings if asking.method == name] for name in methods}
     return {name: effective_length(averages(some), short) for name, some in by_method.items()}
 
 
 def effective_length(averages: dict[int, float], short: int) -> int | None:
     """The longest length up to which every score is at least 85 % of that at `short`.
 
-    After NoLiMa (arXiv 2502.05167), by the lengths that were measured from `short` on. None where
+    After NoLiMa (arXiv 2502.05167), among the lengths that were measured from `short` on. None if
     nothing was found at `short`.
     """
     least = SHARE * averages[short]
     if least == 0:
         return None
     effective = short
-    for length in sorted(each for each in averages if each >= short):
+    for length in sorted(measured for measured in averages if measured >= short):
         if averages[length] < least:
             break
         effective = length
@@ -79,7 +82,7 @@ def effective_length(averages: dict[int, float], short: int) -> int | None:
 
 
 def in_words(averages: dict[int, float], short: int) -> str:
-    """The effective length in a sentence, with what it is relative to."""
+    """A sentence with the effective length and the score that it is relative to."""
     effective = effective_length(averages, short)
     if effective is None:
         return f"no effective length, because nothing was found at {short:,} tokens."

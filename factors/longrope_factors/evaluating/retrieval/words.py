@@ -6,7 +6,7 @@ from random import Random
 from longrope_factors.factor_file.files import strict_json
 
 _WORDS = strict_json.read(Path(__file__).with_name("words.json"))
-# Kinds of things, some of each.
+# Kinds of things, with some things of each kind.
 KINDS: list[list[str]] = _WORDS["kinds"]
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
@@ -17,10 +17,10 @@ def pair(random: Random) -> str:
 
 
 def invented(random: Random) -> str:
-    """A word of no language, of three syllables: one of 343,000."""
+    """An invented word of three syllables, one of 343,000."""
     return "".join(random.choice(_CONSONANTS) + random.choice(_VOWELS) for _ in range(3))
 
 
 def number(random: Random) -> str:
-    """Seven digits, as RULER's numbers have them."""
+    """A number of seven digits, as in RULER."""
     return str(random.randint(1_000_000, 9_999_999))

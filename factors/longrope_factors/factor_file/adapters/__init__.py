@@ -1,1 +1,1 @@
-"""The adapter of a factor set: whether it is the one, and can be served."""
+"""The adapter of a factor set: whether it is the right one and can be served."""

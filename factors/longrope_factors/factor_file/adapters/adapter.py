@@ -1,4 +1,4 @@
-"""The adapter of a factor set: where it lies, and whether it is the one and can be served."""
+"""The adapter of a factor set: where it is, whether it is the right one and can be served."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +19,17 @@ def folder(adapter: Adapter, factors_path: Path) -> Path:
 def targets(adapter: Adapter, factors_path: Path) -> set[str]:
     """The last parts of the names of the modules that the adapter is for, such as q_proj.
 
-    Raises FactorFileError or UsageError, naming the file, for weights that are no adapter.
+    Raises FactorFileError or UsageError, naming the file, for weights that are not an adapter.
     """
     weights = folder(adapter, factors_path) / WEIGHTS
     return {name.rpartition(".")[2] for name in adapter_weights.shapes(weights, adapter.rank)}
 
 
 def check(factor_file: FactorFile, factors_path: Path, model_dir: Path | None = None) -> None:
-    """Raise FactorFileError unless every adapter is the one that its set names, and can be served.
+    """Raise FactorFileError unless every adapter is the one that its set names and can be served.
 
-    With `model_dir`, the adapter's base must be that model's weights and its targets must be there.
-    The sentence names the file, the set and what is wrong.
+    With `model_dir`, every adapter must have been trained on that model's weights, and the modules
+    that it targets must be in the model. The message names the file, the set and what is wrong.
     """
     for index, factor_set in enumerate(factor_file.sets):
         if factor_set.adapter is None:
@@ -62,13 +62,13 @@ def _check(adapter: Adapter, factors_path: Path, model_dir: Path | None) -> None
             f"{config}: has lora_alpha / r as {form.scale:g}, but the factor file says scale "
             f"{adapter.scale:g}."
         )
-    found = adapter_weights.shapes(weights, form.rank)
+    shapes = adapter_weights.shapes(weights, form.rank)
     if (sha256 := weight_files.sha256([weights])) != adapter.sha256:
         raise FactorFileError(
             f"{weights}: has the hash {sha256}, but the factor file says {adapter.sha256}."
         )
     if model_dir is not None:
-        adapter_weights.check_targets(weights, found, model_dir)
+        adapter_weights.check_targets(weights, shapes, model_dir)
         if (sha256 := model_directory.weights_sha256(model_dir)) != adapter.base_sha256:
             raise FactorFileError(
                 f"{place}: was trained on weights with the hash {adapter.base_sha256}, but those "
@@ -86,14 +86,14 @@ def _instead(place: Path, path: Path) -> str:
 def _check_inside(root: Path, paths: tuple[Path, ...]) -> None:
     allowed = [root, *_blobs(root)]
     for path in paths:
-        if not any(path.resolve().is_relative_to(each) for each in allowed):
+        if not any(path.resolve().is_relative_to(place) for place in allowed):
             raise FactorFileError(
                 f"{path}: is a link to {path.resolve()}; it should lie in the factor file's folder."
             )
 
 
 def _blobs(root: Path) -> Iterator[Path]:
-    """Where the cache of huggingface_hub keeps the files of the snapshot that `root` is in."""
-    for each in (root, *root.parents):
-        if each.parent.name == "snapshots":
-            yield each.parent.parent / "blobs"
+    """Where huggingface_hub's cache keeps the files of the snapshot that contains `root`."""
+    for ancestor in (root, *root.parents):
+        if ancestor.parent.name == "snapshots":
+            yield ancestor.parent.parent / "blobs"

@@ -1,4 +1,4 @@
-"""peft's adapter_config.json: which adapters vLLM serves as they were trained."""
+"""peft's adapter_config.json: whether vLLM serves an adapter as it was trained."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.files import strict_json
 from longrope_factors.factor_file.files.strict_json import shown
 
-# What vLLM's PEFTHelper (lora/peft_helper.py) refuses, or passes over although results need it.
+# Fields that vLLM's PEFTHelper (lora/peft_helper.py) refuses, or ignores although they change the
+# results.
 _REFUSED = {
     "use_dora": "DoRA",
     "modules_to_save": "modules that were trained whole, such as norms and embeddings",
@@ -23,24 +24,24 @@ _REFUSED = {
     "kasa_config": "KaSA",
     "use_bdlora": "block-diagonal LoRA",
     "use_qalora": "QALoRA",
-    # From vLLM 0.32 on it does, and the plug-in runs under older ones.
+    # vLLM serves these from 0.32 on, but the plug-in also runs with older releases.
     "rank_pattern": "modules of different ranks in every release",
     "alpha_pattern": "modules of different lora_alpha in every release",
 }
-# Those that leave the base model's weights alone.
+# The initialisations that leave the base model's weights alone.
 _INITIALISATIONS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
 @dataclass(frozen=True)
 class Form:
-    """The rank of an adapter's matrices, and what their product is multiplied by."""
+    """The rank of an adapter's matrices, and the number that multiplies their product."""
 
     rank: int
     scale: float
 
 
 def read(path: Path) -> Form:
-    """The form that an adapter_config.json says.
+    """Read rank and scale from an adapter_config.json.
 
     Raises FactorFileError, naming the file and the field, for an adapter that vLLM does not serve.
     """

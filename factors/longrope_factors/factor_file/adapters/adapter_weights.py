@@ -1,4 +1,4 @@
-"""The tensors of an adapter: pairs of lora_A and lora_B, each for a linear layer of the model."""
+"""The tensors of an adapter: one pair of lora_A and lora_B for each linear layer it changes."""
 
 import re
 from collections import defaultdict
@@ -15,12 +15,13 @@ _NUMBERS = ("F64", "F32", "F16", "BF16")
 
 
 def shapes(path: Path, rank: int) -> dict[str, tuple[int, int]]:
-    """The shape [out, in] of each module that the weights at `path` are for, by its name.
+    """The shape [out, in] of each module that the weights at `path` are for, by module name.
 
-    Reads the header alone. Raises FactorFileError, naming file and tensor, for anything but
-    lora_A [rank, in] and lora_B [out, rank] of linear layers; UsageError for no safetensors file.
+    Reads only the header. Raises FactorFileError, naming file and tensor, for anything but
+    lora_A [rank, in] and lora_B [out, rank] of linear layers, and UsageError if the file is not a
+    safetensors file.
     """
-    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    modules: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in weight_files.header(path).items():
         place = _NAME.fullmatch(name)
         if place is None or place["module"].rpartition(".")[2] in _EMBEDDINGS:
@@ -33,10 +34,10 @@ def shapes(path: Path, rank: int) -> dict[str, tuple[int, int]]:
                 f"{path}: has {name} as {tensor.dtype} {list(tensor.shape)}; it should be a matrix "
                 f"of {', '.join(_NUMBERS)}."
             )
-        found[place["module"]][place["part"]] = tensor
-    if not found:
+        modules[place["module"]][place["part"]] = tensor
+    if not modules:
         raise FactorFileError(f"{path}: has no tensors.")
-    return {module: _shape(path, module, parts, rank) for module, parts in found.items()}
+    return {module: _shape(path, module, parts, rank) for module, parts in modules.items()}
 
 
 def _shape(path: Path, module: str, parts: Mapping[str, Tensor], rank: int) -> tuple[int, int]:
@@ -52,11 +53,12 @@ def _shape(path: Path, module: str, parts: Mapping[str, Tensor], rank: int) -> t
     return out, into
 
 
-def check_targets(path: Path, found: Mapping[str, tuple[int, int]], model_dir: Path) -> None:
-    """Raise FactorFileError where a module of `found` is not in the model, or not of that shape.
+def check_targets(path: Path, targets: Mapping[str, tuple[int, int]], model_dir: Path) -> None:
+    """Raise FactorFileError if a module in `targets` is not in the model or has another shape.
 
-    Names are compared from their layer on: a checkpoint may have other words before that than the
-    model that was trained. Of quantized weights the shape is not known.
+    Names are compared from `layers.` on, because a checkpoint's names may begin with other words
+    than those of the model that was trained. The shape of quantized weights is unknown and is not
+    compared.
     """
     weights: dict[str, list[Tensor]] = defaultdict(list)
     for file in model_directory.weights(model_dir):
@@ -64,11 +66,11 @@ def check_targets(path: Path, found: Mapping[str, tuple[int, int]], model_dir: P
             module, _, part = _from_its_layer(name).rpartition(".")
             if part != "bias":
                 weights[module].append(tensor)
-    for module, shape in found.items():
+    for module, shape in targets.items():
         tensors = weights.get(_from_its_layer(module))
         if tensors is None:
             raise FactorFileError(f"{path}: is for {module}, which {model_dir} does not have.")
-        plain = {each.shape for each in tensors if each.dtype in _NUMBERS}
+        plain = {tensor.shape for tensor in tensors if tensor.dtype in _NUMBERS}
         if len(tensors) == len(plain) == 1 and shape not in plain:
             raise FactorFileError(
                 f"{path}: is for {list(shape)} weights of {module}, but those of {model_dir} are "

@@ -1,1 +1,1 @@
-"""Files of text and JSON, read within bounds and written whole."""
+"""Text and JSON files: read within limits, and written completely or not at all."""

@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow, and may have been left by a killed run."""
+"""JSON Lines files that a run appends to; a killed run may have left the last line unfinished."""
 
 import codecs
 import os
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def whole(path: Path) -> list[bytes]:
-    """The lines of a file, none where there is no file.
+    """The complete lines of a file; none if the file does not exist.
 
-    A last line that a killed run left unfinished is cut off, in the file too. A byte order mark, as
-    editors leave one, is none of the first line's.
+    An unfinished last line of a killed run is cut off, also in the file. A byte order mark, which
+    some editors write, is not part of the first line.
     """
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""JSON files: read with bounds and without duplicate keys, written for people to read."""
+"""JSON files: read with a size limit and without duplicate keys, and written to be readable."""
 
 import json
 import math
@@ -19,15 +19,15 @@ Place = tuple[str | int, ...]
 
 
 def read(path: Path) -> Any:
-    """Parse the JSON file at `path`, of at most SIZE_LIMIT bytes of UTF-8.
+    """Parse the JSON file at `path`: UTF-8, at most SIZE_LIMIT bytes.
 
-    NaN and Infinity are parsed, so that the caller can say in which field they stand:
-    see `first_non_finite`. Raises FactorFileError, one sentence naming the file.
+    NaN and Infinity are accepted here, so that the caller can name the field that has them (see
+    `first_non_finite`). Raises FactorFileError: one sentence naming the file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise FactorFileError(f"{path}: is not a regular file.")
-        # Read no further than the limit: the parser's memory is many times the text's.
+        # Read no further than the limit: the parser needs many times the memory of the text.
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
     except (OSError, ValueError) as error:
@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
 
 
 def formatted(value: Any, depth: int = 0) -> str:
-    """`value` as JSON for people: indented, but lists of numbers fill their lines.
+    """`value` as readable JSON: indented, with lists of numbers filling their lines.
 
     Raises ValueError for NaN and Infinity.
     """

@@ -1,11 +1,11 @@
-"""Files of text that people write: UTF-8, with or without a byte order mark."""
+"""Text files that people write: UTF-8, with or without a byte order mark."""
 
 import codecs
 from pathlib import Path
 
 from longrope_factors.factor_file.errors import FactorFileError
 
-# UTF-32's little-endian mark begins with UTF-16's.
+# UTF-32 comes first because its little-endian mark begins with UTF-16's.
 _OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -15,9 +15,9 @@ _OTHER_MARKS = {
 
 
 def decoded(path: Path, content: bytes) -> str:
-    """The UTF-8 text that the file `path` holds, without a byte order mark.
+    """`content` of the file `path`, decoded from UTF-8 without its byte order mark.
 
-    Raises FactorFileError, naming the file, for another encoding and for bytes that are no text.
+    Raises FactorFileError, naming the file, for other encodings and for bytes that are not text.
     """
     for mark, encoding in _OTHER_MARKS.items():
         if content.startswith(mark):

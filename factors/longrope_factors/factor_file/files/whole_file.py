@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from longrope_factors.factor_file.errors import FactorFileError
 
 @contextlib.contextmanager
 def replacing(path: Path, make_folder: bool = True) -> Iterator[Path]:
-    """A path to write to that takes the place of `path` when the block ends well.
+    """Give a temporary path to write to; its file replaces `path` when the block succeeds.
 
-    Makes the folder too, unless told not to. Raises FactorFileError naming `path` if it cannot be
-    written; what was at `path` is then still there.
+    Makes the folder too, unless `make_folder` is false. Raises FactorFileError, naming `path`, if
+    the file cannot be written; an old file at `path` is then left as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,1 +1,1 @@
-"""What is trained on: texts, windows of them, and retrieval exercises."""
+"""The training data: texts, windows of texts, and retrieval exercises."""

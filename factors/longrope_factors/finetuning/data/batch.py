@@ -1,4 +1,4 @@
-"""A planned sequence as numbers: what one forward pass reads."""
+"""A planned sequence as the arrays that a forward pass reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,27 +7,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longrope_factors.finetuning.data import (exercises, skipping)
+from longrope_factors.finetuning.data import exercises, skipping
 from longrope_factors.finetuning.data.documents import Tokens
 from longrope_factors.finetuning.data.exercises import Exercise
-from longrope_factors.finetuning.data.sequences import (Kind, Mixture, Planned)
+from longrope_factors.finetuning.data.sequences import Kind, Mixture, Planned
 
-# Of a passkey prompt's weight, this much lies on the key that is asked for. Its few tokens would
-# else be one in thousands and teach nothing among filler.
+# The share of a passkey prompt's weight that is on the key. Without it, the key's few tokens would
+# teach nothing among thousands of tokens of filler.
 PASSKEY_ANSWER_SHARE = 0.1
-# Of an exercise's, at least this much lies on the answer: it is the lesson, and windows are short.
+# The least share of an exercise's weight that is on the answer, which is what should be learnt.
 ANSWER_SHARE = 0.5
-# A window is parted into exercises of this many tokens or more: short ones give more answers to
-# learn from, long ones more to choose from.
+# The fewest tokens of an exercise in a window. Short exercises give more answers to learn from,
+# long ones more facts to choose from.
 _LEAST_TOKENS = 160
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One sequence: arrays of shape [n]. Token i, at positions[i] of its document, predicts
-    labels[i] with weights[i], which is 0 at the last token of each document.
+    """One sequence, as arrays of shape [n].
 
-    `answers` is 1 where the token of an answer is predicted, and 0 everywhere in plain text.
+    Token i, at positions[i] of its document, predicts labels[i] with weights[i], which is 0 at the
+    last token of each document. `answers` is 1 if a token of an answer is predicted, and 0
+    everywhere in plain text.
     """
 
     kind: Kind
@@ -40,26 +41,26 @@ class Batch:
 
     @property
     def is_short(self) -> bool:
-        """Whether the original rotation is its."""
+        """Whether it is trained under the original rotation."""
         return self.kind == "short"
 
     @property
     def plain(self) -> npt.NDArray[np.bool_]:
-        """Where [n] what is trained is plain text, and no answer."""
+        """Which tokens [n] are trained to predict plain text and not an answer."""
         return (self.weights > 0) & (self.answers == 0)
 
     @property
     def counted(self) -> npt.NDArray[np.float32]:
-        """The weights [n] by which losses are averaged to be shown: of a prompt, its answers."""
+        """The weights [n] of the average loss that is reported; in a prompt, only answers count."""
         return self.answers if self.kind in ("passkey", "retrieval") else self.weights
 
 
 def of_documents(
     kind: Kind, documents: Sequence[Tokens], positions: Sequence[Tokens] | None = None
 ) -> Batch:
-    """Documents one after another, none of which predicts the next.
+    """Documents one after another; no document's last token predicts the next document.
 
-    Each has its own positions, which are consecutive from 0 where none are given.
+    Each document has its own positions, consecutive from 0 if none are given.
     """
     token_ids = np.concatenate(documents)
     weights = np.ones(len(token_ids), np.float32)
@@ -81,8 +82,8 @@ def of_documents(
 def passkey(tokenizer: Any, length: int, least: int, seed: Sequence[int]) -> Batch:
     """A passkey prompt with its answer, of more than `least` and at most `length` tokens.
 
-    Length, depth and key are drawn by `seed`. The end-of-text token follows the key, so that the
-    model learns where a key ends; the two have PASSKEY_ANSWER_SHARE of the weight.
+    Length, depth and key are drawn with `seed`. The end-of-text token follows the key, so that the
+    model learns where a key ends. Key and end have PASSKEY_ANSWER_SHARE of the weight.
     """
     from longrope_factors.evaluating import passkey as prompts
 
@@ -101,10 +102,10 @@ def passkey(tokenizer: Any, length: int, least: int, seed: Sequence[int]) -> Bat
 def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch:
     """Exercises one after another, at `positions`.
 
-    Trained are what is plain text and, with ANSWER_SHARE of the weight or more, the answers;
-    questions and facts are made up, and nothing foretells them.
+    Plain text is trained, and answers with at least ANSWER_SHARE of the weight. Questions and facts
+    are not, because they are made up and cannot be predicted.
     """
-    batch = of_documents("retrieval", [each.token_ids for each in made], positions)
+    batch = of_documents("retrieval", [exercise.token_ids for exercise in made], positions)
     weights = np.zeros_like(batch.weights)
     start = 0
     for exercise in made:
@@ -122,14 +123,14 @@ def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch
 def retrieval(
     tokenizer: Any, documents: Sequence[Tokens], mixture: Mixture, planned: Planned
 ) -> Batch:
-    """A real prompt of up to the length, or exercises that lie as if in texts of up to that."""
+    """One whole prompt, or exercises in a window, placed as if in texts of up to the length."""
     generator = np.random.default_rng(planned.seed)
     length, original = mixture.length, mixture.short_length
     if planned.whole:
         tokens = skipping.extent(mixture.whole, original, generator)
         exercise = exercises.draw(tokenizer, documents, tokens, (*planned.seed, 0))
         made = of_exercises([exercise], [exercise.positions(0)])
-        # Beside windows, an answer that ends many tokens counts as one that ends a window.
+        # The answer's weight grows with the prompt; scaled, it is that of an answer in a window.
         scale = min(mixture.window / len(exercise.token_ids), 1.0)
         return replace(made, weights=made.weights * np.float32(scale))
     count = int(generator.integers(1, _most_exercises(mixture) + 1))
@@ -143,7 +144,7 @@ def retrieval(
 
 
 def least_exercise(mixture: Mixture) -> int:
-    """The fewest tokens that an exercise of a run has to fit into."""
+    """The fewest tokens that an exercise of the run must fit into."""
     if mixture.window < mixture.length:
         return mixture.window // _most_exercises(mixture)
     return min(mixture.short_length + 1, mixture.length)
@@ -154,7 +155,7 @@ def _most_exercises(mixture: Mixture) -> int:
 
 
 def of(planned: Planned, documents: Sequence[Tokens], tokenizer: Any, mixture: Mixture) -> Batch:
-    """The batch of a planned sequence; `documents` are the corpus's."""
+    """The batch of a planned sequence; `documents` are those of the corpus."""
     if planned.kind == "passkey":
         return passkey(tokenizer, mixture.length, mixture.short_length, planned.seed)
     if planned.kind == "retrieval":

@@ -1,6 +1,5 @@
 """The documents that a fine-tune reads."""
 
-from longrope_factors.factor_file.errors import UsageError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import CorpusText
 from longrope_factors.models.texts import content
 
@@ -24,10 +24,10 @@ class Corpus:
 
 
 def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: int) -> Corpus:
-    """The documents of all files: each file is one, or several with `separator` between them.
+    """The documents of all files; a file is one document, or several between `separator`s.
 
-    Raises UsageError, naming the file, where one is no UTF-8 text, and where no document has
-    `least` tokens.
+    Raises UsageError if a file, which it names, is not UTF-8 text, or if no document has `least`
+    tokens.
     """
     documents: list[Tokens] = []
     texts = []

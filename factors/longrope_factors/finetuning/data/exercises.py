@@ -1,9 +1,9 @@
 """Retrieval exercises: a passage of a real book, facts placed in it, a question and its answer.
 
-What `questions` draws is laid out as a chat or as plain text, and cut to a number of tokens.
+The tasks that `questions` draws are laid out as a chat or as plain text and fitted to a number of
+tokens.
 """
 
-from longrope_factors.factor_file.errors import UsageError
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from longrope_factors.finetuning.data import (questions, wordings)
+from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.finetuning.data import questions, wordings
 from longrope_factors.finetuning.data.documents import Tokens
-from longrope_factors.finetuning.data.questions import (Draw, Task)
+from longrope_factors.finetuning.data.questions import Draw, Task
 
 _DOCUMENT = "\N{LEFT WHITE SQUARE BRACKET}document\N{RIGHT WHITE SQUARE BRACKET}"
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+")
-# A list is parted at so many places at most: there its positions may jump.
+# A list is split into at most this many runs; its positions may jump between them.
 _RUNS = 8
 # A longer list would need more names than there are.
 _LONGEST_LIST = 2000
@@ -30,11 +31,11 @@ _ATTEMPTS = 50
 class Exercise:
     """One exercise of n tokens; arrays of shape [n].
 
-    `depths` rise from 0 to 1: where in a long text the tokens would lie if what is between those of
-    different depth had been left out. They are 0 before the document and 1 at the question.
-    `plain` marks what is trained as plain text is: the tokens of the book, and how the sentence
-    begins that the answer ends. The answer, with a token that ends it, begins at `answer_start` and
-    ends the exercise.
+    `depths` rise from 0 to 1. They say where the tokens are in a long text from which everything
+    between tokens of different depth was left out. They are 0 before the document and 1 from the
+    question on. `plain` marks the tokens that are trained as plain text: those of the book, and the
+    beginning of the sentence that the answer completes. The answer begins at `answer_start`; with
+    the token that ends it, it is the end of the exercise.
     """
 
     kind: str
@@ -51,7 +52,7 @@ class Exercise:
 
 
 class _Block(NamedTuple):
-    """Characters that lie together, at one depth; `plain` as in Exercise."""
+    """Characters that stay together, at one depth; `plain` is as in Exercise."""
 
     text: str
     depth: float
@@ -59,9 +60,9 @@ class _Block(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """What stands around a document: the text before and after it, the answer and its end.
+    """What surrounds a document: the text before and after it, the answer and its end.
 
-    `lead` is how the answer's sentence begins, empty where it is none.
+    `lead` is the beginning of the answer's sentence; empty if the answer is not in a sentence.
     """
 
     head: str
@@ -73,16 +74,15 @@ class _Layout(NamedTuple):
 
 
 def draw(tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: Sequence[int]) -> Exercise:
-    """An exercise of at most `budget` tokens, with as much of a book as there is room for.
+    """An exercise of at most `budget` tokens, with as much of a book as fits.
 
-    The book's passage comes from one of `documents`. Raises UsageError where no exercise has so few
-    tokens.
+    The book's passage comes from one of `documents`. Raises UsageError if no exercise fits.
     """
     for attempt in range(_ATTEMPTS):
-        # Few tokens have no room for every kind, or for the longest wordings.
-        found = _Sketch(tokenizer, documents, budget, (*seed, attempt)).filled()
-        if found is not None:
-            return found
+        # A small budget has no room for some kinds, or for the longest wordings.
+        exercise = _Sketch(tokenizer, documents, budget, (*seed, attempt)).filled()
+        if exercise is not None:
+            return exercise
     raise UsageError(
         f"A retrieval exercise does not fit into {budget} tokens: --window should be greater, or "
         "--retrieval-share left out."
@@ -90,7 +90,7 @@ def draw(tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: Sequenc
 
 
 class _Sketch:
-    """An exercise before its size is known: all but the size is drawn by the seed."""
+    """An exercise before its size is known; the seed determines everything else."""
 
     def __init__(
         self, tokenizer: Any, documents: Sequence[Tokens], budget: int, seed: tuple[int, ...]
@@ -105,7 +105,7 @@ class _Sketch:
         self._start = int(generator.random() * max(len(self._book) - budget, 0))
 
     def filled(self) -> Exercise | None:
-        """The exercise with as many facts and as much of the book as fit; None where none does."""
+        """The exercise with as many facts and as much of the book as fit; None if none fits."""
         count, room = 0, self._budget
         if self._kind != questions.QUOTE:
             count, shortest = self._fewest()
@@ -123,7 +123,7 @@ class _Sketch:
         return None
 
     def _fewest(self) -> tuple[int, int]:
-        """How many facts there are, and the tokens that these need without any of the book."""
+        """The number of facts, and the tokens that they need without any of the book."""
         kind = questions.KINDS[self._kind]
         if kind.most is not None:
             count = int(np.random.default_rng((*self._seed, 1)).integers(kind.least, kind.most + 1))
@@ -149,10 +149,10 @@ class _Sketch:
         passage = passage.strip("\N{REPLACEMENT CHARACTER} \n")
         generator = np.random.default_rng((*self._seed, 2))
         if self._kind == questions.QUOTE:
-            found = questions.quotation(generator, passage, self._depth)
-            if found is None:
+            quotation = questions.quotation(generator, passage, self._depth)
+            if quotation is None:
                 return None
-            start, end, task = found
+            start, end, task = quotation
             fillers, runs = [passage[:start], passage[end:]], [passage[start:end]]
             blocks = _blocks(fillers, runs, [self._depth], "", "", plain=True)
         else:
@@ -163,10 +163,10 @@ class _Sketch:
 
 
 def _placed(generator: Draw, passage: str, task: Task) -> list[_Block]:
-    """The facts in the passage: a list in one place, others anywhere, at depths drawn evenly."""
+    """Place the facts in the passage: a list in one place, others anywhere, at uniform depths."""
     if task.joiner is None:
         depths = np.sort(generator.random(len(task.facts))).tolist()
-        # Where sentences are long, a cut may come before that of a lesser depth.
+        # If sentences are long, a cut may come before the cut of a smaller depth.
         cuts = list(accumulate((_cut(passage, depth) for depth in depths), max, initial=0))
         cuts.append(len(passage))
         fillers = [passage[start:end].strip() for start, end in pairwise(cuts)]
@@ -192,9 +192,9 @@ def _blocks(
     around: str,
     plain: bool = False,
 ) -> list[_Block]:
-    """Fillers and runs in turn. The text jumps in the middle of a filler, not beside a run.
+    """Fillers and runs in turn. The depth changes in the middle of a filler, not beside a run.
 
-    `plain` says whether the runs are the book's too.
+    `plain` says whether the runs come from the book too.
     """
     blocks: list[_Block] = []
     previous, after_run = 0.0, False
@@ -214,11 +214,11 @@ def _blocks(
 
 
 def _cut(passage: str, depth: float) -> int:
-    """Where a passage is cut near `depth`: after a sentence, else at a space."""
+    """Where to cut a passage near `depth`: after a sentence, else at a space."""
     wanted = round(depth * len(passage))
-    found = _SENTENCE_END.search(passage, wanted, wanted + 300)
-    if found is not None:
-        return found.end()
+    sentence_end = _SENTENCE_END.search(passage, wanted, wanted + 300)
+    if sentence_end is not None:
+        return sentence_end.end()
     return max(passage.rfind(" ", 0, wanted), 0)
 
 
@@ -259,7 +259,8 @@ def _one(generator: Draw, among: Sequence[str]) -> str:
 
 
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
-    # Llama 3.2's template writes today's date where it is not told one: no run would be repeatable.
+    # With a fixed date, because Llama 3.2's template writes today's by default, and then runs could
+    # not be repeated.
     text = tokenizer.apply_chat_template(
         messages, tokenize=False, date_string="26 Jul 2024", **options
     )
@@ -268,7 +269,7 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], **options: Any) ->
 
 
 def _end_of_turn(tokenizer: Any) -> list[int]:
-    """What a chat template puts after an answer, up to the first token that is not text."""
+    """The tokens that a chat template puts after an answer, up to the first special token."""
     answer = "An answer"
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
     _, _, rest = _rendered(tokenizer, messages).rpartition(answer)
@@ -281,7 +282,7 @@ def _end_of_turn(tokenizer: Any) -> list[int]:
 
 
 def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Block]) -> Exercise:
-    """The tokens of the whole text, tokenized at once as a real prompt is, and what they are."""
+    """The exercise, with its whole text tokenized at once, as a real prompt is."""
     around = _Block(layout.head, 0.0), _Block(layout.tail, 1.0), _Block(layout.lead, 1.0, True)
     blocks = [around[0], *document, *around[1:]]
     prompt = "".join(block.text for block in blocks)

@@ -1,4 +1,4 @@
-"""Documents cut into windows, and short ones packed together."""
+"""Cut documents into windows, and pack short ones together."""
 
 import bisect
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# One token has nothing to predict.
+# The fewest tokens of a span: a single token has nothing to predict.
 LEAST = 2
 
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens start to end (exclusive) of one document, given by its index."""
+    """The tokens from `start` to `end` (exclusive) of one document, given by its index."""
 
     document: int
     start: int
@@ -27,8 +27,8 @@ def cut(
 ) -> tuple[list[Span], list[Span]]:
     """Windows of exactly `window` tokens, and what is left: shorter documents, heads and tails.
 
-    `lengths` are the documents' in tokens. The first window of a document begins at random, as
-    far in as costs no window, so that another pass cuts elsewhere.
+    `lengths` are the documents' lengths in tokens. The first window of a document starts at a
+    random token, so that every pass cuts elsewhere, but never so late that a window is lost.
     """
     windows, rest = [], []
     for document, length in enumerate(lengths):
@@ -42,7 +42,7 @@ def cut(
 
 
 def pack(spans: Sequence[Span], capacity: int) -> list[tuple[Span, ...]]:
-    """Spans in as few groups of at most `capacity` tokens as best-fit decreasing finds.
+    """Group spans by best-fit decreasing into few groups of at most `capacity` tokens.
 
     No span may be longer than `capacity`.
     """

@@ -1,6 +1,6 @@
-"""Which sequence is trained on when: an endless order that the settings and the seed fix.
+"""The order of the training sequences: endless, and fixed by the settings and the seed.
 
-Nothing of it depends on what training did, so a resumed run finds its place by counting.
+It does not depend on the training itself, so a resumed run finds its position by counting.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from longrope_factors.finetuning.data.packing import (Span, cut, pack)
+from longrope_factors.finetuning.data.packing import Span, cut, pack
 
 Kind = Literal["long", "short", "passkey", "retrieval"]
 _LONG, _SHORT, _PASSKEY, _WHOLE, _DRAWN = range(5)  # streams of random numbers
@@ -18,9 +18,9 @@ _LONG, _SHORT, _PASSKEY, _WHOLE, _DRAWN = range(5)  # streams of random numbers
 
 @dataclass(frozen=True)
 class Planned:
-    """One sequence to come: spans that are packed into it, or the seed of a prompt.
+    """A planned sequence: the spans that are packed into it, or the seed of a prompt.
 
-    A `whole` one has consecutive positions; with skipped positions, others draw theirs by `seed`.
+    A `whole` sequence has consecutive positions; the others' positions skip, drawn with `seed`.
     """
 
     kind: Kind
@@ -31,11 +31,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How sequences are drawn; `short_length` is the longest document with the old rotation.
+    """How sequences are drawn.
 
-    Sequences of more than `window` tokens, up to `whole`, are the `full_share`; with skipped
-    positions `window` is less than `length`. `mixed`, `full_share`, `retrieval_share` and `passkey_share` are as in
-    Settings; with `packed` False, only whole windows come.
+    `short_length` is the greatest length of a document with the original rotation. With positions
+    that skip, `window` is less than `length`, and `full_share` is the share of sequences that have
+    more than `window` tokens, up to `whole`. `mixed`, `full_share`, `retrieval_share` and
+    `passkey_share` are as in Settings. If `packed` is false, there are only full windows.
     """
 
     length: int
@@ -51,7 +52,7 @@ class Mixture:
 
     @property
     def shares(self) -> dict[tuple[Literal["text", "passkey", "retrieval"], bool], float]:
-        """Shares of the sequences by what they are, and by whether their positions are whole."""
+        """The share of each sort of sequence: its content, and whether its positions are whole."""
         whole = self.full_share if self.window < self.length else 1.0
         text = 1.0 - self.passkey_share - self.retrieval_share
         return {
@@ -64,10 +65,10 @@ class Mixture:
 
 
 def sequences(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
-    """Sequences without end, from documents of `lengths` tokens; at least one fills a window.
+    """Plan sequences without end from documents of `lengths` tokens; one must fill a window.
 
-    Each sort of sequence comes when it is furthest behind its share. Each kind of text goes through
-    its documents pass by pass, in a new order each time; a short sequence comes whenever short ones
+    The next sequence is of the sort that is furthest behind its share. Text is taken from the
+    documents pass by pass, in a new order each time. It is a short sequence whenever short ones
     have had less than their share of the tokens.
     """
     skipped, whole = (_long(lengths, mixture, whole) for whole in (False, True))
@@ -104,7 +105,7 @@ def _long(lengths: Sequence[int], mixture: Mixture, whole: bool) -> Iterator[tup
         windows, rest = cut(lengths, window, generator)
         groups: list[tuple[Span, ...]] = [(span,) for span in windows]
         if mixture.packed:
-            # What keeps the original rotation in a mixed run is no example of the new one.
+            # In a mixed run, documents that keep the original rotation are no examples of the new.
             least = mixture.short_length + 1 if mixture.mixed and whole else 0
             groups += pack([span for span in rest if len(span) >= least], window)
         for place in generator.permutation(len(groups)):
@@ -116,7 +117,7 @@ def _short(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
     for epoch in itertools.count():
         generator = np.random.default_rng((mixture.seed, _SHORT, epoch))
         windows, rest = cut(lengths, longest, generator)
-        # Shuffled first: packing keeps the order of equally long spans, and would pack the
+        # Shuffled first, because packing keeps the order of equally long spans and would pack the
         # windows of one document together.
         order = generator.permutation(len(windows))
         groups = pack([*(windows[place] for place in order), *rest], mixture.window)

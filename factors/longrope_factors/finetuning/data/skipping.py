@@ -1,21 +1,22 @@
-"""Skipped positions: few tokens placed as if they lay in a long text.
+"""Positions that skip: they place few tokens as if in a long text.
 
-PoSE, arXiv 2309.10400, section 3; the ends held fast are EndPrompt's, arXiv 2605.14589.
+PoSE, arXiv 2309.10400, section 3. Placing the last tokens at the text's end is from EndPrompt,
+arXiv 2605.14589.
 """
 
 import numpy as np
 
 from longrope_factors.finetuning.data.documents import Tokens
 
-# Two chunks alone show a long distance too rarely; many are nearer to random positions.
+# Two chunks alone show long distances too rarely; many chunks are closer to random positions.
 _CHUNKS = (2, 3, 8)
 _END = 20
 
 
 def extent(length: int, original: int, generator: np.random.Generator) -> int:
-    """The tokens of the text that a sequence is trained for, above `original`, at most `length`.
+    """Draw the length of the text to train a sequence for: above `original`, at most `length`.
 
-    Half are `length` itself; the others are spread evenly over the ratios below it.
+    Half of the draws are `length` itself; the logarithms of the others are spread evenly.
     """
     if generator.random() < 0.5:
         return length
@@ -24,10 +25,11 @@ def extent(length: int, original: int, generator: np.random.Generator) -> int:
 
 
 def positions(tokens: int, extent: int, generator: np.random.Generator) -> Tokens:
-    """Positions [tokens] in a text of `extent`, ascending from 0; consecutive in each chunk.
+    """Draw positions [tokens] in a text of `extent` tokens, ascending from 0.
 
-    The window is cut at random. Chunk 0 stays; the shift of each later one is drawn from that of
-    the one before to extent - tokens. In every second window the last tokens are at the text's end.
+    The window is cut into chunks at random, with consecutive positions in each chunk. Chunk 0 is
+    not shifted; the shift of every later chunk is drawn between that of the chunk before it and
+    extent - tokens. In half of the windows, the last tokens are at the text's end.
     """
     count = int(generator.choice(_CHUNKS))
     cuts = np.sort(generator.integers(1, max(tokens, 2), count - 1))

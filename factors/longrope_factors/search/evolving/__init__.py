@@ -1,1 +1,1 @@
-"""The evolution: what a candidate is, how it varies, and which survive."""
+"""The evolution: what a candidate is, how it varies, and which candidates survive."""

@@ -11,14 +11,18 @@ from longrope_factors.search.evolving.variation import crossed, mutated
 from longrope_factors.search.settings import Settings
 
 _TRIES = 100
-# A candidate must look as good as the best third of the parents to be measured on: of those below,
-# few ever have the best children.
+# Racing drops candidates that seem worse than the best third of the parents, because few of them
+# ever have the best children.
 _CONTENDERS = 3
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """Where a search stands after an iteration; iteration 0 is the first population."""
+    """The state of a search after an iteration; iteration 0 is the first population.
+
+    `measured` counts the evaluations so far (one genome on one document), `full` how many there
+    would have been without racing.
+    """
 
     number: int
     best: Candidate
@@ -34,11 +38,10 @@ def evolve(
     measure: Measure,
     on_iteration: Callable[[Iteration], None] = lambda _: None,
 ) -> Candidate:
-    """The genome of the lowest mean loss over `documents` that the search found.
+    """The candidate with the lowest mean loss over `documents` documents.
 
-    The first population is the seeds and mutations of them; then each iteration measures children
-    of the k best so far. `measured` counts evaluations (one genome on one document), `full` what
-    they would have been without racing. The same seed and losses give the same result.
+    The first population consists of the seeds and their mutations; then each iteration measures
+    children of the k best candidates so far. The same seed and losses give the same result.
     """
     rng = random.Random(settings.seed)
     met: set[Genome] = set()
@@ -49,10 +52,10 @@ def evolve(
 
     def compete(genomes: list[Genome], slack: float | None) -> None:
         nonlocal best, full
-        racers = [Candidate(each) for each in genomes]
+        racers = [Candidate(genome) for genome in genomes]
         full += len(racers) * documents
         finished = race(racers, best, places, documents, counted, slack)
-        ranked = sorted([*best, *finished], key=lambda each: each.mean(documents))
+        ranked = sorted([*best, *finished], key=lambda candidate: candidate.mean(documents))
         best = ranked[: settings.parents]
 
     def mutations(parents: Sequence[Genome], number: int) -> list[Genome]:
@@ -77,7 +80,7 @@ def evolve(
     compete(mutations(first, settings.population - len(first)), settings.racing)
     on_iteration(Iteration(0, best[0], counted.count, full))
     for number in range(1, settings.iterations + 1):
-        parents = [each.genome for each in best]
+        parents = [candidate.genome for candidate in best]
         children = mutations(parents, settings.mutations)
         compete(children + crossovers(parents, settings.crossovers), settings.racing)
         on_iteration(Iteration(number, best[0], counted.count, full))
@@ -87,7 +90,7 @@ def evolve(
 def _children(
     number: int, make: Callable[[], Genome | None], space: Space, met: set[Genome]
 ) -> list[Genome]:
-    """Up to `number` genomes that were never met before and hold the constraint."""
+    """Up to `number` genomes that satisfy the constraint and are not yet in `met`."""
     children: list[Genome] = []
     for _ in range(number * _TRIES):
         if len(children) == number:
@@ -100,7 +103,7 @@ def _children(
 
 
 class _Counted:
-    """A measure that counts."""
+    """A measure that counts its evaluations."""
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure

@@ -1,4 +1,4 @@
-"""What evolves: a candidate factor set."""
+"""The genome of the evolution: a candidate factor set."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Genome:
-    """A candidate: relative factors (one for each dimension pair), and what else is searched.
+    """A candidate: relative factors, one for each dimension pair, and the other searched values.
 
-    `cuts` are dimension pairs at which the shape changes: none for a monotone vector, two for the
-    dimension-piecewise variant, the critical dimension pair for LongRoPE2's.
+    `cuts` are the dimension pairs at which the shape changes: none for a monotone vector, two for
+    the dimension-piecewise variant, and the critical dimension pair for LongRoPE2's.
     """
 
     factors: tuple[float, ...]
@@ -20,5 +20,5 @@ class Genome:
 
     @property
     def key(self) -> str:
-        """16 hexadecimal digits that differ when the genome does."""
+        """16 hexadecimal digits that identify the genome."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]

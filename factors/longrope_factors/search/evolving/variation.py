@@ -1,4 +1,4 @@
-"""Children: mutation and crossover, each within the space's constraint."""
+"""How children are made: mutation and crossover."""
 
 import math
 import random
@@ -11,10 +11,11 @@ _TRIES = 64
 
 
 def mutated(parent: Genome, space: Space, chance: float, warp: float, rng: random.Random) -> Genome:
-    """A child of one parent: by `warp`'s share a warped one, else the papers' mutation.
+    """A child of one parent: warped with probability `warp`, else by the papers' mutation.
 
-    In the papers' mutation each factor, n_hat, the attention factor and the cuts change with
-    probability `chance`; a factor becomes any value of the grid that its neighbours leave it.
+    In the papers' mutation, each factor is redrawn with probability `chance` from the grid values
+    between its neighbours. n_hat, the attention factor and the cuts also change with probability
+    `chance` each.
     """
     factors = (
         _warped(parent, space, rng) if rng.random() < warp else _redrawn(parent, space, chance, rng)
@@ -32,9 +33,9 @@ def mutated(parent: Genome, space: Space, chance: float, warp: float, rng: rando
 
 
 def crossed(one: Genome, other: Genome, space: Space, rng: random.Random) -> Genome | None:
-    """A child with a run of factors from `other` in `one`, and the rest from either.
+    """A child with a run of `other`'s factors among `one`'s, and other values from either parent.
 
-    None where no run was found that keeps the factors monotone.
+    None if no run was found that keeps the factors monotone and gives a new genome.
     """
     for _ in range(_TRIES):
         start, end = sorted(rng.sample(range(space.pairs + 1), 2))
@@ -62,9 +63,10 @@ def _redrawn(parent: Genome, space: Space, chance: float, rng: random.Random) ->
 
 
 def _warped(parent: Genome, space: Space, rng: random.Random) -> tuple[float, ...]:
-    """The whole curve moved and stretched along the pairs, and its logarithm scaled.
+    """The whole curve, moved and stretched along the pairs, with its logarithm scaled.
 
-    Not in the papers: one gene at a time hardly moves a ramp, and ramps are what methods differ in.
+    This is not in the papers. Changing single genes hardly moves a ramp, and the methods differ
+    mainly in their ramps.
     """
     logs = [math.log(factor) for factor in parent.factors]
     last = len(logs) - 1

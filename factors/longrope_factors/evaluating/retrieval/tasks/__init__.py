@@ -1,4 +1,4 @@
-"""The tasks: one file each."""
+"""The tasks, one in each file."""
 
 from longrope_factors.evaluating.retrieval.documents import Task
 from longrope_factors.evaluating.retrieval.tasks.key_value import KEY_VALUE
@@ -24,12 +24,12 @@ TASKS = {
         MANY_SHOT,
     )
 }
-# Where a document has one fact, each question costs a pass over a document.
+# Without the tasks of one fact per document, in which each question costs reading a document.
 DEFAULT = tuple(name for name, task in TASKS.items() if not task.alone)
 
 
 def named(name: str) -> Task:
-    """The task of that name; UsageError where there is none."""
+    """The task called `name`; raises UsageError if there is none."""
     if name not in TASKS:
         raise UsageError(f"--task {name} should be one of {', '.join(TASKS)}.")
     return TASKS[name]

@@ -9,7 +9,7 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """Every unit is a pair; those at `depths` are asked for, one by one."""
+    """Make a document in which every unit is a pair; those at `depths` are asked for one by one."""
     pairs, asked = numbered(random, units, depths, words.invented, _pair, _ask)
     text = ",\n".join(pairs)
     head = "Here is a JSON object. You will be asked for the value of one of its keys.\n\n"

@@ -9,7 +9,7 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """Every unit is a line with a number; those at `depths` are asked for, one by one."""
+    """Make a document of numbered lines; the numbers at `depths` are asked for one by one."""
     lines, asked = numbered(random, units, depths, words.pair, _line, _ask)
     head = "Below is a record of lines. Remember the REGISTER_CONTENT of every line.\n\n"
     return Document(head + "\n".join(lines), asked)

@@ -1,7 +1,7 @@
-"""Labels that mean nothing, learnt from very many examples in the text.
+"""Meaningless labels that are learnt from very many examples in the text.
 
-Which kind of thing has which label is drawn from the seed. The examples of a kind stand together,
-so that its label has a depth, and nothing but the label tells where a kind ends.
+The seed determines which kind of thing has which label. The examples of a kind are together, so
+that its label has a depth, and only the label shows where a kind ends.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """An example a unit, in as many kinds as there are depths, up to 16.
+    """Make one example per unit, in as many kinds as there are depths, at most 16.
 
-    Each kind begins with the thing that is asked for, so that no length leaves that out.
+    Each kind begins with the thing that is asked for, so that it is in documents of any length.
     """
     kinds = random.sample(words.KINDS, min(len(depths), len(words.KINDS)))
     labels = different(len(kinds), lambda: words.invented(random))
@@ -24,7 +24,7 @@ def make(random: Random, units: int, depths: Sequence[float], filler: Filler) ->
     for kind, (things, thing, label) in enumerate(zip(kinds, wanted, labels, strict=True)):
         end = (kind + 1) * units // len(kinds)
         others = random.choices(things, k=end - len(examples) - 1)
-        examples += [f"{each}: {label}" for each in [thing, *others]]
+        examples += [f"{example}: {label}" for example in [thing, *others]]
     asked = [
         Asked(
             f"\n\nWhich label does this have: {thing}?",

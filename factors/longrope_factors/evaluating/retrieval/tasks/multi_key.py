@@ -1,4 +1,4 @@
-"""Numbers of keys among nothing but numbers of other keys: RULER's niah_multikey_2."""
+"""Numbers of keys, among numbers of other keys and nothing else: RULER's niah_multikey_2."""
 
 from collections.abc import Sequence
 from random import Random
@@ -15,7 +15,7 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """Every unit is a needle; those at `depths` are asked for, one by one."""
+    """Make a document of needles; those at `depths` are asked for one by one."""
     keys = different(len(depths), lambda: words.pair(random))
     facts = [niah.Fact(key, words.number(random), d) for key, d in zip(keys, depths, strict=True)]
 

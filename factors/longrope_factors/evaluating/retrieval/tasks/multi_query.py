@@ -1,4 +1,4 @@
-"""Numbers of four keys asked for at once: RULER's niah_multiquery, with more keys in a text."""
+"""The numbers of four keys at once: RULER's niah_multiquery, with more keys in a text."""
 
 from collections.abc import Sequence
 from random import Random
@@ -11,7 +11,7 @@ _TOGETHER = 4
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """A needle at each depth; each question asks for four of them from all over the text."""
+    """Put a needle at each depth; each question asks for four of them, anywhere in the text."""
     keys = different(len(depths), lambda: words.pair(random))
     facts = [niah.Fact(key, words.number(random), d) for key, d in zip(keys, depths, strict=True)]
     order = random.sample(facts, len(facts))

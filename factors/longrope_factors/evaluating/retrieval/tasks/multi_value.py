@@ -11,11 +11,14 @@ _VALUES = 4
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """A needle at each depth, four of them about each key; the keys are asked for one by one."""
+    """Put a needle at each depth, four for each key; the keys are asked for one by one."""
     keys = different(len(depths) // _VALUES, lambda: words.pair(random))
-    of_each = random.sample(keys * _VALUES, len(depths))
+    shuffled = random.sample(keys * _VALUES, len(depths))
     values = different(len(depths), lambda: words.number(random))
-    facts = [niah.Fact(*each) for each in zip(of_each, values, depths, strict=True)]
+    facts = [
+        niah.Fact(key, value, depth)
+        for key, value, depth in zip(shuffled, values, depths, strict=True)
+    ]
     text = niah.placed(facts, filler.take(units, random), filler.joint)
     asked = [niah.asked([fact for fact in facts if fact.key == key]) for key in keys]
     return Document(niah.text(text, of_one=False), tuple(asked))

@@ -9,7 +9,7 @@ from longrope_factors.evaluating.retrieval.filler import Filler
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """One needle at the one depth: niah_single_1 over noise, niah_single_2 over books."""
+    """Put one needle at the one depth: niah_single_1 over noise, niah_single_2 over books."""
     facts = [niah.Fact(words.pair(random), words.number(random), depth) for depth in depths]
     text = niah.placed(facts, filler.take(units, random), filler.joint)
     return Document(niah.text(text, of_one=True), (niah.asked(facts),))

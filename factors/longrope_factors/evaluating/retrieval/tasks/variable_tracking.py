@@ -1,7 +1,7 @@
-"""Variables that have a value through other variables: after RULER's variable tracking.
+"""Variables that get their value from other variables, after RULER's variable tracking.
 
-Several chains of assignments lie in one text (Hsieh et al., arXiv 2404.06654, appendix B); the
-wording is ours and there is no example.
+One text has several chains of assignments (Hsieh et al., arXiv 2404.06654, appendix B). The wording
+is ours, and there is no example.
 """
 
 import string
@@ -16,7 +16,7 @@ _SAID = 48
 
 
 def make(random: Random, units: int, depths: Sequence[float], filler: Filler) -> Document:
-    """An assignment at each depth, in chains of five that run through the whole text."""
+    """Put an assignment at each depth, in chains of five that run through the whole text."""
     names = different(len(depths), lambda: "".join(random.choices(string.ascii_uppercase, k=5)))
     chains = len(depths) // _CHAIN
     values = different(chains, lambda: str(random.randint(10_000, 99_999)))
