@@ -52,7 +52,7 @@ class MachineSection(Section):
     """[machine]: where it runs; nothing here changes a result but `dtype`."""
 
     device: Annotated[
-        str | None, Field(description="cpu, cuda or cuda:N; a GPU where there is one")
+        str | None, Field(description="the device: cpu, cuda or cuda:N; a GPU where there is one")
     ] = None
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"], Field(description="what the model computes in")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def extend(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="The recipe, a TOML file.")],
+    plan: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the steps and their highest costs; run none.")
     ] = False,

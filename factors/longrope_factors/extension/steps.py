@@ -112,7 +112,7 @@ class Extension:
             raise UsageError(
                 f"{name}: on the held-out texts the factors found have perplexity "
                 f"{measured['found']:.4f}, no better than {best}'s {measured[best]:.4f}: raise "
-                f"iterations in the plan file and run it again, which goes on from {folder}."
+                f"iterations in the recipe and run it again, which goes on from {folder}."
             )
         return Checked(name, measured)
 
@@ -134,7 +134,7 @@ class Extension:
             raise UsageError(
                 f"2-finetune: on the held-out texts the weights have perplexity "
                 f"{after['found']:.4f} after training and {before['found']:.4f} before it: change "
-                f"[finetune] in the plan file, and remove {self.finetuned}."
+                f"[finetune] in the recipe, and remove {self.finetuned}."
             )
         return Checked("2-finetune", {"before": before["found"], "after": after["found"]})
 

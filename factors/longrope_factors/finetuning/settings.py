@@ -107,11 +107,11 @@ class Settings(TrainingSettings):
     held_out: Path | None = None
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
-        Field(description="bfloat16 or float32; without it, float32 on a CPU"),
+        Field(description="what matrices are multiplied in; float32 on a CPU, bfloat16 on a GPU"),
     ] = None
     device: Annotated[
         Literal["cpu", "cuda"] | None,
-        Field(description="cpu or cuda; without it, a GPU where there is one"),
+        Field(description="the device: cpu or cuda; without it, a GPU where there is one"),
     ] = None
 
     @model_validator(mode="after")

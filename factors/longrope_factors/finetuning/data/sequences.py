@@ -13,7 +13,7 @@ import numpy as np
 from longrope_factors.finetuning.data.packing import Span, cut, pack
 
 Kind = Literal["long", "short", "passkey", "retrieval"]
-_LONG, _SHORT, _PASSKEY, _WHOLE, _DRAWN = range(5)  # streams of random numbers
+_WHOLE, _SHORT, _PASSKEY, _SKIPPED, _DRAWN = range(5)  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def sequences(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
 
 
 def _long(lengths: Sequence[int], mixture: Mixture, whole: bool) -> Iterator[tuple[Span, ...]]:
-    window, stream = (mixture.whole, _LONG) if whole else (mixture.window, _WHOLE)
+    window, stream = (mixture.whole, _WHOLE) if whole else (mixture.window, _SKIPPED)
     for epoch in itertools.count():
         generator = np.random.default_rng((mixture.seed, stream, epoch))
         windows, rest = cut(lengths, window, generator)
