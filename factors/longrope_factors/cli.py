@@ -11,7 +11,7 @@ from longrope_factors.corpora.command import corpus_app
 from longrope_factors.evaluating.command import evaluate_app
 from longrope_factors.extension.command import extend
 from longrope_factors.factor_file import hf, methods, model_directory, schema
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning import command as finetuning
@@ -130,7 +130,7 @@ def _checked(file: Path, model: Path | None) -> FactorFile:
     factor_file = schema.load(file)
     if model is not None:
         model_directory.base_of(model).check(factor_file, file)
-    adapter.check(factor_file, file, model)
+    adapter_files.check(factor_file, file, model)
     return factor_file
 
 

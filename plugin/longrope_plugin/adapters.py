@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 
 from longrope_plugin.compat import hooks
 from longrope_plugin.selection import Selection
@@ -27,7 +27,7 @@ def requests(selection: Selection) -> "tuple[LoRARequest | None, ...]":
         else LoRARequest(
             lora_name=f"longrope-{factor_set.fingerprint}",
             lora_int_id=FIRST_ID + index,
-            lora_path=str(adapter.folder(factor_set.adapter, _path(selection))),
+            lora_path=str(adapter_files.folder(factor_set.adapter, _path(selection))),
         )
         for index, factor_set in enumerate(selection.factor_file.sets)
     )
@@ -48,14 +48,16 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     if not adapters:
         return
     model = Path(vllm_config.model_config.model)
-    adapter.check(selection.factor_file, _path(selection), model if model.is_dir() else None)
+    adapter_files.check(selection.factor_file, _path(selection), model if model.is_dir() else None)
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 
     highest_rank = max(set_adapter.rank for set_adapter in adapters)
     rank = min(allowed for allowed in get_args(MaxLoRARanks) if allowed >= highest_rank)
     targets = {
-        name for set_adapter in adapters for name in adapter.targets(set_adapter, _path(selection))
+        name
+        for set_adapter in adapters
+        for name in adapter_files.targets(set_adapter, _path(selection))
     }
     # One more slot on a CPU: up to vLLM 0.32, if no slot is free, tokens without an adapter get the
     # last slot's weights (vllm #48421).

@@ -11,7 +11,7 @@ import pytest
 import torch
 from longrope_factors.cli import app
 from longrope_factors.factor_file import model_directory, schema
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import FactorFileError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -273,7 +273,7 @@ def refusal(place: Path, model: Path | None = None) -> str:
     """Why the adapter is refused, checked to be one sentence that names the file and the set."""
     path = place / adapters.FACTORS
     with pytest.raises(FactorFileError) as caught:
-        adapter.check(schema.load(path), path, model)
+        adapter_files.check(schema.load(path), path, model)
     message = str(caught.value)
     assert message.startswith(f"{path}: sets[1] (max_length 64): adapter: {place / 'adapter'}")
     assert message.endswith(".")
@@ -293,7 +293,7 @@ def test_an_adapter_of_another_model(name: str, place: Path) -> None:
     spoil, reason = REFUSED_FOR_THE_MODEL[name]
     spoil(place)
     path = place / adapters.FACTORS
-    adapter.check(schema.load(path), path)
+    adapter_files.check(schema.load(path), path)
     assert reason in refusal(place, place / "model")
 
 
@@ -301,7 +301,7 @@ def test_an_adapter_of_another_model(name: str, place: Path) -> None:
 def test_an_adapter_of_peft_is_taken(changes: dict[str, Any], place: Path) -> None:
     written_by_peft(**changes)(place)
     path = place / adapters.FACTORS
-    adapter.check(schema.load(path), path, place / "model")
+    adapter_files.check(schema.load(path), path, place / "model")
 
 
 def test_the_folder_is_beside_the_factor_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,15 +310,15 @@ def test_the_folder_is_beside_the_factor_file(place: Path, monkeypatch: pytest.M
     factor_file = schema.load(path)
     found = factor_file.sets[1].adapter
     assert found is not None
-    assert adapter.folder(found, path) == place / "adapter"
-    adapter.check(factor_file, path, Path("place", "model"))
+    assert adapter_files.folder(found, path) == place / "adapter"
+    adapter_files.check(factor_file, path, Path("place", "model"))
 
 
 def test_links_within_the_folder_are_followed(place: Path) -> None:
     (place / "adapter").rename(place / "there")
     (place / "adapter").symlink_to("there")
     path = place / adapters.FACTORS
-    adapter.check(schema.load(path), path, place / "model")
+    adapter_files.check(schema.load(path), path, place / "model")
 
 
 def test_a_snapshot_of_the_hubs_cache_is_read(place: Path, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_snapshot_of_the_hubs_cache_is_read(place: Path, tmp_path: Path) -> No
         shutil.move(path, blobs / str(number))
         path.symlink_to(os.path.relpath(blobs / str(number), path.parent))
     path = snapshot / adapters.FACTORS
-    adapter.check(schema.load(path), path, snapshot / "model")
+    adapter_files.check(schema.load(path), path, snapshot / "model")
 
 
 def test_a_checkpoint_may_have_another_prefix_and_several_files(place: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_checkpoint_may_have_another_prefix_and_several_files(place: Path) -> 
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     name_again(place)
     path = place / adapters.FACTORS
-    adapter.check(schema.load(path), path, model)
+    adapter_files.check(schema.load(path), path, model)
 
 
 def test_shapes_of_quantized_weights_are_not_compared(place: Path) -> None:
@@ -364,7 +364,7 @@ def test_shapes_of_quantized_weights_are_not_compared(place: Path) -> None:
     save_file(content, model / "model.safetensors")
     name_again(place)
     path = place / adapters.FACTORS
-    adapter.check(schema.load(path), path, model)
+    adapter_files.check(schema.load(path), path, model)
 
 
 def test_validate_and_show(place: Path) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from longrope_factors.factor_file import schema
-from longrope_factors.factor_file.adapters import adapter
-from longrope_factors.finetuning import job as jobs
-from longrope_factors.finetuning import training
+from longrope_factors.factor_file.adapters import adapter_files
+from longrope_factors.finetuning import jobs, training
 from longrope_factors.finetuning.data import batch, sequences
 from longrope_factors.models import loading, rotation
 from safetensors.torch import load_file
@@ -26,9 +25,9 @@ def test_a_window_is_taught_what_the_untuned_model_says_at_short_positions(tmp_p
         window=finetuning.ORIGINAL,
     )
     [step] = training.run(settings).steps
-    job = jobs.of(finetuning.replace(settings, output=tmp_path / "again"))
+    job = jobs.checked(finetuning.replace(settings, output=tmp_path / "again"))
     planned = next(sequences.sequences([len(each) for each in job.corpus.documents], job.mixture))
-    made = batch.of(planned, job.corpus.documents, job.tokenizer, job.mixture)
+    made = batch.made(planned, job.corpus.documents, job.tokenizer, job.mixture)
     assert made.positions[-1] >= len(made.positions)  # it skips
     loaded = loading.load(settings.model, "cpu", "float32")
     predictions = []
@@ -86,7 +85,7 @@ def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
     second = training.run(again)
     # So low a rate changes nothing: the losses and weights are those that the first run ended with.
     before, after = (
-        load_file(each.output / "adapter" / adapter.WEIGHTS) for each in (first, second)
+        load_file(each.output / "adapter" / adapter_files.WEIGHTS) for each in (first, second)
     )
     torch.testing.assert_close(after, before)
     merged = training.run(finetuning.replace(settings, merge=True, output=tmp_path / "merged"))
@@ -107,18 +106,18 @@ def test_an_adapter_that_cannot_be_gone_on_from_is_refused(tmp_path: Path) -> No
 
     for rank in (8, None):
         with pytest.raises(ValueError, match=r"of rank 4 and scale 2; .* it with --lora 4 and"):
-            jobs.of(finetuning.replace(again, lora=rank))
+            jobs.checked(finetuning.replace(again, lora=rank))
     other = finetuning.tiny_model(tmp_path / "other", initializer_range=0.5)
     model = loading.load(other, "cpu", "float32").model
     with torch.no_grad():
         next(model.parameters()).add_(1)
     model.save_pretrained(other)
     with pytest.raises(ValueError, match="was trained on weights with the hash"):
-        jobs.of(finetuning.replace(again, model=other))
-    weights = path.parent / "adapter" / adapter.WEIGHTS
+        jobs.checked(finetuning.replace(again, model=other))
+    weights = path.parent / "adapter" / adapter_files.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
     with pytest.raises(ValueError, match="but the factor file says"):
-        jobs.of(again)
+        jobs.checked(again)
 
 
 def test_only_an_untouched_model_teaches(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from longrope_factors.cli import app
 from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
 from longrope_factors.factor_file import hf, schema
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -157,7 +157,7 @@ def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
     own = hf.from_config(hf.read_config(model), model)
     assert [each.max_length for each in own.sets] == [1024, 4096]
     assert own.sets[0].adapter is None
-    adapter.check(own, model / "factors.json", model)
+    adapter_files.check(own, model / "factors.json", model)
     weights = "model.safetensors"
     assert (model / weights).read_bytes() == (tmp_path / "model" / weights).read_bytes()
     found = (tmp_path / "extended" / "retrieval.jsonl").read_text().splitlines()
@@ -256,7 +256,7 @@ def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
     shipped = Path(__file__).parents[2] / "factors" / "recipes" / f"{name}.toml"
     config = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8}
     config |= {"intermediate_size": 8, "vocab_size": 8}
-    assert len(cost.of(recipe.load(shipped), config)) == costs
+    assert len(cost.estimated(recipe.load(shipped), config)) == costs
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 from longrope_factors.factor_file import methods, model_directory, schema
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import Adapter, FactorSet
 from longrope_factors.finetuning import checkpoint, journal, training
 from longrope_factors.finetuning.command import finetune
@@ -108,7 +108,7 @@ def test_the_factor_file_names_the_adapter(
     path = settings.output / "factors.json"
     assert json.loads(path.read_text())["format"] == "longrope-factors/2"
     found = schema.load(path)
-    adapter.check(found, path, settings.model)
+    adapter_files.check(found, path, settings.model)
     *others, tuned = found.sets
     assert tuned.adapter is not None
     assert tuned.adapter.rank == rank

@@ -8,7 +8,7 @@ import pytest
 import torch
 from longrope_factors.evaluating.contenders import contenders
 from longrope_factors.factor_file import hf, methods, model_directory, schema
-from longrope_factors.finetuning import job, training
+from longrope_factors.finetuning import jobs, training
 from longrope_factors.models.rotation import rotated_by
 from longrope_factors.search.question import Plan, Question, file_of, plan
 from longrope_factors.search.run import as_factor_set
@@ -118,7 +118,7 @@ def test_fine_tuning_writes_absolute_factors(model: Path, tmp_path: Path) -> Non
         warmup=0,
         separator=None,
     )
-    assert job.of(settings).short_set.factors == base.own.factors
+    assert jobs.checked(settings).short_set.factors == base.own.factors
     training.run(settings)
     written = json.loads((settings.output / "config.json").read_text())
     assert written["rope_parameters"]["short_factor"] == list(base.own.factors)
@@ -138,6 +138,6 @@ def test_factors_for_plain_rope_are_refused(model: Path, tmp_path: Path) -> None
         tmp_path, corpus=(finetuning.text(tmp_path / "a.txt", 300),), separator=None
     )
     with pytest.raises(ValueError, match="an original set"):
-        job.of(settings)
+        jobs.checked(settings)
     with pytest.raises(ValueError, match="an original set"):
         contenders(model, model_directory.base_of(model), [], [tmp_path / "given.json"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longrope_factors.factor_file import schema
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import (
     Adapter,
     FactorFile,
@@ -217,7 +217,7 @@ def test_shipped_files_load(path: Path) -> None:
     assert first.max_length == factor_file.model.original_max_position_embeddings
     if first.provenance.method == "original":
         assert set(first.factors) == {1.0}
-    adapter.check(factor_file, path)
+    adapter_files.check(factor_file, path)
 
 
 def test_a_copy_with_another_rotation_has_another_fingerprint() -> None:

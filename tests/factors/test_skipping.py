@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.finetuning import attention, devices, journal, training
-from longrope_factors.finetuning import job as jobs
+from longrope_factors.finetuning import attention, devices, jobs, journal, training
 from longrope_factors.finetuning.data import batch, sequences, skipping
 from longrope_factors.finetuning.data.sequences import Mixture
 from longrope_factors.finetuning.loss import Learner
@@ -186,10 +185,10 @@ def test_a_stopped_run_goes_on_with_the_same_windows(tmp_path: Path) -> None:
 
 
 def test_positions_of_a_batch_are_its_windows(tmp_path: Path) -> None:
-    job = jobs.of(skipping_settings(tmp_path))
+    job = jobs.checked(skipping_settings(tmp_path))
     lengths = [len(document) for document in job.corpus.documents]
     planned = itertools.islice(sequences.sequences(lengths, job.mixture), 40)
-    made = [batch.of(each, job.corpus.documents, job.tokenizer, job.mixture) for each in planned]
+    made = [batch.made(each, job.corpus.documents, job.tokenizer, job.mixture) for each in planned]
     assert {len(each.token_ids) for each in made if each.positions.max() > 95} == set()
     skipped = [each for each in made if each.positions.max() > len(each.token_ids)]
     assert all(len(each.token_ids) <= 48 for each in skipped)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from longrope_factors.factor_file import schema
-from longrope_factors.factor_file.adapters import adapter, adapter_weights
+from longrope_factors.factor_file.adapters import adapter_files, adapter_weights
 
 from tests.factors import adapters
 from tests.factors.test_adapter import (
@@ -27,13 +27,13 @@ def test_vllm_loads_what_is_taken(changes: dict[str, Any], place: Path) -> None:
 
     written_by_peft(**changes)(place)
     path, folder = place / adapters.FACTORS, place / "adapter"
-    adapter.check(schema.load(path), path, place / "model")
+    adapter_files.check(schema.load(path), path, place / "model")
     config = PEFTHelper.from_local_dir(str(folder), None)
     config.validate_legal(LoRAConfig(max_lora_rank=512))
     loaded = LoRAModel.from_local_checkpoint(str(folder), LINEAR, config, device="cpu")
     assert {
         name: (lora.lora_b.shape[0], lora.lora_a.shape[1]) for name, lora in loaded.loras.items()
-    } == adapter_weights.shapes(folder / adapter.WEIGHTS, config.r)
+    } == adapter_weights.shapes(folder / adapter_files.WEIGHTS, config.r)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from longrope_factors.factor_file import hf, methods, model_directory
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method
@@ -41,7 +41,7 @@ class Contender:
         if factor_set.adapter is None:
             return Served(self.name, factor_set, None)
         assert self.path is not None, "an analytic method names no adapter"
-        return Served(self.name, factor_set, adapter.folder(factor_set.adapter, self.path))
+        return Served(self.name, factor_set, adapter_files.folder(factor_set.adapter, self.path))
 
 
 def contenders(
@@ -64,14 +64,14 @@ def contenders(
             config = hf.read_config(model_dir)
             own = hf.from_config(config, model_dir)
             path = model_dir / str(config.get("longrope_factors", ""))
-            adapter.check(own, path, model_dir)
+            adapter_files.check(own, path, model_dir)
             compared.append(Contender(OWN, partial(_selected, own, model_dir), path))
         else:
             compared.append(Contender(name, partial(_analytic, methods.named(name), base)))
     file_names = [path.name for path in files]
     for path in files:
         factor_file = base.load(path)
-        adapter.check(factor_file, path, model_dir)
+        adapter_files.check(factor_file, path, model_dir)
         unique = file_names.count(path.name) == 1
         name = path.name if unique else str(path)
         compared.append(Contender(name, partial(_selected, factor_file, path), path))

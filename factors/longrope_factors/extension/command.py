@@ -37,7 +37,7 @@ def extend(
 
         read = recipe.load(plan)
         if dry_run:
-            _print(cost.of(read, hf.read_config(read.model)), teraflops, as_json)
+            _print(cost.estimated(read, hf.read_config(read.model)), teraflops, as_json)
             return
         from longrope_factors.extension.run import run
 

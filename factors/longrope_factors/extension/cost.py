@@ -26,7 +26,7 @@ class Cost:
     flops: float
 
 
-def of(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
+def estimated(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     """The highest cost of each step of the recipe; racing makes searches cheaper."""
     texts, held_out = len(recipe.corpus), len(recipe.held_out)
     windows = recipe.space.windows

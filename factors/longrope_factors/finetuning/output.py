@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from longrope_factors.factor_file import hf, schema, weight_files
-from longrope_factors.factor_file.adapters.adapter import WEIGHTS
+from longrope_factors.factor_file.adapters.adapter_files import WEIGHTS
 from longrope_factors.factor_file.schema import Adapter
-from longrope_factors.finetuning import job as jobs
-from longrope_factors.finetuning import trainable
-from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning import jobs, trainable
+from longrope_factors.finetuning.jobs import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.formats import two_lists
 from longrope_factors.models import loading

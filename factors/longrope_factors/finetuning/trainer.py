@@ -23,7 +23,7 @@ from longrope_factors.finetuning import attention, devices, held_out, trainable
 from longrope_factors.finetuning.data import batch, sequences
 from longrope_factors.finetuning.data.batch import Batch
 from longrope_factors.finetuning.data.sequences import Kind
-from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning.jobs import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.loss import Learner, Lesson
 from longrope_factors.finetuning.schedule import learning_rate
@@ -114,7 +114,7 @@ class Trainer:
             started = time.monotonic()
             of_step = list(itertools.islice(planned, settings.batch))
             mine = [
-                batch.of(sequence, documents, self._job.tokenizer, self._job.mixture)
+                batch.made(sequence, documents, self._job.tokenizer, self._job.mixture)
                 for sequence in of_step[self._group :: self._groups]
             ]
             step = self._step(index, mine, watcher, started)

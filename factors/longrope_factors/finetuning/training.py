@@ -8,9 +8,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.finetuning import checkpoint, curve, devices, journal, output
-from longrope_factors.finetuning import job as jobs
-from longrope_factors.finetuning.job import Job
+from longrope_factors.finetuning import checkpoint, curve, devices, jobs, journal, output
+from longrope_factors.finetuning.jobs import Job
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.trainer import Trainer
@@ -32,12 +31,12 @@ def run(settings: Settings, watcher: Watcher | None = None) -> Result:
     """Fine-tune as `settings` say, from the last checkpoint of the same run if there is one.
 
     A run that was killed at any point resumes and reaches the same result. Raises UsageError, one
-    sentence: before the weights are loaded, for what `job.of` checks; later, for a model that
+    sentence: before the weights are loaded, for what `jobs.checked` checks; later, for a model that
     cannot be trained, a checkpoint that cannot be read or written, and a loss that is not finite.
     """
     compute.check_here(settings.device)  # accelerate would use the CPU if there is no GPU
     watcher = watcher or Watcher()
-    job = jobs.of(settings)
+    job = jobs.checked(settings)
     folder = settings.output
     if jobs.is_finished(job):
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a killed run may have left them

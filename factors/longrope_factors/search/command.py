@@ -8,7 +8,7 @@ import typer
 
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import model_directory, numbers
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile, FactorSet
 from longrope_factors.models import compute
@@ -95,7 +95,7 @@ def search(
 
         kept = None if keep is None else _checked(keep, model)
         if kept is not None:
-            adapter.check(kept, output, model)  # the adapters must be beside the new file
+            adapter_files.check(kept, output, model)  # the adapters must be beside the new file
         question = Question(
             model_dir=model,
             length=length,

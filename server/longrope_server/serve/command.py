@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from longrope_factors.factor_file import hf, schema, shipped
-from longrope_factors.factor_file.adapters import adapter
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_plugin.selection import Policy
 
@@ -123,7 +123,7 @@ def _from_file(
 ) -> tuple[FactorFile, dict[str, Any]]:
     """The factor file, checked against the model, and the overrides that make vLLM read it."""
     factor_file = schema.load(path)
-    adapter.check(factor_file, path)  # the plug-in also checks it against the model's weights
+    adapter_files.check(factor_file, path)  # the plug-in also checks it against the model's weights
     partial = None
     if config is not None:
         hf.base(config, model, Path(model)).check(factor_file, path)

@@ -154,7 +154,7 @@ def _most_exercises(mixture: Mixture) -> int:
     return max(mixture.window // _LEAST_TOKENS, 1)
 
 
-def of(planned: Planned, documents: Sequence[Tokens], tokenizer: Any, mixture: Mixture) -> Batch:
+def made(planned: Planned, documents: Sequence[Tokens], tokenizer: Any, mixture: Mixture) -> Batch:
     """The batch of a planned sequence; `documents` are those of the corpus."""
     if planned.kind == "passkey":
         return passkey(tokenizer, mixture.length, mixture.short_length, planned.seed)

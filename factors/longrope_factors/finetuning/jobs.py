@@ -8,7 +8,7 @@ from typing import Any
 
 from longrope_factors import __version__
 from longrope_factors.factor_file import model_directory, schema
-from longrope_factors.factor_file.adapters import adapter as adapters
+from longrope_factors.factor_file.adapters import adapter_files as adapters
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
@@ -66,7 +66,7 @@ class Job:
         )
 
 
-def of(settings: Settings) -> Job:
+def checked(settings: Settings) -> Job:
     """Check the settings against the files that they name.
 
     Raises UsageError, one sentence, for a model without rotary embedding or weights, factors that
