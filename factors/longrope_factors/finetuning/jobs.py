@@ -23,6 +23,8 @@ from longrope_factors.finetuning.settings import Settings
 RECORD = "finetune.json"
 # The number of exercises that are made to check that they fit into a window.
 _TRIED = 8
+# Where an untuned model teaches: half of the windows as it reads them, half across gaps.
+_GAPLESS = 0.5
 # Settings that do not change a run's numbers, or that are recorded by content instead of path.
 _UNRECORDED = ("model", "factors", "corpus", "output", "device", "checkpoint_every")
 
@@ -57,6 +59,7 @@ class Job:
             short_length=self.identity.original_max_position_embeddings,
             window=self.settings.window_tokens,
             whole=self.settings.whole_tokens,
+            gapless=_GAPLESS if self.settings.distill else 0.0,
             mixed=self.settings.mixed,
             full_share=self.settings.full_share,
             retrieval_share=self.settings.retrieval_share,

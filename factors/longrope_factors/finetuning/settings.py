@@ -26,8 +26,9 @@ class TrainingSettings(Section):
 
     With `distill` the lesson of plain text is what the model without its adapter predicts there, at
     consecutive positions under the original rotation (LongReD, arXiv 2502.07365, section 3.3), and
-    not the text's next token: so weights that learn to find facts forget no language. Sequences
-    longer than the original length, which that model cannot read, keep the text's.
+    not the text's next token: so weights that learn to find facts forget no language. Half of the
+    windows then lie without gaps, as that model reads them. Sequences longer than the original
+    length, which it cannot read, keep the text's next token.
 
     None stands for a default that depends on other settings: the `window` is then the length,
     `learning_rate` as `peak_rate` says; there are about six checks, of the length, or on a CPU of

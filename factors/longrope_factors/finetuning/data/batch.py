@@ -164,6 +164,8 @@ def made(planned: Planned, documents: Sequence[Tokens], tokenizer: Any, mixture:
     if planned.whole or planned.kind == "short":
         return of_documents(planned.kind, parts)
     generator = np.random.default_rng(planned.seed)
+    if mixture.gapless and generator.random() < mixture.gapless:
+        return of_documents(planned.kind, parts)
     positions = []
     for part in parts:
         extent = skipping.extent(mixture.length, mixture.short_length, generator)

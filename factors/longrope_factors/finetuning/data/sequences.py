@@ -35,7 +35,8 @@ class Mixture:
 
     `short_length` is the greatest length of a document with the original rotation. With positions
     that skip, `window` is less than `length`, and `full_share` is the share of sequences that have
-    more than `window` tokens, up to `whole`. `mixed`, `full_share`, `retrieval_share` and
+    more than `window` tokens, up to `whole`; `gapless` is the share of the text windows whose
+    positions do not skip after all. `mixed`, `full_share`, `retrieval_share` and
     `passkey_share` are as in Settings. If `packed` is false, there are only full windows.
     """
 
@@ -43,6 +44,7 @@ class Mixture:
     short_length: int
     window: int
     whole: int
+    gapless: float = 0.0
     mixed: float = 0.0
     full_share: float = 0.0
     retrieval_share: float = 0.0
