@@ -5,7 +5,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from longrope_server.front_end.openai_error import Count, Refusal, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal
 from longrope_server.keys.key_file import Key, Keys
 
 KEY = "longrope.key"
@@ -19,7 +19,7 @@ class Authentication:
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, open_paths: Collection[str], refused: Count = uncounted
+        self, app: ASGIApp, keys: Keys, open_paths: Collection[str], refused: Count = ignore_refusal
     ) -> None:
         self.app = app
         self.keys = keys

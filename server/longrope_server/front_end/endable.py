@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longrope_server.front_end.authentication import key_of
-from longrope_server.front_end.openai_error import Count, Refusal, is_event_stream, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal, is_event_stream
 
 SECONDS_TO_STOP = 0.5  # for an application that was told that its client has left
 
@@ -74,7 +74,7 @@ class Running:
 class Endable:
     """Notes each request of `app` in `running`, so that it can be ended from there."""
 
-    def __init__(self, app: ASGIApp, running: Running, refused: Count = uncounted) -> None:
+    def __init__(self, app: ASGIApp, running: Running, refused: Count = ignore_refusal) -> None:
         self.app = app
         self.running = running
         self.refused = refused

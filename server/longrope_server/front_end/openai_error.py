@@ -16,7 +16,7 @@ Count = Callable[[str], None]
 """Called with the reason of each refusal."""
 
 
-def uncounted(reason: str) -> None:
+def ignore_refusal(reason: str) -> None:
     """Does nothing, for a piece that is used alone."""
 
 

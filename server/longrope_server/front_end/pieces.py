@@ -22,7 +22,7 @@ from longrope_server.front_end.prefill_progress import PrefillProgress
 from longrope_server.front_end.prefills import Ask, Prefills
 from longrope_server.front_end.settings import Settings
 from longrope_server.front_end.stumbles import Stumbles
-from longrope_server.front_end.takes_requests import Engine, Life, TakesRequests
+from longrope_server.front_end.takes_requests import Engine, ServerState, TakesRequests
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Keys
 
@@ -54,7 +54,7 @@ class FrontEnd:
         self.body_bytes = settings.body_bytes or largest_body(boundaries[-1])
         self.memory = Memory(max(BODY_MEMORY, LARGEST_BODIES * self.body_bytes))
         self.running = Running()
-        self.life = Life(self.running, engine)
+        self.life = ServerState(self.running, engine)
         limits = settings.limits.completed(boundaries, max_num_seqs, kv_tokens)
         classes = metrics.ClassMetrics(list(limits.classes))
         self.gate = Gate(limits, Ledger(settings.ledger, classes.changed), classes.waited)

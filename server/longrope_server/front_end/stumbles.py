@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longrope_server.front_end.bodies.body_limit import BODY
-from longrope_server.front_end.openai_error import Count, Refusal, is_event_stream, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal, is_event_stream
 from longrope_server.front_end.vllm_patches.stumbling import is_stumble, stumble_sentence
 
 FAILED = Refusal(500, "answer_failed", "The server failed before this answer was complete.")
@@ -26,7 +26,7 @@ logger = logging.getLogger("vllm.longrope")
 class Stumbles:
     """Answers 400 in place of `app` if a request made it stumble; ends streams with an error."""
 
-    def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:
+    def __init__(self, app: ASGIApp, refused: Count = ignore_refusal) -> None:
         self.app = app
         self.refused = refused
 

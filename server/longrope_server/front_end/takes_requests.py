@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from longrope_server.front_end.authentication import path_of
 from longrope_server.front_end.endable import Running
 from longrope_server.front_end.factor_set.answer import BEGAN
-from longrope_server.front_end.openai_error import Count, Refusal, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal
 
 LIVENESS = ("/health", "/ready")
 ALWAYS_ANSWERED = frozenset({*LIVENESS, "/metrics", "/ping"})
@@ -33,13 +33,13 @@ class Engine(Protocol):
         ...
 
 
-class Life:
+class ServerState:
     """The state of one API process. engine: None if there is none (a render-only server)."""
 
-    of_this_process: "Life | None" = None
+    of_this_process: "ServerState | None" = None
 
     def __init__(self, running: Running, engine: Engine | None) -> None:
-        Life.of_this_process = self
+        ServerState.of_this_process = self
         self.running = running
         self.engine = engine
         self.draining = False
@@ -79,14 +79,14 @@ class Life:
 
 def engine_died() -> bool:
     """Whether this process has served, and its engine has died."""
-    life = Life.of_this_process
+    life = ServerState.of_this_process
     return life is not None and life.engine_dead and not life.draining
 
 
 class TakesRequests:
     """Answers 503 in place of `app` while no requests are taken."""
 
-    def __init__(self, app: ASGIApp, life: Life, refused: Count = uncounted) -> None:
+    def __init__(self, app: ASGIApp, life: ServerState, refused: Count = ignore_refusal) -> None:
         self.app = app
         self.life = life
         self.refused = refused
@@ -105,14 +105,14 @@ class TakesRequests:
 
 async def ready(request: Request) -> Response:
     """`GET /ready`: 200 once the model is loaded, 503 while draining or with a dead engine."""
-    life: Life = request.app.state.longrope_life
+    life: ServerState = request.app.state.longrope_life
     if (refusal := life.unready()) is not None:
         return JSONResponse(refusal.document(), refusal.status)
     return JSONResponse({"status": "ready"})
 
 
 def draining_first(
-    shutdown: Callable[..., None], life: Life, seconds: float
+    shutdown: Callable[..., None], life: ServerState, seconds: float
 ) -> Callable[..., None]:
     """Wraps `engine_client.shutdown`, which vLLM calls in a thread on SIGTERM, to drain first.
 

@@ -7,7 +7,7 @@ from longrope_server.plan.serve_line import Line
 
 
 @dataclass(frozen=True)
-class Placed:
+class Placement:
     """One request of a given length on the GPUs of a plan.
 
     spare_bytes: left on the fullest GPU beside the request. decode_bytes: read for one token by one
@@ -39,12 +39,12 @@ class Length:
     kv_bytes: int
     linear_flops: int
     attention_flops: int
-    placed: Placed | None
+    placed: Placement | None
     does_not_fit: str | None
 
 
 @dataclass(frozen=True)
-class Fewest:
+class FewestGpus:
     """The fewest GPUs of one kind that hold one request of the served length.
 
     layout: None if no number of them does.
@@ -55,7 +55,7 @@ class Fewest:
 
 
 @dataclass(frozen=True)
-class OnGpus:
+class GpuPlan:
     """The GPUs that were named, and what is assumed of each."""
 
     name: str
@@ -93,9 +93,9 @@ class Plan:
     layers: int
     served_tokens: int
     lengths: list[Length]
-    gpu: OnGpus | None
+    gpu: GpuPlan | None
     max_tokens_that_fit: int | None
-    fewest: list[Fewest]
+    fewest: list[FewestGpus]
     notes: list[str]
 
     @property

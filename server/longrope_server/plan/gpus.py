@@ -71,7 +71,7 @@ GPUS = (
     Gpu("B200", 178.3, 2250, 8000, 16384, 10.0),
     Gpu("MI300X", 191.9, 1307, 5300, 16384, None, cuda=False),
 )
-BY_HAND = re.compile(r"([0-9]+(?:\.[0-9]+)?)gib", re.IGNORECASE)
+MEMORY_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)gib", re.IGNORECASE)
 
 
 def parse(text: str, nodes: int) -> Cluster:
@@ -93,7 +93,7 @@ def _kind(name: str) -> Gpu:
     known = {gpu.name.lower(): gpu for gpu in GPUS}
     if (gpu := known.get(name.lower())) is not None:
         return gpu
-    if (memory := BY_HAND.fullmatch(name)) and 0 < float(memory[1]) < 2**20:
+    if (memory := MEMORY_SIZE.fullmatch(name)) and 0 < float(memory[1]) < 2**20:
         return _by_memory(float(memory[1]))
     raise UsageError(
         f"Unknown GPU {name!r}: known are {', '.join(gpu.name for gpu in GPUS)}; any other is "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from longrope_server.plan import attention, cost, serve_line
 from longrope_server.plan.cautions import cautions
-from longrope_server.plan.document import Fewest, Length, OnGpus, Placed, Plan
+from longrope_server.plan.document import FewestGpus, GpuPlan, Length, Placement, Plan
 from longrope_server.plan.fitting import USUAL_NODE, Fitting, what_would
 from longrope_server.plan.gpus import GPUS, Cluster
 from longrope_server.plan.layouts import Layout
@@ -75,13 +75,13 @@ class Planner:
             ),
         )
 
-    def _placed(self, cluster: Cluster, layout: Layout, tokens: int) -> Placed:
+    def _placed(self, cluster: Cluster, layout: Layout, tokens: int) -> Placement:
         weights, cache, gpu = self.fitting.weights, self.fitting.cache, cluster.gpu
         flops = cost.linear_flops(weights, tokens) + cost.attention_flops(weights.shape, tokens)
         read = cost.decode_bytes(weights, cache, tokens, layout)
         seqs = cost.sequences(tokens)
         room = self.fitting.blocks(gpu, layout)
-        return Placed(
+        return Placement(
             layout=layout,
             requests_at_once=min(seqs, room // self.fitting.request_blocks(gpu, layout, tokens)),
             spare_bytes=self.fitting.spare(gpu, layout, tokens),
@@ -98,9 +98,9 @@ class Planner:
             ),
         )
 
-    def _gpu(self, cluster: Cluster) -> OnGpus:
+    def _gpu(self, cluster: Cluster) -> GpuPlan:
         gpu = cluster.gpu
-        return OnGpus(
+        return GpuPlan(
             name=gpu.name,
             per_node=cluster.per_node,
             nodes=cluster.nodes,
@@ -114,13 +114,13 @@ class Planner:
             reserved_bytes=cost.reserved_bytes(Layout(tp=1, pp=1, dcp=1)),
         )
 
-    def _fewest(self) -> list[Fewest]:
+    def _fewest(self) -> list[FewestGpus]:
         """The fewest GPUs of each kind, in machines of the usual size.
 
         A tensor-parallel group is at most as large as a machine.
         """
         return [
-            Fewest(gpu.name, self.fitting.fewest(gpu, USUAL_NODE, self.served_tokens))
+            FewestGpus(gpu.name, self.fitting.fewest(gpu, USUAL_NODE, self.served_tokens))
             for gpu in GPUS
             if self.fitting.cache.element_bytes > 1 or attention.has_fp8_cache(gpu)
         ]

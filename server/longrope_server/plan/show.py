@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from longrope_server.plan.document import Length, OnGpus, Plan
+from longrope_server.plan.document import GpuPlan, Length, Plan
 from longrope_server.plan.fitting import USUAL_NODE, in_words
 from longrope_server.plan.serve_line import FIRST
 from longrope_server.plan.units import duration, operations, size
@@ -80,7 +80,7 @@ def _adapters(plan: Plan) -> dict[str, str]:
     }
 
 
-def _gpu(plan: Plan, gpu: OnGpus) -> dict[str, str]:
+def _gpu(plan: Plan, gpu: GpuPlan) -> dict[str, str]:
     machines = f" on {gpu.nodes} machines" if gpu.nodes > 1 else ""
     return {
         "GPUs": f"{gpu.nodes * gpu.per_node} x {gpu.name}{machines}; each "
@@ -94,7 +94,7 @@ def _gpu(plan: Plan, gpu: OnGpus) -> dict[str, str]:
     }
 
 
-def _speed(gpu: OnGpus) -> str:
+def _speed(gpu: GpuPlan) -> str:
     if gpu.tflops is None or gpu.gigabytes_per_second is None:
         return "; their speed is not known here"
     return f", {gpu.tflops:,g} TFLOP/s, {gpu.gigabytes_per_second:,g} GB/s"

@@ -9,7 +9,7 @@ from longrope_server.front_end.admission.estimate import tokens_in
 from longrope_server.front_end.admission.gate import Gate, Ticket
 from longrope_server.front_end.authentication import key_of
 from longrope_server.front_end.bodies.body_limit import BODY, Body
-from longrope_server.front_end.openai_error import Count, RefusedError, uncounted
+from longrope_server.front_end.openai_error import Count, RefusedError, ignore_refusal
 
 
 class Admitted:
@@ -54,7 +54,7 @@ class Admission:
     nothing.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate, refused: Count = uncounted) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, refused: Count = ignore_refusal) -> None:
         self.app = app
         self.gate = gate
         self.refused = refused

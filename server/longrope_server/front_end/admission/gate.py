@@ -21,7 +21,7 @@ LONGEST_RETRY = 60
 NOBODY = "-"  # the owner of requests without a key
 
 
-def unmeasured(bound: int, seconds: float) -> None:
+def ignore_wait(bound: int, seconds: float) -> None:
     """Does nothing, for a gate that nobody watches."""
 
 
@@ -56,7 +56,7 @@ class Gate:
     others.
     """
 
-    def __init__(self, limits: Limits, ledger: Ledger, waited: Waited = unmeasured) -> None:
+    def __init__(self, limits: Limits, ledger: Ledger, waited: Waited = ignore_wait) -> None:
         self.limits = limits
         self.ledger = ledger
         self.waited = waited

@@ -47,7 +47,7 @@ Usage = dict[State, dict[int, Sum]]
 """By state, then by length class."""
 
 
-def unnoticed(bound: int, state: State, requests: int, tokens: int) -> None:
+def ignore_change(bound: int, state: State, requests: int, tokens: int) -> None:
     """Does nothing, for a ledger that nobody watches."""
 
 
@@ -57,7 +57,7 @@ class Ledger:
     path: a file that all API processes of one server open, or IN_MEMORY if there is only one.
     """
 
-    def __init__(self, path: str = IN_MEMORY, changed: Change = unnoticed) -> None:
+    def __init__(self, path: str = IN_MEMORY, changed: Change = ignore_change) -> None:
         self.is_shared = path != IN_MEMORY
         self.changed = changed
         self.process = os.getpid()

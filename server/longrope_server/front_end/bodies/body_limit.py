@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.front_end.openai_error import Count, Refusal, RefusedError, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, RefusedError, ignore_refusal
 
 BODY = "longrope.body"
 METHODS = frozenset({"POST", "PUT", "PATCH"})
@@ -62,7 +62,7 @@ class BodyLimit:
         limit: int,
         seconds: float,
         memory: Memory,
-        refused: Count = uncounted,
+        refused: Count = ignore_refusal,
     ) -> None:
         self.app = app
         self.limit = limit

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longrope_server.front_end.bodies.body_limit import BODY, Body
 from longrope_server.front_end.bodies.json_scan import JSONScan, UnreadableError
-from longrope_server.front_end.openai_error import Count, Refusal, uncounted
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal
 
 
 class ReadableJSON:
@@ -20,7 +20,7 @@ class ReadableJSON:
     Scans the bodies that `BodyLimit`, in front, has read.
     """
 
-    def __init__(self, app: ASGIApp, refused: Count = uncounted) -> None:
+    def __init__(self, app: ASGIApp, refused: Count = ignore_refusal) -> None:
         self.app = app
         self.refused = refused
 

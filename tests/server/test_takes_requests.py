@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 from longrope_server.front_end import takes_requests
 from longrope_server.front_end.endable import Endable, Running
-from longrope_server.front_end.takes_requests import Life, TakesRequests, draining_first
+from longrope_server.front_end.takes_requests import ServerState, TakesRequests, draining_first
 
 from tests.server.asgi import Connection, answers, body_in, http_scope
-from tests.server.test_running import EVENTS, Answering
+from tests.server.test_endable import EVENTS, Answering
 
 
-def alive(running: Running | None = None) -> Life:
-    return Life(Running() if running is None else running, SimpleNamespace(errored=False))
+def alive(running: Running | None = None) -> ServerState:
+    return ServerState(Running() if running is None else running, SimpleNamespace(errored=False))
 
 
-async def asked(state: Life, path: str = "/v1/completions") -> Connection:
+async def asked(state: ServerState, path: str = "/v1/completions") -> Connection:
     connection = Connection(*body_in([]))
     piece = TakesRequests(answers, state)
     await piece(http_scope(path=path), connection.receive, connection.send)
@@ -36,10 +36,10 @@ async def test_a_draining_server_refuses_all_but_probes_and_scrapes() -> None:
 
 
 async def test_a_dead_engine_is_no_engine() -> None:
-    state = Life(Running(), SimpleNamespace(errored=True))
+    state = ServerState(Running(), SimpleNamespace(errored=True))
     assert json.loads((await asked(state)).body)["error"]["code"] == "engine_dead"
     assert takes_requests.engine_died()
-    assert not Life(Running(), None).engine_dead
+    assert not ServerState(Running(), None).engine_dead
     assert not takes_requests.engine_died()
 
 
