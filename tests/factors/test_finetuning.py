@@ -386,7 +386,9 @@ def test_bad_input_is_one_sentence_before_weights_load(
     assert needs in refused(settings, *skip)
     assert needs in refused(settings, *skip, "--window", "64")
     assert "window 32 is for positions that skip" in refused(settings, "--window", "32")
-    assert "full_share is for positions that skip" in refused(settings, full_share=0.5)
+    assert "full_share and full_length are for positions that skip" in refused(
+        settings, full_share=0.5
+    )
     far = "--positions is \"far\"; it should be 'consecutive' or 'skip'"
     assert far in refused(settings, "--positions", "far")
     for more, words in (

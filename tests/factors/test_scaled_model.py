@@ -12,7 +12,7 @@ from longrope_factors.finetuning import jobs, training
 from longrope_factors.models.rotation import rotated_by
 from longrope_factors.search.question import Plan, Question, file_of, plan
 from longrope_factors.search.run import as_factor_set
-from longrope_factors.search.settings import Settings
+from longrope_factors.search.settings import Settings, SpaceSettings
 from transformers import AutoModelForCausalLM
 
 from tests.factors import finetuning
@@ -99,11 +99,11 @@ def test_a_search_multiplies_its_factors(model: Path) -> None:
 
 
 def test_a_searched_attention_factor_starts_at_the_models_own(model: Path) -> None:
-    low, high = planned(model, attention_factor="search").space.attention
+    low, high = planned(model, space=SpaceSettings(attention_factor="search")).space.attention
     own = model_directory.base_of(model).own.attention_factor
     assert low == own
     assert own * 1.2 < high < own * 1.3
-    assert planned(model, attention_factor=1.5).space.attention == (1.5, 1.5)
+    assert planned(model, space=SpaceSettings(attention_factor=1.5)).space.attention == (1.5, 1.5)
 
 
 def test_fine_tuning_writes_absolute_factors(model: Path, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_stopped_run_goes_on_with_the_same_windows(tmp_path: Path) -> None:
     }
     assert "5 steps of 4 windows of 48 tokens at positions skipped up to 96" in source
     assert "texts a b" in source
-    assert "0.25 of the sequences whole" in source
+    assert "0.25 of the sequences of 96 tokens, whole" in source
 
 
 def test_positions_of_a_batch_are_its_windows(tmp_path: Path) -> None:

@@ -495,7 +495,8 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
 
 def _package_folders() -> list[str]:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
-    return list(tools["setuptools"]["package-dir"].values())
+    where = tools["setuptools"]["packages"]["find"]["where"]
+    return ["factors/library", *(f"{folder}/longrope_{folder}" for folder in where)]
 
 
 def test_our_code_is_less_than_a_megabyte_to_pull() -> None:
