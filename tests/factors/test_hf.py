@@ -240,10 +240,9 @@ def test_read_config_refusals(text: str | None, words: str, tmp_path: Path) -> N
     assert str(caught.value).startswith(f"{tmp_path / 'config.json'}: ")
 
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published-factors"
+PUBLISHED = Path(__file__).parents[1] / "published"
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published factors are not here")
 @pytest.mark.parametrize("name", ["longrope2_llama3_8b_128k", "phi3_mini_128k_2024-07"])
 def test_published_two_lists(name: str) -> None:
     published = json.loads((PUBLISHED / f"{name}.json").read_text())

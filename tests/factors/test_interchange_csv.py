@@ -157,10 +157,9 @@ def test_a_missing_csv(tmp_path: Path) -> None:
         authors_csv.read(tmp_path / "none.csv", 64)
 
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published-factors"
+PUBLISHED = Path(__file__).parents[1] / "published"
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published factors are not here")
 def test_the_published_form_of_a_row_for_each_layer(tmp_path: Path) -> None:
     factors = json.loads((PUBLISHED / "ft_la2_128k.json").read_text())["rescale_factors"]
     np.savetxt(tmp_path / "ft.csv", np.tile(factors, (32, 1)), delimiter=",")

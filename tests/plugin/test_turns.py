@@ -17,7 +17,7 @@ from longrope_plugin.rotation.turns import turn_table
 from tests.plugin.models import PROVENANCE, random_factor_file
 from tests.plugin.reference import angles
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "published-factors"
+PUBLISHED = Path(__file__).parents[1] / "published"
 LAST = 2_097_151
 
 
