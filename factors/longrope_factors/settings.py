@@ -66,14 +66,18 @@ class MachineSection(Section):
     ] = None
 
 
-def read(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, dict[str, Any]]:
-    """What a TOML file says in each of `sections`; UsageError, a sentence, for anything else."""
+def document(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; UsageError, a sentence, if it is none."""
     try:
-        document = tomllib.loads(text_files.decoded(path, path.read_bytes()))
+        return tomllib.loads(text_files.decoded(path, path.read_bytes()))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is not TOML: {error}.") from None
+
+
+def read(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, dict[str, Any]]:
+    """What a TOML file says in each of `sections`; UsageError, a sentence, for anything else."""
     given: dict[str, dict[str, Any]] = {name: {} for name in sections}
-    for name, content in document.items():
+    for name, content in document(path).items():
         if name not in sections or not isinstance(content, dict):
             have = ", ".join(f"[{each}]" for each in sections)
             raise UsageError(f"{path}: {name} is none of the sections {have}.")

@@ -101,6 +101,7 @@ def run(
     seed: Seed = None,
     api_key: ApiKey = None,
     find_the_capacity: Annotated[bool, typer.Option("--find-capacity", hidden=True)] = False,
+    repeats: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Send a profile's requests to a server; write JSON, CSV and an HTML report.
 
@@ -110,9 +111,10 @@ def run(
     """
     console = Console(stderr=True)
     with _one_sentence():
-        if find_the_capacity:
+        if find_the_capacity or repeats is not None:
             raise UsageError(
-                f"--find-capacity is a command now: `longrope loadtest capacity {profile}`."
+                "--find-capacity is a command now, and --repeats its option: "
+                f"`longrope loadtest capacity {profile}`."
             )
         load = _load(profile, url, output, model, seed, api_key)
         planned = plan.make(load.profile, load.seed, load.traces)

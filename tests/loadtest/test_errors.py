@@ -120,7 +120,8 @@ def test_a_capacity_search_without_a_rate_or_objectives(server: MockServer, tmp_
 
 
 def test_the_old_form_of_a_capacity_search_is_answered_with_the_new_one(tmp_path: Path) -> None:
-    refused(loadtest("run", "chat", "--find-capacity"), "`longrope loadtest capacity chat`")
+    for old in (("--find-capacity",), ("--find-capacity", "--repeats", "3")):
+        refused(loadtest("run", "chat", *old), "`longrope loadtest capacity chat`")
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])

@@ -1,6 +1,5 @@
 """The recipe file: TOML, whose sections have the names of the commands' settings."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,12 +7,11 @@ from pydantic import Field, ValidationError
 
 from longrope_factors.evaluating.retrieval import tasks
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.refusal import sentence
 from longrope_factors.finetuning.settings import TrainingSettings
 from longrope_factors.search.settings import Settings as SearchSettings
 from longrope_factors.search.settings import SpaceSettings
-from longrope_factors.settings import MachineSection, Section
+from longrope_factors.settings import MachineSection, Section, document
 
 Length = Annotated[int, Field(ge=2, le=2**31 - 1)]
 # Not strict, because TOML has text and arrays where these have paths and tuples.
@@ -84,14 +82,11 @@ def load(path: Path) -> Recipe:
 
     Raises UsageError, one sentence naming the field, if it is not a valid recipe.
     """
+    content = document(path)
     try:
-        document = tomllib.loads(text_files.decoded(path, path.read_bytes()))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: is not TOML: {error}.") from None
-    try:
-        recipe = Recipe.model_validate(document)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{path}: {sentence(error, document)}.") from None
+        raise UsageError(f"{path}: {sentence(error, content)}.") from None
     both = set(recipe.corpus) & set(recipe.held_out)
     if both:
         raise UsageError(f"{path}: {min(both)} is in corpus and in held_out; it should be in one.")

@@ -225,7 +225,7 @@ class Trainer:
             )
         ]
         lengths = tuple(length for sequence in batches for length in sequence.document_lengths)
-        lesson = self._lesson(batches, tensors[0]) if job.settings.distill else None
+        lesson = self._lesson(batches, tensors[0], lengths) if job.settings.distill else None
         self._recompute_layers(len(weights))
         with (
             self._sharing(tensors),
@@ -238,7 +238,9 @@ class Trainer:
         counts = torch.cat(rows)
         return torch.stack([counts @ losses.detach(), counts.sum(1)], dim=1)
 
-    def _lesson(self, batches: Sequence[Batch], ids: torch.Tensor) -> Lesson | None:
+    def _lesson(
+        self, batches: Sequence[Batch], ids: torch.Tensor, lengths: tuple[int, ...]
+    ) -> Lesson | None:
         """The lesson of the model without its adapter for the plain text [1, n] that it can read.
 
         None if there is no such text.
@@ -250,7 +252,6 @@ class Trainer:
         )
         if not where.any():
             return None
-        lengths = tuple(length for sequence in batches for length in sequence.document_lengths)
         positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
         with (
             torch.no_grad(),

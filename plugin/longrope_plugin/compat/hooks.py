@@ -10,9 +10,13 @@ from typing import Any
 
 import torch
 
-from longrope_plugin.compat.touch import Touch, replace, resolve
-
-_PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
+from longrope_plugin.compat.touch import (
+    PUBLIC_POSITIONS,
+    PUBLIC_SCHEDULER,
+    Touch,
+    replace,
+    resolve,
+)
 
 _CONFIGURATION = Touch(
     "vllm.config.vllm",
@@ -42,7 +46,7 @@ _INPUTS = Touch(
     "vllm.v1.engine.input_processor",
     "InputProcessor.process_inputs",
     "a caller's adapter would give way to a set's in silence",
-    "vLLM's scheduler has a hook for per-request state",
+    PUBLIC_SCHEDULER,
 )
 
 
@@ -150,7 +154,7 @@ _ROTARY_MODULE = Touch(
     "vllm.model_executor.layers.rotary_embedding",
     "Phi3LongRoPEScaledRotaryEmbedding",
     "the engine-wide choice of short or long stays",
-    _PUBLIC_POSITIONS,
+    PUBLIC_POSITIONS,
 )
 _ROPE_CACHE = Touch(
     "vllm.model_executor.layers.rotary_embedding",
@@ -172,13 +176,13 @@ _ACTIVE_ADAPTERS = Touch(
     "vllm.v1.worker.lora_model_runner_mixin",
     "LoRAModelRunnerMixin._set_active_loras",
     "no start with LoRA",
-    _PUBLIC_POSITIONS,
+    PUBLIC_POSITIONS,
 )
 _FORWARD_CONTEXT = Touch(
     "vllm.forward_context",
     "set_forward_context",
     "a model that reads positions beside its longrope layers is not noticed",
-    _PUBLIC_POSITIONS,
+    PUBLIC_POSITIONS,
 )
 
 

@@ -8,10 +8,8 @@ import importlib
 import inspect
 from typing import Any
 
-from longrope_plugin.compat.touch import Touch, resolve
+from longrope_plugin.compat.touch import PUBLIC_POSITIONS, PUBLIC_SCHEDULER, Touch, resolve
 
-_PUBLIC_SCHEDULER = "vLLM's scheduler has a hook for per-request state"
-_PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
 _PUBLIC_PACING = "vLLM bounds the time of a step itself"
 _CORE = "vllm.v1.core.sched"
 _WORKER = "vllm.v1.worker"
@@ -39,17 +37,17 @@ TOUCHES: dict[str, Touch] = {
         "vllm.v1.request",
         "Request.__init__:lora_request",
         "requests run without their set's adapter",
-        _PUBLIC_SCHEDULER,
+        PUBLIC_SCHEDULER,
     ),
-    "Scheduler": Touch(_CORE + ".scheduler", "Scheduler", "no promotion", _PUBLIC_SCHEDULER),
+    "Scheduler": Touch(_CORE + ".scheduler", "Scheduler", "no promotion", PUBLIC_SCHEDULER),
     "AsyncScheduler": Touch(
-        _CORE + ".async_scheduler", "AsyncScheduler", "no asynchronous step", _PUBLIC_SCHEDULER
+        _CORE + ".async_scheduler", "AsyncScheduler", "no asynchronous step", PUBLIC_SCHEDULER
     ),
     "preempt": Touch(
-        _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", _PUBLIC_SCHEDULER
+        _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", PUBLIC_SCHEDULER
     ),
     "running": Touch(
-        _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", _PUBLIC_SCHEDULER
+        _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", PUBLIC_SCHEDULER
     ),
     **{
         f"pacing_{name}": Touch(
@@ -68,22 +66,22 @@ TOUCHES: dict[str, Touch] = {
     },
     **{
         name: Touch(
-            f"{_CORE}.request_queue", f"RequestQueue.{name}", "no promotion", _PUBLIC_SCHEDULER
+            f"{_CORE}.request_queue", f"RequestQueue.{name}", "no promotion", PUBLIC_SCHEDULER
         )
         for name in ("remove_requests", "prepend_requests")
     },
-    "Request": Touch("vllm.v1.request", "Request", "no pinning", _PUBLIC_SCHEDULER),
+    "Request": Touch("vllm.v1.request", "Request", "no pinning", PUBLIC_SCHEDULER),
     "RequestStatus": Touch(
-        "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", _PUBLIC_SCHEDULER
+        "vllm.v1.request", "RequestStatus.PREEMPTED", "no promotion", PUBLIC_SCHEDULER
     ),
     "update_block_hashes": Touch(
         "vllm.v1.request",
         "Request.update_block_hashes:block_hashes",
         "KV blocks of different sets are not kept apart",
-        _PUBLIC_SCHEDULER,
+        PUBLIC_SCHEDULER,
     ),
     **{
-        attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
+        attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, PUBLIC_SCHEDULER)
         for attribute, why in {
             "cache_salt": "KV blocks of different sets are not kept apart",
             "num_output_placeholders": "tokens in flight are not counted against the limit",
@@ -92,25 +90,25 @@ TOUCHES: dict[str, Touch] = {
         }.items()
     },
     "GPUModelRunner": Touch(
-        _WORKER + ".gpu_model_runner", "GPUModelRunner", "no V1 runner", _PUBLIC_POSITIONS
+        _WORKER + ".gpu_model_runner", "GPUModelRunner", "no V1 runner", PUBLIC_POSITIONS
     ),
     "preprocess": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._preprocess",
         "V1 positions are not packed",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     "update_states": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._update_states",
         "the V1 runner does not learn a request's set",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     "req_indices": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner.__init__:req_indices",
         "V1 tokens are not mapped to requests",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     **{
         name: Touch(
@@ -129,32 +127,32 @@ TOUCHES: dict[str, Touch] = {
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._dummy_run:positions",
         "V1's CUDA graphs replay with positions that hold no set",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     "model_state": Touch(
         _WORKER + ".gpu.model_runner",
         "GPUModelRunner.load_model:model_state",
         "V2 positions are not packed",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     "make_buffer": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._make_buffer",
         "V1 positions are not packed",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     "StagedWriteTensor": Touch(
         _WORKER + ".gpu.buffer_utils",
         "StagedWriteTensor.apply_write",
         "the V2 runner's device does not learn a request's set",
-        _PUBLIC_POSITIONS,
+        PUBLIC_POSITIONS,
     ),
     **{
         f"model_state_{method}": Touch(
             _WORKER + ".gpu.model_states.interface",
             f"ModelState.{method}",
             "V2 positions are not packed",
-            _PUBLIC_POSITIONS,
+            PUBLIC_POSITIONS,
         )
         for method in (
             "add_request",
@@ -168,7 +166,7 @@ TOUCHES: dict[str, Touch] = {
 # Needed only if preemption moves the count of tokens in flight to an attribute of its own (vLLM
 # 0.27 and later).
 STALE_TOUCHES: dict[str, Touch] = {
-    attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, _PUBLIC_SCHEDULER)
+    attribute: Touch("vllm.v1.request", f"Request.__init__:{attribute}", why, PUBLIC_SCHEDULER)
     for attribute, why in {
         "num_stale_output_tokens": "promotion does not wait for tokens in flight",
         "drop_stale_output": "promotion waits for tokens that never come",

@@ -12,6 +12,10 @@ from typing import Any
 
 KNOWN_TO_WORK = "0.24 to 0.33"
 
+# When touches can go.
+PUBLIC_SCHEDULER = "vLLM's scheduler has a hook for per-request state"
+PUBLIC_POSITIONS = "vLLM lets a plug-in choose the rotation of each request (PR #39745)"
+
 
 @dataclass(frozen=True)
 class Touch:
