@@ -64,9 +64,11 @@ def package(root: Path, novels: dict[str, list[str]]) -> None:
     opticks = root / debian._OPTICKS
     opticks.parent.mkdir(parents=True)
     opticks.write_text("OPTICKS:\n\n\nLight is\nrefracted.\n")
-    jargon = root / debian._JARGON
-    jargon.parent.mkdir(parents=True)
-    jargon.write_bytes(gzip.compress(f"Contents\n\n{debian._JARGON_START}\n\nHackers\n".encode()))
+    for manual in debian.MANUALS:
+        path = root / manual.file
+        path.parent.mkdir(parents=True)
+        contents = f"Contents\n\n{manual.start}\n\nPreface\n"
+        path.write_bytes(gzip.compress(f"{contents}\n{manual.start}\n\nHackers\n".encode()))
 
 
 NOVELS = {"emma": ["EMMA", "", "Emma Woodhouse,", "handsome", "", ""], "persuasion": ["Sir", "W."]}
@@ -113,7 +115,7 @@ def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.Mon
         "emma": "EMMA\n\nEmma Woodhouse, handsome\n",
         "persuasion": "Sir W.\n",
         "opticks": "OPTICKS:\n\nLight is refracted.\n",
-        "jargon": f"{debian._JARGON_START}\n\nHackers\n",
+        **{manual.name: f"{manual.start}\n\nHackers\n" for manual in debian.MANUALS},
     }
     manifest = json.loads((tmp_path / "texts" / debian.MANIFEST).read_text())
     assert manifest["texts"][0] == {

@@ -1,8 +1,9 @@
-"""Fetch long real texts for search and evaluation from Debian packages, and hash them.
+"""Fetch long real texts for search, training and evaluation from Debian packages, and hash them.
 
-The texts are Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src) and the
-Jargon File (jargon-text). They are not part of this repository; the manifest beside them says what
-was fetched.
+The texts are Austen's six novels (r-cran-janeaustenr), Newton's Opticks (golang-1.19-src), the
+Jargon File (jargon-text), the C++ Annotations (c++-annotations-txt) and the Debian Reference
+(debian-reference-en). They are not part of this repository; the manifest beside them says what was
+fetched.
 """
 
 import gzip
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from longrope_factors.corpora.rdata import unserialize
 from longrope_factors.factor_file.errors import UsageError
@@ -19,13 +21,41 @@ from longrope_factors.factor_file.files import text_files
 from longrope_factors.models import texts
 
 AUSTEN_PACKAGE, OPTICKS_PACKAGE = "r-cran-janeaustenr", "golang-1.19-src"
-JARGON_PACKAGE = "jargon-text"
 MANIFEST = "manifest.json"
 _AUSTEN = "usr/lib/R/site-library/janeaustenr/data/Rdata"
 _OPTICKS = "usr/share/go-1.19/src/testdata/Isaac.Newton-Opticks.txt"
-_JARGON = "usr/share/doc/jargon-text/jargon.txt.gz"
-# Skips the tables of contents and of revisions.
-_JARGON_START = "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Construction"
+
+
+class Manual(NamedTuple):
+    """A text that a package holds as one gzip file, read from the last line that begins `start`."""
+
+    name: str
+    package: str
+    file: str
+    start: str
+
+
+# Each starts behind its table of contents.
+MANUALS = (
+    Manual(
+        "jargon",
+        "jargon-text",
+        "usr/share/doc/jargon-text/jargon.txt.gz",
+        "Chapter\N{NO-BREAK SPACE}4.\N{NO-BREAK SPACE}Jargon Construction",
+    ),
+    Manual(
+        "annotations",
+        "c++-annotations-txt",
+        "usr/share/doc/c++-annotations/cplusplus.txt.gz",
+        "Chapter 1: Overview Of The Chapters",
+    ),
+    Manual(
+        "debianreference",
+        "debian-reference-en",
+        "usr/share/debian-reference/debian-reference.en.txt.gz",
+        "Chapter\N{NO-BREAK SPACE}1.\N{NO-BREAK SPACE}GNU/Linux tutorials",
+    ),
+)
 
 
 def fetch(folder: Path) -> list[Path]:
@@ -42,11 +72,12 @@ def fetch(folder: Path) -> list[Path]:
         root, version = _unpacked(OPTICKS_PACKAGE, Path(scratch))
         lines = texts.content(root / _OPTICKS)[0].splitlines()
         fetched.append(("opticks", version, unwrapped(lines)))
-        root, version = _unpacked(JARGON_PACKAGE, Path(scratch))
-        packed = (root / _JARGON).read_bytes()
-        jargon = text_files.decoded(root / _JARGON, gzip.decompress(packed))
-        lines = jargon[jargon.index(_JARGON_START) :].splitlines()
-        fetched.append(("jargon", version, unwrapped(lines)))
+        for manual in MANUALS:
+            root, version = _unpacked(manual.package, Path(scratch))
+            path = root / manual.file
+            text = text_files.decoded(path, gzip.decompress(path.read_bytes()))
+            lines = text[text.rindex(f"\n{manual.start}") :].splitlines()
+            fetched.append((manual.name, version, unwrapped(lines)))
     folder.mkdir(parents=True, exist_ok=True)
     paths, manifest = [], []
     for name, version, text in fetched:
