@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning import attention, devices, held_out, trainable
-from longrope_factors.finetuning.data import batch, sequences
+from longrope_factors.finetuning.data import loader, sequences
 from longrope_factors.finetuning.data.batch import Batch
 from longrope_factors.finetuning.data.sequences import Kind
 from longrope_factors.finetuning.jobs import Job
@@ -37,6 +37,8 @@ _CLIP = 1.0
 _KINDS: tuple[Kind, ...] = ("long", "short", "passkey", "retrieval")
 # Enough tokens in a forward pass to keep the device busy.
 _TOKENS_OF_A_PASS = {"cuda": 16384, "cpu": 512}
+# Making the sequences of a step takes half as long as a GPU needs to train on them.
+_LOADERS = {"cuda": 4}
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 
 
@@ -107,21 +109,29 @@ class Trainer:
     def steps(self, done: int, watcher: Watcher) -> Iterator[Step]:
         """Train the steps after the first `done`; yields each step when it is done."""
         settings = self._job.settings
-        documents = self._job.corpus.documents
-        planned = sequences.sequences([len(document) for document in documents], self._job.mixture)
-        planned = itertools.islice(planned, done * settings.batch, None)
+        batches = iter(self._batches(done))
         for index in range(done, settings.steps):
             started = time.monotonic()
-            of_step = list(itertools.islice(planned, settings.batch))
-            mine = [
-                batch.made(sequence, documents, self._job.tokenizer, self._job.mixture)
-                for sequence in of_step[self._group :: self._groups]
-            ]
-            step = self._step(index, mine, watcher, started)
+            step = self._step(index, next(batches), watcher, started)
             interval = settings.check_interval
             if interval and (step.step % interval == 0 or step.step == settings.steps):
                 step = self._checked(step)
             yield step
+
+    def _batches(self, done: int) -> Iterable[list[Batch]]:
+        """This process's batches of each step after the first `done`."""
+        job, size = self._job, self._job.settings.batch
+        documents = job.corpus.documents
+        planned = sequences.sequences([len(document) for document in documents], job.mixture)
+        left = list(itertools.islice(planned, done * size, job.settings.steps * size))
+        return loader.of_steps(
+            left[self._group :: self._groups],
+            documents,
+            job.tokenizer,
+            job.mixture,
+            size=size // self._groups,
+            workers=_LOADERS.get(self._accelerator.device.type, 0),
+        )
 
     def _step(self, index: int, batches: Sequence[Batch], watcher: Watcher, started: float) -> Step:
         settings, accelerator = self._job.settings, self._accelerator
