@@ -120,6 +120,38 @@ def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
     assert "adapter trained on under this set: by LoRA of rank 4, 1 steps" in source
 
 
+def test_a_longer_set_goes_on_from_the_adapter_below_it_and_keeps_it(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2)
+    first = training.run(settings).output
+    found = schema.load(first / "factors.json")
+    longer = found.sets[-1].model_copy(update={"max_length": 256, "adapter": None})
+    schema.save(schema.build(found.model, [*found.sets, longer]), first / "longer.json")
+    again = finetuning.replace(
+        settings,
+        factors=first / "longer.json",
+        length=256,
+        steps=1,
+        learning_rate=1e-12,
+        output=tmp_path / "again",
+    )
+    second = training.run(again).output
+    *lower, result = schema.load(second / "factors.json").sets
+    adapter_files.check(schema.load(second / "factors.json"), second / "factors.json")
+    assert [kept.fingerprint for kept in lower] == [kept.fingerprint for kept in found.sets]
+    assert result.adapter is not None
+    assert "adapter of the 128 tokens' set trained on under this set" in result.provenance.source
+    before, kept, after = (
+        load_file(folder / adapter_files.WEIGHTS)
+        for folder in (first / "adapter", second / "adapter-128", second / "adapter")
+    )
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
+    torch.testing.assert_close(after, before)
+    with pytest.raises(ValueError, match="the set of 128 tokens has an adapter of weights that"):
+        jobs.checked(finetuning.replace(again, merge=True))
+    other_rank = jobs.checked(finetuning.replace(again, lora=8, output=tmp_path / "rank"))
+    assert other_rank.start is None
+
+
 def test_an_adapter_that_cannot_be_gone_on_from_is_refused(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, steps=1)
     path = training.run(settings).output / "factors.json"

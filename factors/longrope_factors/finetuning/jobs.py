@@ -2,8 +2,8 @@
 
 import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from longrope_factors import __version__
@@ -34,16 +34,16 @@ class Job:
     """Settings together with the content of the files that they name.
 
     Long sequences are trained under `long_set`, short documents under `short_set`, the original
-    set. `start` is the folder of the long set's adapter, from which training continues; None if it
-    has none. `dtype` is that of the settings or the device's default. `record` identifies the run;
-    its values are those that JSON can express.
+    set. `start` is the set whose adapter training continues from, if any. `dtype` is that of the
+    settings or the device's default. `record` identifies the run; its values are those that JSON
+    can express.
     """
 
     settings: Settings
     identity: ModelIdentity
     long_set: FactorSet
     short_set: FactorSet
-    start: Path | None
+    start: FactorSet | None
     factor_file: FactorFile
     corpus: Corpus
     tokenizer: Any
@@ -93,7 +93,9 @@ def checked(settings: Settings) -> Job:
     model_directory.weights(settings.model)
     index = factor_file.select(settings.length)
     long_set = factor_file.sets[index]
-    start = _start(settings, factor_file, index)
+    start = _start(settings, factor_file.sets[: index + 1])
+    if any(factor_set.adapter for factor_set in factor_file.sets):
+        adapters.check(factor_file, settings.factors, settings.model)
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
@@ -109,6 +111,7 @@ def checked(settings: Settings) -> Job:
         "model": identity.name,
         "weights_sha256": model_directory.weights_sha256(settings.model),
         "factors": long_set.fingerprint,
+        "start": start and start.fingerprint,
         "corpus": [text.model_dump() for text in corpus.texts],
         "window": settings.window_tokens,
         "learning_rate": settings.peak_rate,
@@ -137,26 +140,35 @@ def checked(settings: Settings) -> Job:
     return job
 
 
-def _start(settings: Settings, factor_file: FactorFile, index: int) -> Path | None:
-    """The folder of the adapter that training under set `index` continues from, if any."""
-    *lower, long_set = factor_file.sets[: index + 1]
-    for factor_set in lower:
-        if factor_set.adapter is not None:
-            raise UsageError(
-                f"{settings.factors}: the set of {factor_set.max_length} tokens has an adapter, "
-                f"which the result would not have; only that of {long_set.max_length} may have one."
-            )
-    if long_set.adapter is None:
-        return None
-    needed = long_set.adapter.rank
-    if settings.lora != needed or long_set.adapter.scale != trainable.SCALE:
+def _start(settings: Settings, sets: Sequence[FactorSet]) -> FactorSet | None:
+    """The set whose adapter training under the last of `sets` continues from.
+
+    It is that set's own, or else that of the next lower set which has one of the same form:
+    progressive extension (LongRoPE, arXiv 2402.13753, section 3.3).
+    """
+    *lower, long_set = sets
+    adapted = [factor_set for factor_set in lower if factor_set.adapter is not None]
+    if adapted and not settings.writes_adapter:
+        raise UsageError(
+            f"{settings.factors}: the set of {adapted[0].max_length} tokens has an adapter of "
+            "weights that the result would not have: train an adapter, with --lora and no --merge."
+        )
+    own = long_set.adapter
+    if own is None:
+        return next((found for found in reversed(adapted) if _has_form(found, settings)), None)
+    if not _has_form(long_set, settings):
         raise UsageError(
             f"{settings.factors}: the set of {long_set.max_length} tokens has an adapter of rank "
-            f"{needed} and scale {long_set.adapter.scale:g}; training goes on from it with "
-            f"--lora {needed} and the scale {trainable.SCALE:g}, or starts from a set without one."
+            f"{own.rank} and scale {own.scale:g}; training goes on from it with --lora {own.rank} "
+            f"and the scale {trainable.SCALE:g}, or starts from a set without one."
         )
-    adapters.check(factor_file, settings.factors, settings.model)
-    return adapters.folder(long_set.adapter, settings.factors)
+    return long_set
+
+
+def _has_form(factor_set: FactorSet, settings: Settings) -> bool:
+    """Whether the set's adapter is of the form that is trained."""
+    adapter = factor_set.adapter
+    return adapter is not None and (adapter.rank, adapter.scale) == (settings.lora, trainable.SCALE)
 
 
 def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int) -> HeldOut | None:
@@ -231,10 +243,10 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
     """The factor file of the result: the trained set and the sets below it.
 
     `kept` is the step whose weights are the result, if a check chose it.
-    With an `adapter`, the trained set gets it. The sets below are for the model's own weights and
-    stay as they were; the original set comes first. Without an adapter, all sets are for the
-    fine-tuned weights; after a mixed run, the original set, which was trained too, comes first.
-    Perplexities that were measured with other weights are left out.
+    With an `adapter`, the trained set gets it. The sets below, whose own adapters are copied into
+    folders named by `lower_adapter`, stay as they were; the original set comes first. Without an
+    adapter, all sets are for the fine-tuned weights; after a mixed run, the original set, which was
+    trained too, comes first. Perplexities that were measured with other weights are left out.
     """
     settings, original = job.settings, job.identity.original_max_position_embeddings
     sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
@@ -244,10 +256,9 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
             factor_set.max_length > original for factor_set in sets
         ):
             sets.insert(0, job.short_set)
-        since = "trained" if job.start is None else "trained on"
-        tuned = _noted(job.long_set, f"adapter {since} under this set: {how}")
+        tuned = _noted(job.long_set, f"adapter {_since(job)} under this set: {how}")
         tuned = tuned.model_copy(update={"adapter": adapter})
-        return schema.build(job.factor_file.model, [*sets, tuned])
+        return schema.build(job.factor_file.model, [*map(_copied, sets), tuned])
     if settings.mixed and job.long_set.max_length > original:
         longer = [factor_set for factor_set in sets if factor_set.max_length > original]
         sets = [job.short_set, *longer]
@@ -257,6 +268,26 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
         under = "under this set" if trained else "under the longest set"
         noted.append(_noted(factor_set, f"weights fine-tuned {under}: {how}"))
     return schema.build(job.factor_file.model, noted)
+
+
+def lower_adapter(factor_set: FactorSet) -> str:
+    """The folder that a result keeps the adapter of a set below the trained one in."""
+    return f"adapter-{factor_set.max_length}"
+
+
+def _copied(factor_set: FactorSet) -> FactorSet:
+    if factor_set.adapter is None:
+        return factor_set
+    adapter = factor_set.adapter.model_copy(update={"folder": lower_adapter(factor_set)})
+    return factor_set.model_copy(update={"adapter": adapter})
+
+
+def _since(job: Job) -> str:
+    if job.start is None:
+        return "trained"
+    if job.start is job.long_set:
+        return "trained on"
+    return f"of the {job.start.max_length} tokens' set trained on"
 
 
 def _how(job: Job, kept: Step | None) -> str:

@@ -1,11 +1,12 @@
 """The result of a fine-tune: an adapter and the factor file that names it, or a model directory."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from longrope_factors.factor_file import hf, schema, weight_files
-from longrope_factors.factor_file.adapters.adapter_files import WEIGHTS
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import Adapter
 from longrope_factors.finetuning import jobs, trainable
 from longrope_factors.finetuning.jobs import Job
@@ -42,6 +43,7 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
         tuned.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         # peft's README is an empty template that contains the model directory's path.
         (folder / ADAPTER / "README.md").unlink()
+    _copy_lower_adapters(job)
     factor_file = jobs.result_factors(job, _adapter(job) if settings.writes_adapter else None, kept)
     schema.save(factor_file, folder / FACTORS)
     if settings.writes_adapter:
@@ -63,11 +65,23 @@ def _as_stored(tuned: Any, config: Mapping[str, Any]) -> None:
             parameter.data = parameter.data.to(getattr(torch, stored))
 
 
+def _copy_lower_adapters(job: Job) -> None:
+    """Copy the adapters of the sets below the trained one, as `jobs.result_factors` names them."""
+    settings = job.settings
+    for factor_set in job.factor_file.sets[: job.factor_file.select(settings.length)]:
+        if factor_set.adapter is not None:
+            source = adapter_files.folder(factor_set.adapter, settings.factors)
+            target = settings.output / jobs.lower_adapter(factor_set)
+            target.mkdir(exist_ok=True)
+            for name in (adapter_files.CONFIG, adapter_files.WEIGHTS):
+                shutil.copyfile(source / name, target / name)
+
+
 def _adapter(job: Job) -> Adapter:
     assert job.settings.lora is not None
     return Adapter(
         folder=ADAPTER,
-        sha256=weight_files.sha256([job.settings.output / ADAPTER / WEIGHTS]),
+        sha256=weight_files.sha256([job.settings.output / ADAPTER / adapter_files.WEIGHTS]),
         rank=job.settings.lora,
         scale=trainable.SCALE,
         base_sha256=job.record["weights_sha256"],

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning import attention, devices, held_out, trainable
 from longrope_factors.finetuning.data import loader, sequences
@@ -56,8 +57,9 @@ class Trainer:
         attention.use_in(self._model)
         torch.manual_seed(settings.seed)
         self._tuned = trainable.prepare(self._model, settings)
-        if job.start is not None:
-            trainable.start(self._tuned, job.start)
+        if job.start is not None and job.start.adapter is not None:
+            folder = adapter_files.folder(job.start.adapter, settings.factors)
+            trainable.start(self._tuned, folder)
         self._best: dict[str, Any] | None = None
         learner = Learner(self._model, getattr(torch, job.dtype))
         optimizer = torch.optim.AdamW(
