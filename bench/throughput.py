@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from longrope_factors.factor_file import hf
 from longrope_factors.factor_file.schema import load
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 8, 128, 24
+
+# The engines that are compared share a GPU, where one would take nearly all of it.
+ON_A_GPU = {"kv_cache_memory_bytes": 2**30, "gpu_memory_utilization": 0.1}
 
 
 def measure(model: Path, factors: Path, rounds: int, eager: bool) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
         max_num_seqs=REQUESTS,
         max_num_batched_tokens=2048,
         enable_prefix_caching=False,
+        **(ON_A_GPU if torch.cuda.is_available() else {}),
         **arguments,
     )
 

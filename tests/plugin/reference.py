@@ -35,7 +35,8 @@ class Reference:
 
     native: leave the rotation to Hugging Face, which chooses by the length of its input.
     layout: of a position's angles in what the model's rotary module returns. models: by set, where
-    its requests run on other weights.
+    its requests run on other weights. rounding: how far below the best token's logit another one's
+    may be, as a share of the largest logit; by default twice the dtype's epsilon.
     """
 
     directory: Path
@@ -46,6 +47,7 @@ class Reference:
     excused: int = 0
     compared: int = 0
     models: dict[int, torch.nn.Module] = field(default_factory=dict)
+    rounding: float | None = None
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class Reference:
         if not self.native:
             self.model.base_model.rotary_emb.forward = self._cos_sin
         self._set = self.factor_file.sets[0]
+        if self.rounding is None:
+            self.rounding = 2 * torch.finfo(self.dtype).eps
 
     def _cos_sin(
         self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
@@ -101,7 +105,7 @@ class Reference:
 
         The token after n tokens must be the best one of the model run on those n alone, under
         the smallest set that covers n (or `starts`, if larger). Another token is excused only
-        where its logit is within the dtype's rounding of the best.
+        where its logit is within the rounding of the best.
         """
         tokens = [*prompt, *output]
         for i, token in enumerate(output):
@@ -113,7 +117,7 @@ class Reference:
                 else self.logits(tokens[:-1], index, len(output))[i]
             )
             gap = float(row.max() - row[token])
-            tolerance = float(row.abs().max()) * 2 * torch.finfo(self.dtype).eps
+            tolerance = float(row.abs().max()) * self.rounding
             self.compared += 1
             if token != int(row.argmax()):
                 assert gap <= tolerance, (

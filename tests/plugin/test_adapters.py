@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.adapters import TARGETS, give_adapters, merged
+from tests.plugin.adapters import (
+    DTYPE,
+    TARGETS,
+    adapted_engine,
+    adapted_model,
+    adapted_reference,
+)
 from tests.plugin.conftest import ON_GPU
-from tests.plugin.engine import STEPS, counter, engine, generate, random_prompts, scheduler, tokens
+from tests.plugin.engine import STEPS, counter, generate, random_prompts, scheduler, tokens
 from tests.plugin.models import TinyModel, tiny_model
 from tests.plugin.reference import Reference
 
@@ -18,20 +24,19 @@ pytestmark = pytest.mark.both_runners
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """The first set on the plain weights, each of the others with an adapter of its own."""
-    return give_adapters(tiny_model(tmp_path_factory.mktemp("adapted")), 1, 2)
+    return adapted_model(tmp_path_factory.mktemp("adapted"), 1, 2)
 
 
 @pytest.fixture(scope="module")
 def reference(model: TinyModel) -> Iterator[Reference]:
-    reference = Reference(model.directory, model.factor_file)
-    reference.models.update({index: merged(model, index) for index in (1, 2)})
+    reference = adapted_reference(model, {1: 1, 2: 2})
     yield reference
     print(f"\n{reference.excused} of {reference.compared} tokens were excused as ties")
 
 
 @pytest.fixture(scope="module", params=STEPS)
 def llm(request: pytest.FixtureRequest, model: TinyModel) -> Iterator[Any]:
-    with engine(model, async_scheduling=request.param == "async") as llm:
+    with adapted_engine(model, async_scheduling=request.param == "async") as llm:
         yield llm
 
 
@@ -71,15 +76,16 @@ def test_promoted_twice_beside_neighbours(llm: Any, reference: Reference) -> Non
 
 def test_prefix_cache_keeps_weights_apart(llm: Any, reference: Reference) -> None:
     (prompt,) = random_prompts([150], seed=3)
-    before = counter(llm, "vllm:prefix_cache_hits")
-    for length in (60, 120, 150, 60, 120):  # set 0, 1, 2, then 0 and 1 again: 32 and 96 tokens hit
-        (output,) = tokens(generate(llm, [prompt[:length]], max_tokens=4))
-        reference.expect(prompt[:length], output)
-    assert counter(llm, "vllm:prefix_cache_hits") - before == 32 + 96
+    cached = []
+    for length in (60, 120, 150, 60, 120):  # set 0, 1, 2, then 0 and 1 again
+        outputs = generate(llm, [prompt[:length]], max_tokens=4)
+        reference.expect(prompt[:length], *tokens(outputs))
+        cached.append(outputs[0].num_cached_tokens)
+    assert cached == [0, 0, 0, 32, 96]
 
 
 def test_preempted_before_and_after_promotion(model: TinyModel, reference: Reference) -> None:
-    with engine(model, num_gpu_blocks_override=10) as llm:
+    with adapted_engine(model, num_gpu_blocks_override=10) as llm:
         prompts = random_prompts([50, 58, 90, 120, 30], seed=4)
         outputs = tokens(generate(llm, prompts, max_tokens=[100, 100, 80, 100, 60]))
         preemptions = counter(llm, "vllm:num_preemptions")
@@ -92,10 +98,9 @@ def test_preempted_before_and_after_promotion(model: TinyModel, reference: Refer
 def test_engines_of_one_process_keep_their_own(
     model: TinyModel, reference: Reference, tmp_path: Path
 ) -> None:
-    other = give_adapters(tiny_model(tmp_path), 2)
-    other_reference = Reference(other.directory, other.factor_file)
-    other_reference.models[2] = merged(other, 2)
-    with engine(model) as one, engine(other) as two:
+    other = adapted_model(tmp_path, 2)
+    other_reference = adapted_reference(other, {2: 2})
+    with adapted_engine(model) as one, adapted_engine(other) as two:
         for seed in range(10, 14):
             prompts = random_prompts([100, 140], seed=seed)
             # One request at a time: which tokens have an adapter need not be noted anew.
@@ -107,12 +112,12 @@ def test_engines_of_one_process_keep_their_own(
 
 def test_plain_weights_to_the_last_bit(tmp_path: Path) -> None:
     """Chats of the first set, alone: those of an engine that has no adapter at all."""
-    plain = tiny_model(tmp_path / "plain")
-    adapted = give_adapters(tiny_model(tmp_path / "adapted"), 1, 2)
+    plain = tiny_model(tmp_path / "plain", dtype=DTYPE)
+    adapted = adapted_model(tmp_path / "adapted", 1, 2)
     prompts = random_prompts([5, 20, 33, 40], seed=5)
     said = []
     for model in (plain, adapted):
-        with engine(model) as llm:
+        with adapted_engine(model) as llm:
             said.append(generate(llm, prompts, max_tokens=16, logprobs=5))
     for one, other in zip(*said, strict=True):
         assert one.outputs[0].token_ids == other.outputs[0].token_ids
@@ -124,8 +129,7 @@ def test_a_callers_adapter_where_the_set_has_none(llm: Any, model: TinyModel) ->
     from vllm.lora.request import LoRARequest
 
     folder = model.directory / "adapter-1"
-    reference = Reference(model.directory, model.factor_file)
-    reference.models[0] = merged(model, 1)
+    reference = adapted_reference(model, {0: 1})
     (prompt,) = random_prompts([30], seed=6)
     caller = LoRARequest("mine", 1, str(folder))
     (output,) = tokens(generate(llm, [prompt], max_tokens=12, lora_request=caller))
@@ -151,7 +155,7 @@ def test_a_callers_adapter_beside_the_sets_is_refused(
 def test_ngram_drafts(model: TinyModel, reference: Reference) -> None:
     drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2}
     pattern = random_prompts([7], seed=7)[0]
-    with engine(model, speculative_config=drafts) as llm:
+    with adapted_engine(model, speculative_config=drafts) as llm:
         prompts = [(pattern * 30)[:length] for length in (60, 100, 122, 140)]
         outputs = tokens(generate(llm, prompts, max_tokens=24))
     for prompt, output in zip(prompts, outputs, strict=True):

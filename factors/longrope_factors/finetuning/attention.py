@@ -1,10 +1,12 @@
 """Causal attention that stays within each document of a packed sequence.
 
-SDPA with is_causal is called once for each document, or for each run of documents of equal length.
-So no n x n mask is ever built, and a sequence of one document costs the same as without packing.
+No n x n mask is ever built. On a GPU one call of FlashAttention takes all documents (varlen_attn).
+Elsewhere SDPA with is_causal is called once for each document, or for each run of documents of
+equal length; on a GPU these calls would take longer to launch than to run.
 Positions are ignored: if they jump within a document, its tokens still see those before the jump.
 """
 
+import functools
 import itertools
 from typing import Any
 
@@ -47,6 +49,8 @@ def _within_documents(
     """Attention of query, key and value [1, heads, n, d]; returns [1, n, heads, d]."""
     if len(document_lengths) < 2:
         return sdpa_attention_forward(module, query, key, value, None, **kwargs)
+    if query.is_cuda and query.dtype != torch.float32 and not kwargs.get("dropout"):
+        return _at_once(query, key, value, document_lengths, kwargs.get("scaling")), None
     # Neighbours of equal length form a batch, to avoid a small call for each short window.
     runs = [(length, len(list(group))) for length, group in itertools.groupby(document_lengths)]
     sizes = [length * count for length, count in runs]
@@ -58,3 +62,31 @@ def _within_documents(
         output = sdpa_attention_forward(module, *stacked, None, **kwargs)[0]
         outputs.append(output.flatten(0, 1)[None])
     return torch.cat(outputs, dim=1), None
+
+
+def _at_once(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    document_lengths: tuple[int, ...],
+    scale: float | None,
+) -> torch.Tensor:
+    """Attention as `_within_documents` has it, in one call of FlashAttention."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = query.shape[1] // key.shape[1]
+    packed = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    packed[1:] = [tensor.repeat_interleave(groups, dim=1) for tensor in packed[1:]]
+    bounds, longest = _bounds(document_lengths, query.device), max(document_lengths)
+    output = varlen_attn(
+        *packed, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0)
+    )
+    assert isinstance(output, torch.Tensor)
+    return output[None]
+
+
+@functools.lru_cache(maxsize=2)
+def _bounds(document_lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Where documents begin and the last ends [documents + 1]; all layers of a pass share it."""
+    ends = torch.tensor([0, *itertools.accumulate(document_lengths)], dtype=torch.int32)
+    return ends.to(device)
