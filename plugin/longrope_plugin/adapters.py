@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import torch
 from longrope_factors.factor_file.adapters import adapter_files
 
 from longrope_plugin.compat import hooks
@@ -52,6 +53,8 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 
+    if not current_platform.is_cpu():
+        _check_on_a_gpu(vllm_config)
     highest_rank = max(set_adapter.rank for set_adapter in adapters)
     rank = min(allowed for allowed in get_args(MaxLoRARanks) if allowed >= highest_rank)
     targets = {
@@ -83,6 +86,21 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     theirs.max_lora_rank = max(theirs.max_lora_rank, rank)
     theirs.max_loras += slots
     theirs.max_cpu_loras = (theirs.max_cpu_loras or 0) + slots
+
+
+def _check_on_a_gpu(vllm_config: "VllmConfig") -> None:
+    """Raises ValueError, a sentence, where a GPU gives wrong tokens, or stops at the first one."""
+    if vllm_config.model_config.dtype == torch.float32:
+        raise ValueError(
+            "The factor sets have adapters, for which vLLM's kernels on a GPU take 16 bits, and "
+            "the dtype is float32: serve with --dtype bfloat16 or float16."
+        )
+    # Seen with vLLM 0.24 on an H200 whenever a batch had several requests; why is not known yet.
+    if not vllm_config.use_v2_model_runner:
+        raise ValueError(
+            "The factor sets have adapters, and Model Runner V1 has given wrong tokens with them "
+            "on a GPU: serve with VLLM_USE_V2_MODEL_RUNNER=1."
+        )
 
 
 def check_callers(input_processor: Any, request: Any) -> None:

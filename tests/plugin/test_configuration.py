@@ -4,18 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from longrope_factors.factor_file.schema import save
-from longrope_plugin import register
+from longrope_plugin import adapters, register
 from longrope_plugin.compat import hooks, names
 from longrope_plugin.compat.check import check
 from longrope_plugin.config import SCHEDULER, WORKER
+from longrope_plugin.selection import Selection
 from transformers import AutoConfig
 
+from tests.plugin.adapters import give_adapters
 from tests.plugin.models import TinyModel, random_factor_file, tiny_model
 
 
@@ -122,6 +125,28 @@ def test_refused_draft_model(model: TinyModel) -> None:
     }
     with pytest.raises(Exception, match="has a longrope configuration of its own"):
         configure(model, speculative_config=speculative)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "runner", "sentence"),
+    [
+        ("float32", "1", "the dtype is float32: serve with --dtype bfloat16 or float16"),
+        ("bfloat16", "0", "serve with VLLM_USE_V2_MODEL_RUNNER=1"),
+        ("bfloat16", "1", None),
+    ],
+)
+def test_adapters_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, runner: str, sentence: str | None
+) -> None:
+    adapted = give_adapters(tiny_model(tmp_path / "adapted"), 1)
+    config = configure(adapted, dtype=dtype)
+    config.lora_config = None  # as it is before
+    selection = Selection.from_vllm_config(config)
+    assert selection is not None
+    monkeypatch.setattr("vllm.platforms.current_platform.is_cpu", lambda: False)
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", runner)
+    with nullcontext() if sentence is None else pytest.raises(ValueError, match=sentence):
+        adapters.configure(config, selection)
 
 
 def test_refused_factor_file_of_another_model(model: TinyModel) -> None:
