@@ -24,6 +24,7 @@ from longrope_factors.search import documents
 from longrope_factors.search.documents import Document
 from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.evolving.shape import (
+    Covering,
     Critical,
     Monotone,
     Piecewise,
@@ -179,17 +180,19 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
 
 
 def _shape(question: Question, model: Base, ratio: float) -> Shape:
+    pairs = model.identity.rotary_dim // 2
+    theory = theoretical_critical_pair(
+        (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
+        model.identity.original_max_position_embeddings,
+    )
     match question.space.shape:
         case "monotone":
             return Monotone()
+        case "covering":
+            return Covering(theory, ratio)
         case "piecewise":
             return Piecewise(ratio)
         case "critical":
-            pairs = model.identity.rotary_dim // 2
-            theory = theoretical_critical_pair(
-                (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
-                model.identity.original_max_position_embeddings,
-            )
             pair = question.space.critical_pair or min(max(theory, 1), pairs - 1)
             if not 1 <= pair < pairs:
                 raise UsageError(

@@ -8,7 +8,7 @@ from longrope_factors.factor_file import bounds
 from longrope_factors.settings import Section
 
 Objective = Literal["perplexity", "needle"]
-ShapeName = Literal["monotone", "piecewise", "critical"]
+ShapeName = Literal["monotone", "covering", "piecewise", "critical"]
 
 
 def _off(value: Any) -> Any:
@@ -59,7 +59,8 @@ class SpaceSettings(Section):
         Objective, Field(description="perplexity of all tokens, or of needles' answers alone")
     ] = "perplexity"
     shape: Annotated[
-        ShapeName, Field(description="monotone, piecewise (two cuts) or critical (LongRoPE2)")
+        ShapeName,
+        Field(description="monotone, covering, piecewise (two cuts) or critical (LongRoPE2)"),
     ] = "monotone"
     critical_pair: Annotated[
         int | None, Field(description="fixes the critical dimension pair, else it is searched")

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from longrope_factors.cli import app
 from longrope_factors.factor_file import schema
+from longrope_factors.models.reference import frequencies
+from longrope_factors.search.evolving.shape import theoretical_critical_pair
 from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
@@ -177,6 +179,20 @@ def test_short_sets_are_searched_again_from_the_long_ones(
     refused(shorter, "--length 32 is an extension ratio below 1")
     run([*shorter, "--start-from", str(whole), "--keep", str(whole)])
     assert [each.max_length for each in schema.load(output).sets] == [32, 64, LENGTH]
+
+
+def test_pairs_that_completed_no_turn_cover_the_length(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    run(command(model, corpus, output, "--iterations", "1", space={"shape": "covering"}))
+    found = schema.load(output).sets[-1]
+    identity = schema.load(output).model
+    pair = theoretical_critical_pair(
+        frequencies(identity).tolist(), identity.original_max_position_embeddings
+    )
+    assert 0 < pair < len(found.factors)
+    assert min(found.factors[pair:]) >= LENGTH / identity.original_max_position_embeddings
 
 
 def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.evolving.shape import (
+    Covering,
     Critical,
     Monotone,
     Piecewise,
@@ -17,13 +18,14 @@ from longrope_factors.search.evolving.variation import crossed, mutated
 
 from tests.factors.search import toy
 
-SHAPES = [Monotone(), Piecewise(toy.RATIO), Critical(18, False)]
+SHAPES = [Monotone(), Covering(18, toy.RATIO), Piecewise(toy.RATIO), Critical(18, False)]
 
 
 def is_in(genome: Genome, shape: Shape) -> bool:
     space = toy.space(shape)
     return (
         space.holds(genome)
+        and (not isinstance(shape, Covering) or min(genome.factors[18:]) >= toy.RATIO)
         and all(1.0 <= factor <= space.upper for factor in genome.factors)
         and genome.start_tokens in space.start_tokens
         and space.attention[0] <= genome.attention_factor <= space.attention[1]

@@ -38,6 +38,25 @@ class Monotone:
 
 
 @dataclass(frozen=True)
+class Covering(Monotone):
+    """Monotone, and pairs from `pair` on have at least `ratio`: they turn no further than trained.
+
+    `pair` is the first that completed no turn in training. With a smaller factor it would come to
+    angles that the model has never seen (arXiv 2502.20082, section 3.1): perplexity hardly shows
+    it, but facts at the far end of a text are not found.
+    """
+
+    pair: int
+    ratio: float
+
+    def shaped(self, factors: Vector, cuts: tuple[int, ...]) -> Vector:
+        """The vector, with at least `ratio` from `pair` on."""
+        return factors[: self.pair] + tuple(
+            max(factor, self.ratio) for factor in factors[self.pair :]
+        )
+
+
+@dataclass(frozen=True)
 class Piecewise:
     """The authors' second algorithm: 1 below the first cut, `ratio` from the second cut on."""
 
