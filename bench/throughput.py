@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 8, 128, 24
 
 # The engines that are compared share a GPU, where one would take nearly all of it.
-ON_A_GPU = {"kv_cache_memory_bytes": 2**30, "gpu_memory_utilization": 0.1}
+_SHARE_OF_A_GPU = {"kv_cache_memory_bytes": 2**30, "gpu_memory_utilization": 0.1}
 
 
 def measure(model: Path, factors: Path, rounds: int, eager: bool) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def engine(model: Path, eager: bool, **arguments: Any) -> "LLM":
         max_num_seqs=REQUESTS,
         max_num_batched_tokens=2048,
         enable_prefix_caching=False,
-        **(ON_A_GPU if torch.cuda.is_available() else {}),
+        **(_SHARE_OF_A_GPU if torch.cuda.is_available() else {}),
         **arguments,
     )
 

@@ -180,26 +180,29 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
 
 
 def _shape(question: Question, model: Base, ratio: float) -> Shape:
-    pairs = model.identity.rotary_dim // 2
-    theory = theoretical_critical_pair(
-        (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
-        model.identity.original_max_position_embeddings,
-    )
     match question.space.shape:
         case "monotone":
             return Monotone()
         case "covering":
-            return Covering(theory, ratio)
+            return Covering(_critical_pair(model), ratio)
         case "piecewise":
             return Piecewise(ratio)
         case "critical":
-            pair = question.space.critical_pair or min(max(theory, 1), pairs - 1)
+            pairs = model.identity.rotary_dim // 2
+            pair = question.space.critical_pair or min(max(_critical_pair(model), 1), pairs - 1)
             if not 1 <= pair < pairs:
                 raise UsageError(
                     f"critical_pair is {pair}; it should be from 1 to {pairs - 1}, because the "
                     f"model has {pairs} dimension pairs."
                 )
             return Critical(pair, fixed=question.space.critical_pair is not None)
+
+
+def _critical_pair(model: Base) -> int:
+    return theoretical_critical_pair(
+        (frequencies(model.identity) / np.array(model.own.factors)).tolist(),
+        model.identity.original_max_position_embeddings,
+    )
 
 
 def _attention(
