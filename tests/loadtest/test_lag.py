@@ -50,6 +50,12 @@ def test_a_core_that_is_used_up_is_told() -> None:
     assert "of a core" in load.verdicts[0]
 
 
+def test_a_moment_tells_nothing_of_the_core() -> None:
+    lag = LoopLag()
+    sum(range(10_000))  # all of the moment is the client's own
+    assert lag.measured([], is_open=True).verdicts == ()
+
+
 async def test_an_event_loop_that_is_held_up_is_seen() -> None:
     lag = LoopLag()
     watching = asyncio.create_task(lag.watch())
