@@ -52,18 +52,18 @@ class MachineSection(Section):
     """[machine]: where it runs; nothing here changes a result but `dtype`."""
 
     device: Annotated[
-        str | None, Field(description="the device: cpu, cuda or cuda:N; a GPU where there is one")
+        str | None, Field(description="cpu, cuda or cuda:N; a GPU if there is one")
     ] = None
     dtype: Annotated[
-        Literal["bfloat16", "float16", "float32"], Field(description="what the model computes in")
+        Literal["bfloat16", "float16", "float32"],
+        Field(description="dtype that the model computes in"),
     ] = "bfloat16"
-    workers: Annotated[int, Field(ge=1, description="models that measure at once")] = 1
+    workers: Annotated[int, Field(ge=1, description="models that measure at the same time")] = 1
     threads: Annotated[
-        int | None, Field(ge=1, description="CPU threads of each worker; an equal share")
+        int | None,
+        Field(ge=1, description="CPU threads of each worker; an equal share if left out"),
     ] = None
-    ray: Annotated[
-        str | None, Field(description="address of a Ray cluster to work on, or local")
-    ] = None
+    ray: Annotated[str | None, Field(description="address of a Ray cluster, or local")] = None
 
 
 def document(path: Path) -> dict[str, Any]:

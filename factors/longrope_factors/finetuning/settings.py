@@ -37,12 +37,13 @@ class TrainingSettings(Section):
 
     steps: Annotated[int, Field(ge=1, description="optimiser steps")] = 400
     learning_rate: Annotated[
-        float | None, Field(gt=0, description="peak of the rate; 2e-5, or 2e-4 of an adapter")
+        float | None,
+        Field(gt=0, description="peak learning rate; if left out, 2e-5, or 2e-4 for an adapter"),
     ] = None
-    warmup: Annotated[int, Field(ge=0, description="steps of warm-up")] = 20
+    warmup: Annotated[int, Field(ge=0, description="warm-up steps")] = 20
     batch: Annotated[int, Field(ge=1, description="sequences in each step")] = 32
     lora: Annotated[
-        int | None, Field(ge=1, description="rank of the adapter to train, in place of all weights")
+        int | None, Field(ge=1, description="train an adapter of this rank instead of all weights")
     ] = None
     merge: Annotated[
         bool, Field(description="with lora, write a whole model with the adapter merged")
@@ -53,39 +54,48 @@ class TrainingSettings(Section):
     ] = False
     positions: Annotated[
         Literal["consecutive", "skip"],
-        Field(description="consecutive, or skip: windows that lie as if in a text of the length"),
+        Field(description="consecutive, or skip: short windows whose positions span the length"),
     ] = "consecutive"
     window: Annotated[
-        int | None, Field(description="tokens of a sequence with positions that skip")
+        int | None, Field(description="tokens in a sequence with skipped positions")
     ] = None
     full_share: Annotated[
-        Share, Field(description="share of whole sequences of the length among those that skip")
+        Share, Field(description="with skipped positions, share of the sequences that are whole")
     ] = 0.0
     full_length: Annotated[
-        int | None, Field(ge=2, description="tokens of a whole sequence, else those of the length")
+        int | None, Field(ge=2, description="tokens in a whole sequence; the length if left out")
     ] = None
     retrieval_share: Annotated[
         Share, Field(description="share of the sequences that are retrieval exercises")
     ] = 0.0
     distill: Annotated[
-        bool, Field(description="teach text by the untuned model, not by its own words")
+        bool,
+        Field(
+            description="train plain text on the untuned model's predictions instead of the text"
+        ),
     ] = False
     mixed: Annotated[
-        Share, Field(description="share of the tokens in short documents, under the old rotation")
+        Share,
+        Field(description="share of the tokens in short documents, under the original rotation"),
     ] = 0.0
     passkey_share: Annotated[
         Share, Field(description="share of the sequences that are passkey prompts")
     ] = 0.0
     separator: Annotated[
-        str | None, Field(description="text between the documents of a file; else it is one")
+        str | None,
+        Field(
+            description="text between the documents of a file; if left out, a file is one document"
+        ),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="fixes every random choice")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="seed that fixes every random choice")
+    ] = 0
     check_every: Annotated[
         int | None, Field(ge=1, description="steps between checks on the held-out text")
     ] = None
-    check_length: Annotated[int | None, Field(ge=2, description="tokens of a check's prompts")] = (
-        None
-    )
+    check_length: Annotated[
+        int | None, Field(ge=2, description="tokens in each prompt of a check")
+    ] = None
     checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints")] = 20
     context_parallel: Annotated[
         int, Field(ge=1, description="GPUs that share one sequence (accelerate launch)")
@@ -108,11 +118,13 @@ class Settings(TrainingSettings):
     held_out: Path | None = None
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
-        Field(description="what matrices are multiplied in; float32 on a CPU, bfloat16 on a GPU"),
+        Field(
+            description="dtype of matrix products; by default float32 on a CPU, bfloat16 on a GPU"
+        ),
     ] = None
     device: Annotated[
         Literal["cpu", "cuda"] | None,
-        Field(description="the device: cpu or cuda; without it, a GPU where there is one"),
+        Field(description="cpu or cuda; a GPU if there is one"),
     ] = None
 
     @model_validator(mode="after")

@@ -25,12 +25,16 @@ def _attention_factor(value: Any) -> Any:
 class Settings(Section):
     """[search]: the evolution, with the papers' defaults (arXiv 2402.13753, section 4.1)."""
 
-    population: Annotated[int, Field(ge=1, description="P, the first population")] = 64
-    mutations: Annotated[int, Field(ge=0, description="N1, mutations in each iteration")] = 16
-    crossovers: Annotated[int, Field(ge=0, description="N2, crossovers in each iteration")] = 16
-    parents: Annotated[int, Field(ge=1, description="k, parents of the next iteration")] = 32
-    iterations: Annotated[int, Field(ge=0, description="T, iterations")] = 40
-    chance: Annotated[float, Field(ge=0, le=1, description="p, chance that a gene mutates")] = 0.3
+    population: Annotated[
+        int, Field(ge=1, description="candidates in the first population (P)")
+    ] = 64
+    mutations: Annotated[int, Field(ge=0, description="mutations in each iteration (N1)")] = 16
+    crossovers: Annotated[int, Field(ge=0, description="crossovers in each iteration (N2)")] = 16
+    parents: Annotated[int, Field(ge=1, description="best candidates that become parents (k)")] = 32
+    iterations: Annotated[int, Field(ge=0, description="number of iterations (T)")] = 40
+    chance: Annotated[
+        float, Field(ge=0, le=1, description="probability that a gene mutates (p)")
+    ] = 0.3
     warp: Annotated[
         float,
         Field(
@@ -42,40 +46,45 @@ class Settings(Section):
     racing: Annotated[
         Annotated[float, Field(ge=0)] | None,
         BeforeValidator(_off),
-        Field(description="standard errors behind at which a candidate is dropped; false: never"),
+        Field(description="drop a candidate this many standard errors behind; false drops none"),
     ] = 1.0
-    seed: Annotated[int, Field(description="fixes every random choice")] = 0
+    seed: Annotated[int, Field(description="seed that fixes every random choice")] = 0
 
 
 class SpaceSettings(Section):
     """[space]: what is searched, and on what."""
 
-    windows: Annotated[int, Field(ge=1, description="windows of each text")] = 1
+    windows: Annotated[int, Field(ge=1, description="windows read from each text")] = 1
     windows_of: Annotated[
         int | None,
-        Field(ge=2, description="read each window as 16 of so many tokens that skip to the length"),
+        Field(
+            ge=2,
+            description="read each window as 16 of this many tokens, with skipped positions",
+        ),
     ] = None
     objective: Annotated[
-        Objective, Field(description="perplexity of all tokens, or of needles' answers alone")
+        Objective,
+        Field(description="perplexity (of all tokens) or needle (only of answers about needles)"),
     ] = "perplexity"
     shape: Annotated[
         ShapeName,
         Field(description="monotone, covering, piecewise (two cuts) or critical (LongRoPE2)"),
     ] = "monotone"
     critical_pair: Annotated[
-        int | None, Field(description="fixes the critical dimension pair, else it is searched")
+        int | None, Field(description="the critical dimension pair; searched if left out")
     ] = None
-    step: Annotated[float, Field(ge=1e-6, description="grid of the factors")] = 0.01
+    step: Annotated[float, Field(ge=1e-6, description="grid step of the factors")] = 0.01
     max_factor: Annotated[
-        float | None, Field(ge=1, description="largest factor, else 1.25 times the ratio")
+        float | None,
+        Field(ge=1, description="largest factor; 1.25 times the extension ratio if left out"),
     ] = None
     attention_factor: Annotated[
         float | Literal["search"] | None,
         BeforeValidator(_attention_factor),
-        Field(description="a number, or search; else Hugging Face's formula"),
+        Field(description="a number, or search; Hugging Face's formula if left out"),
     ] = None
     search_start_tokens: Annotated[
-        bool, Field(description="whether n_hat, the tokens left as they are, is searched")
+        bool, Field(description="search n_hat, the number of start tokens; if false, it is 0")
     ] = True
 
     @model_validator(mode="after")
