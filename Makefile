@@ -8,10 +8,10 @@ setup: ## make .venv
 serve: ## serve the embedded model; ARGS="MODEL --factors FILE --port 8001 ..."
 	scripts/serve $(ARGS)
 
-test: ## every test but the slow ones; ARGS="tests/server -x ..."
+test: ## every test except the slow ones; ARGS="tests/server -x ..."
 	scripts/test $(ARGS)
 
-test-fast: ## the tests that start no engine and take no long time
+test-fast: ## the tests that start no engine and do not take long
 	scripts/test -m "not slow and not engine and not long"
 
 check: ## format, lint, types, imports, Dockerfile
@@ -35,7 +35,7 @@ bench-peers: ## our load-testing figures beside those of vLLM's benchmark and gu
 bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
 	scripts/on-gpu bench.gpu.rotation $(ARGS)
 
-bench-plan: ## what `longrope plan` says beside what vLLM does; ARGS="MODEL --gpu H100 ..."
+bench-plan: ## what `longrope plan` predicts beside what vLLM does; ARGS="MODEL --gpu H100 ..."
 	scripts/on-gpu bench.planned $(ARGS)
 
 check-gpu: ## the kernel's and the plug-in's tests on a GPU
