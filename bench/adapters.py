@@ -1,4 +1,4 @@
-"""What a factor set's adapter costs: against the same weights merged, and for chats without it."""
+"""The cost of a factor set's adapter: against merged weights, and for chats without an adapter."""
 
 import json
 import shutil

@@ -22,7 +22,7 @@ ANSWER = 64
 
 def main(
     tokens: Annotated[int, typer.Option(min=16, help="Tokens of a prompt.")] = 4096,
-    rounds: Annotated[int, typer.Option(min=1, help="Prompts and answers of each dtype.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Prompts and answers for each dtype.")] = 3,
 ) -> None:
     """Print what a prompt and an answer take on SmolLM2-135M with each dtype, and the ratio.
 
@@ -58,7 +58,7 @@ def main(
 
 
 def _complete(client: httpx.Client, tokens: int, answer: int, seed: int) -> float:
-    """Seconds of a completion of so many random tokens."""
+    """Seconds of a completion of `tokens` random tokens."""
     body = {
         "model": "smollm2-135m",
         "prompt": random.Random(f"{tokens} {answer} {seed}").choices(WORDS, k=tokens),

@@ -22,30 +22,36 @@ from rich.table import Table
 
 from bench.servers import BARE, OURS, VLLM, running
 
-NAME = "mixed"  # the model's, to both servers
+NAME = "mixed"  # of the model, for both servers
 Figures = dict[str, Any]
 
 
 def main(
-    output: Annotated[Path, typer.Option("-o", help="New directory of the loadtest's results.")],
+    output: Annotated[Path, typer.Option("-o", help="New directory for the load test's results.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="With two lists in its config; by default the embedded one with them."),
+        typer.Option(
+            help="Model with two lists in its config. Default: the embedded one with two lists."
+        ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="As for `longrope loadtest run`.")] = "mixed",
-    rounds: Annotated[int, typer.Option(min=1, help="Of both servers, with a seed each.")] = 2,
+    profile: Annotated[
+        str, typer.Option(help="Profile, as for `longrope loadtest run`.")
+    ] = "mixed",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of both servers; each round has its own seed.")
+    ] = 2,
     flag: Annotated[
-        list[str] | None, typer.Option(help="For our server only; may be repeated.")
+        list[str] | None, typer.Option(help="Flag for our server only; may be repeated.")
     ] = None,
     flag_of_both: Annotated[
-        list[str] | None, typer.Option(help="For both servers; may be repeated.")
+        list[str] | None, typer.Option(help="Flag for both servers; may be repeated.")
     ] = None,
     plug_in_alone: Annotated[
         bool,
         typer.Option(
             "--plug-in-alone",
-            help="Ours is vLLM's own server too, with the plug-in: where vLLM is too old for "
-            "`longrope serve`. Needs a GPU's build of vLLM.",
+            help="Let our server be vLLM's own with the plug-in, if vLLM is too old for "
+            "`longrope serve`. Needs a build of vLLM for GPUs.",
         ),
     ] = False,
 ) -> None:
@@ -82,7 +88,7 @@ def _embedded_with_two_lists(directory: Path) -> Path:
 def _load(profile: str, url: str, output: Path, seed: int) -> None:
     command = [sys.executable, "-c", OURS, "loadtest", "run", profile, "--url", url]
     done = subprocess.run([*command, "-o", str(output), "--seed", str(seed)])
-    if done.returncode not in (0, 1):  # 1: objectives were missed, which is what is to be seen
+    if done.returncode not in (0, 1):  # 1: objectives were missed, which this benchmark should show
         sys.exit(f"The load on {url} ended with status {done.returncode}.")
 
 

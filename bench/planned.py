@@ -27,7 +27,7 @@ SAME_KIND = 0.03  # by which the memory of one kind's GPUs differs
 
 @dataclass(frozen=True)
 class Measured:
-    """What the engine did. Bytes are the GPU's, all that is in use of it at the end."""
+    """What the engine did. Bytes are all the memory of the GPU that is in use at the end."""
 
     kv_tokens: int
     prefill_seconds: float
@@ -37,14 +37,20 @@ class Measured:
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="As for `longrope plan`.")],
-    gpu: Annotated[str, typer.Option(help="The kind that is here, as for `longrope plan`.")],
-    factors: Annotated[str | None, typer.Option(help="As for `longrope plan`.")] = None,
+    model: Annotated[str, typer.Argument(help="Model, as for `longrope plan`.")],
+    gpu: Annotated[str, typer.Option(help="Kind of this GPU, as for `longrope plan`.")],
+    factors: Annotated[
+        str | None, typer.Option(help="Factor file, as for `longrope plan`.")
+    ] = None,
     length: Annotated[
-        int | None, typer.Option(help="Of a factor set; by default of the largest that fits.")
+        int | None,
+        typer.Option(help="Length of a factor set. Default: that of the largest that fits."),
     ] = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="MODEL has a config.json only.")
+        bool,
+        typer.Option(
+            "--random-weights", help="Use random weights: MODEL needs only a config.json."
+        ),
     ] = False,
     output: Annotated[Path | None, typer.Option("-o", help="Also write the figures here.")] = None,
 ) -> None:

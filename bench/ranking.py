@@ -1,4 +1,4 @@
-"""Whether windows with skipped positions rank factor sets as whole long windows do.
+"""Compare how windows with skipped positions and whole long windows rank factor sets.
 
 `scripts/bench-ranking LOG ...`: the sets in the log of a search at full length are measured again
 on windows, and the two rankings compared.
@@ -27,12 +27,18 @@ _RESAMPLED = 10_000
 
 
 def main(
-    log: Annotated[Path, typer.Argument(help="Log of `search --no-racing` at full length.")],
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Model of that search.")],
-    corpus: Annotated[list[Path], typer.Option(metavar="TEXTFILE", help="Its texts, in order.")],
-    output: Annotated[Path, typer.Option("-o", help="Results, JSON lines; picture beside it.")],
+    log: Annotated[
+        Path, typer.Argument(help="Log of a search at full length, with racing = false.")
+    ],
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory of that search.")],
+    corpus: Annotated[
+        list[Path], typer.Option(metavar="TEXTFILE", help="Texts of that search, in its order.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", help="Results, JSON Lines; a plot is written beside it.")
+    ],
     windows_of: Annotated[int, typer.Option(metavar="W", help="Tokens of a window.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Draws the positions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that draws the positions.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Print Spearman's rank correlation of the two losses, of all sets and of the better half."""

@@ -1,4 +1,4 @@
-"""What it costs to look at a body before it is parsed (`json_scan`)."""
+"""The cost of scanning a body before it is parsed (`json_scan`)."""
 
 import json
 import pydoc_data.topics
@@ -31,7 +31,7 @@ def scan_table() -> Table:
 
 
 def _bodies() -> dict[str, bytes]:
-    """About so many tokens each: a number, 4 bytes of English, a Chinese character."""
+    """Bodies of about TOKENS tokens: numbers, 4 bytes of English, or Chinese characters."""
     topics = "\n\n".join(pydoc_data.topics.topics.values())
     english = topics * (4 * TOKENS // len(topics))
     chinese = "长绳" * (TOKENS // 2)

@@ -30,7 +30,7 @@ def main(
     ] = 200,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 8,
 ) -> None:
-    """Print the latency of a short chat with our pieces over that without, and the ratio.
+    """Print the latency of a short chat with our pieces and without, and the ratio.
 
     Both servers have the same engine with the same factor sets. Ours asks for a key and has limits.
     First, without a server, the time of our look at the largest bodies over that of parsing them.

@@ -19,12 +19,12 @@ START_SECONDS = 600
 STOP_SECONDS = 60
 FLAGS = ("--enforce-eager",)
 OURS = "from longrope_server.cli import main; main()"
-# The plug-in inside the engine loads unasked; the pieces in front of it only where it is named.
+# The plug-in in the engine loads by itself, the pieces in front only if VLLM_PLUGINS names it.
 BARE = (
     "import sys; from longrope_server.serve.vllm_command import run_vllm_serve; "
     "run_vllm_serve(sys.argv[1:])"
 )
-# The command that a GPU's build of vLLM installs.
+# The command that a build of vLLM for GPUs installs.
 VLLM = "from vllm.entrypoints.cli.main import main; main()"
 
 

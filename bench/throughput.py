@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 8, 128, 24
 
-# The engines that are compared share a GPU, where one would take nearly all of it.
+# The compared engines share a GPU; by default, one would take nearly all of it.
 _SHARE_OF_A_GPU = {"kv_cache_memory_bytes": 2**30, "gpu_memory_utilization": 0.1}
 
 
@@ -42,7 +42,7 @@ def compared(
 ) -> dict[str, Any]:
     """Figures of two engines in alternating rounds, and their ratios; `round_of` takes a seed.
 
-    A first round of each is not counted.
+    The first round of each engine is not counted.
     """
     ours, theirs = engines
     figures: dict[str, list[float]] = {name: [] for name in engines}

@@ -1,1 +1,1 @@
-"""What is run by hand, now and then: it writes files that the packages hold."""
+"""Scripts, run by hand now and then, that write files of the packages."""

@@ -23,9 +23,9 @@ _NEEDED = ("vocab_size", "hidden_size", "num_attention_heads", "max_position_emb
 def table() -> dict[str, dict[str, Any]]:
     """One row for each model type with a text decoder that rotates, ascending by name.
 
-    `fields` are the values that a config of that type has where it says nothing; a field that
+    `fields` are the values that a config of that type has if it does not state them; a field that
     follows from others (as many KV heads as heads, hidden size over heads) is left out. `names` has
-    the name that the class gives a field, where it is another. `layers_differ` marks a type whose
+    the class's name for a field, if it is another. `layers_differ` marks a type whose
     layers do not all rotate alike. A multi-modal type's row names its `text` type. A type whose
     head dimension follows otherwise (Zamba2's) has no row.
     """
@@ -82,7 +82,9 @@ def _row(config_class: Any) -> dict[str, Any] | None:
         "partial_rotary_factor": rope.get("partial_rotary_factor"),
         "rope_parameters": scaled,
     }
-    if "use_sliding_window" in found:  # without which the class makes no window of it
+    if (
+        "use_sliding_window" in found
+    ):  # without this field, the class makes no window of sliding_window
         values["sliding_window"] = getattr(config_class, "sliding_window", None)
     twice = _with_twice_the_heads(config_class, values, names)
     for field in ("head_dim", "num_key_value_heads"):

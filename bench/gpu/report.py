@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-# Of what, over what.
+# What is divided, and by what.
 RATIOS = (
     ("in_place", "phi3"),
     ("in_place", "phi3_compiled"),
@@ -48,7 +48,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
 
 
 def head() -> Iterator[str]:
-    """What stands above the rows."""
+    """The lines above the rows."""
     yield (
         "Rotating q and k, bf16, L2 cold: the GPU's microseconds for a call in place, and for one "
         "in compiled code;"
@@ -63,7 +63,7 @@ def head() -> Iterator[str]:
 
 
 def line(row: Row) -> str:
-    """A row."""
+    """One row of the table."""
     return _line(cell(row) for _, cell in _COLUMNS)
 
 
@@ -73,7 +73,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def largest(rows: list[Row]) -> Iterator[str]:
-    """Where each ratio is largest."""
+    """For each ratio, where it is largest."""
     for ours, other in RATIOS:
         at_least = _FROM_TOKENS.get(other, 1)
         name = f"{ours}/{other}"

@@ -44,7 +44,7 @@ class Shape:
 
     @property
     def widths(self) -> list[int]:
-        """Of q, k and v in their common projection."""
+        """The widths of q, k and v in their common projection."""
         return [n * self.head_size for n in (self.query_heads, self.key_heads, self.key_heads)]
 
     def moved_bytes(self, tokens: int) -> int:
@@ -52,7 +52,7 @@ class Shape:
         return 2 * tokens * sum(self.widths[:2]) * DTYPE.itemsize
 
     def calls(self, tokens: int) -> int:
-        """How many calls, each on memory of its own, make one replay."""
+        """The number of calls in one replay, each on memory of its own."""
         return max(1, min(32, timing.OVERWRITTEN // self.moved_bytes(tokens)))
 
 
@@ -132,7 +132,7 @@ def vllms_kernel_is_missing() -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """What was behind it, in one line."""
+    """The error's cause, in one line."""
     cause = error.__cause__ or error
     return " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
 
@@ -164,7 +164,7 @@ def by_table_in_triton(each: Tokens, table: torch.Tensor, shape: Shape) -> None:
 
 
 def moved_once(each: Tokens, shape: Shape) -> None:
-    """q and k through memory once, in place: what no rotation can be faster than."""
+    """q and k through memory once, in place: no rotation can be faster."""
     from bench.gpu import triton_variants
 
     tokens, width = len(each.positions), sum(shape.widths[:2])
@@ -208,7 +208,7 @@ def ours(shape: Shape) -> dict[str, Call]:
 
 
 def others(shape: Shape, has_vllms_kernel: bool) -> dict[str, Call]:
-    """What it is compared with, but for vLLM's longrope layer."""
+    """What it is compared with, except vLLM's longrope layer."""
     plain = plain_table(shape)
     by_table = by_vllms_kernel if has_vllms_kernel else by_table_in_triton
     return {
@@ -218,7 +218,7 @@ def others(shape: Shape, has_vllms_kernel: bool) -> dict[str, Call]:
 
 
 def vllms(shape: Shape) -> dict[str, Call]:
-    """vLLM's longrope layer. Raises whatever vLLM raises where it is not all there."""
+    """vLLM's longrope layer. Raises whatever vLLM raises if a part of it is missing."""
     layer = vllm_longrope(factor_file(shape), shape.head_size)
     layer_compiled = compiled(layer, shape)
     return {
@@ -242,7 +242,7 @@ def check(shape: Shape) -> None:
 def measure(
     candidates: dict[str, Call], inputs: list[Tokens], missing: dict[str, str]
 ) -> dict[str, float]:
-    """Seconds a call, by name. Of what is vLLM's, the reason for a failure goes into `missing`."""
+    """Seconds per call, by name. If a part of vLLM fails, the reason goes into `missing`."""
     graphs = {}
     for name, call in candidates.items():
         try:
@@ -273,7 +273,7 @@ def rows(missing: dict[str, str]) -> Iterator[report.Row]:
     has_vllms_kernel = "vLLM's kernel" not in missing
     for shape in SHAPES:
         check(shape)
-        # Else the shapes before count towards the number of times that code is compiled again.
+        # Otherwise, earlier shapes would count towards torch's limit on recompilations.
         torch.compiler.reset()
         candidates = {**ours(shape), **others(shape, has_vllms_kernel)}
         try:
@@ -296,7 +296,7 @@ def table_bytes(shape: Shape) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of the GPU, and of what runs on it."""
+    """The GPU's name, and the versions of what runs on it."""
     import triton
 
     try:
@@ -312,7 +312,7 @@ def versions() -> dict[str, str | None]:
 
 
 def run(output: Path | None) -> None:
-    """Prints each figure as soon as it is there, and writes all that are there so far."""
+    """Prints each row as soon as it is measured, and writes all rows so far."""
     figures: dict[str, Any] = versions()
     missing: dict[str, str] = {}
     why_not = vllms_kernel_is_missing()
@@ -349,7 +349,7 @@ def run(output: Path | None) -> None:
 
 
 def main() -> None:
-    """Prints the rotation's time on this GPU over vLLM's and over moving q and k once."""
+    """Prints the rotation's time on this GPU, relative to vLLM's and to moving q and k once."""
     parser = argparse.ArgumentParser(prog="bench-gpu", description=main.__doc__)
     parser.add_argument("-o", type=Path, dest="output", help="also write the figures here, JSON")
     output = parser.parse_args().output

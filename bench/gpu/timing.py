@@ -1,4 +1,4 @@
-"""The GPU's own time for calls, without the CPU's for handing them over."""
+"""The GPU's own time for calls, without the CPU's time for launching them."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def seconds(graphs: dict[str, torch.cuda.CUDAGraph]) -> dict[str, float]:
     samples: dict[str, list[float]] = {name: [] for name in graphs}
     for _ in range(REPEATS + 3):
         for name, graph in graphs.items():
-            # So often that the GPU is busy until the CPU has handed over what follows.
+            # Repeated so that the GPU is busy until the CPU has launched what follows.
             for _ in range(4):
                 cache.zero_()
             start.record()
@@ -43,6 +43,6 @@ def seconds(graphs: dict[str, torch.cuda.CUDAGraph]) -> dict[str, float]:
 
 
 def copied_bytes_per_second() -> float:
-    """Bytes that PyTorch's copy reads and writes in a second, of an amount that no cache holds."""
+    """Bytes that PyTorch's copy reads and writes per second, of more than any cache holds."""
     x, y = (torch.empty(COPIED, dtype=torch.uint8) for _ in range(2))
     return 2 * COPIED / seconds({"copy": captured(lambda _: y.copy_(x), [None])})["copy"]

@@ -1,4 +1,4 @@
-"""What the GPU benchmark compares with, in Triton. Imported only where Triton runs."""
+"""Triton kernels that the GPU benchmark compares with. Import it only where Triton runs."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs
 
