@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-# The fastest overall for 1 to 32,768 tokens of three shapes, on an H200 (bench.gpu_blocks).
+# The fastest overall for 1 to 32,768 tokens of three shapes, on an H200 (bench.gpu.blocks).
 _HEADS, _PROGRAMS = 4, 4096
 # Elements of each half of a block's pairs: 8 for each thread, which is 16 bytes of bfloat16.
 _ELEMENTS = 1024

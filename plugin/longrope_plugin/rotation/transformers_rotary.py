@@ -82,7 +82,7 @@ def _layout(
         try:
             cos, sin = module(torch.zeros(1, 4, 1, dtype=dtype), position_ids=positions[None])
         except (TypeError, ValueError, AttributeError, LookupError):
-            raise _refusal(name, module, "is not asked for cos and sin of positions") from None
+            raise _refusal(name, module, "does not compute cos and sin from positions") from None
         expected = turn_table(first).cos_sin(positions, torch.float32)
         expected = expected / first.sets[0].attention_factor
     scale = cos.flatten()[0].float()
@@ -93,7 +93,7 @@ def _layout(
             wanted, given, atol=4 * torch.finfo(cos.dtype).eps
         ):
             return layout, cos.dtype
-    raise _refusal(name, module, "has other angles than the factors of its config give")
+    raise _refusal(name, module, "computes other angles than the factors in its config")
 
 
 def _refusal(name: str, module: nn.Module, reason: str) -> ValueError:
