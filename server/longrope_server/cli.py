@@ -34,7 +34,7 @@ def serve(context: typer.Context) -> None:
     MODEL comes first: a directory or a name on the hub. Without it, the embedded SmolLM2-135M is
     served.
 
-    --factors FILE: a factor file, or a name of the library (longrope factors library list). The
+    --factors FILE: a factor file, or a name in the library (longrope factors library list). The
     default is the library's file for the embedded model, and the model's own two lists for a
     longrope model.
 
@@ -101,7 +101,7 @@ def key(context: typer.Context) -> None:
     context_settings=UNTOUCHED, add_help_option=False, options_metavar="MODEL [--gpu NAME[:N]]"
 )
 def plan(context: typer.Context) -> None:
-    """Say what a model needs to be served at its lengths: see `longrope plan --help`."""
+    """Print the memory, time and GPUs that a model needs: see `longrope plan --help`."""
     from longrope_server.plan.command import app as plan_app
 
     plan_app(context.args, prog_name="longrope plan")

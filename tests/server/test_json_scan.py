@@ -27,7 +27,7 @@ def in_bytes(text: bytes) -> list[bytes]:
     return [text[place : place + 1] for place in range(len(text))]
 
 
-ENCODING, ESCAPE, DEPTH = "not UTF-8", "stands for no character", "deep in each other"
+ENCODING, ESCAPE, DEPTH = "not UTF-8", "stands for no character", "nested more than"
 NUMBER, WORD = "no 64-bit float", "NaN or Infinity"
 LIMIT = b"[" * DEEPEST + b"]" * DEEPEST
 

@@ -74,7 +74,7 @@ def test_a_missing_adapter(model: Path, factors: Path) -> None:
     factors.write_text(json.dumps({**document, "format": "longrope-factors/2"}))
     sentence = refusal(str(model), "--factors", str(factors))
     assert sentence.endswith(
-        f"sets[1] (max_length 128): adapter: {factors.parent / 'a'}: is no folder."
+        f"sets[1] (max_length 128): adapter: {factors.parent / 'a'}: is not a folder."
     )
 
 

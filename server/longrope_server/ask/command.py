@@ -11,29 +11,37 @@ from longrope_server.errors import UsageError
 def ask(
     context: typer.Context,
     document: Annotated[
-        str, typer.Argument(metavar="DOCUMENT", help="Text, Markdown or PDF; - is standard input.")
+        str,
+        typer.Argument(
+            metavar="DOCUMENT", help="A text, Markdown or PDF file; - is standard input."
+        ),
     ],
-    question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="One argument: put it in quotes.")
-    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, in quotes.")],
     url: Annotated[
         str, typer.Option(help="Address of any OpenAI-compatible server.")
     ] = "http://127.0.0.1:8000",
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Model to ask; by default, the server's first."),
+        typer.Option(
+            metavar="NAME", help="Model to ask. Default: the first that the server lists."
+        ),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(metavar="KEY", envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"])
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar=["LONGROPE_API_KEY", "OPENAI_API_KEY"],
+            help="Key for the server; better set in the environment.",
+        ),
     ] = None,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum length of the answer, in tokens.")
     ] = 512,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Sampling temperature; by default the server's own.")
+        float | None, typer.Option(min=0, help="Sampling temperature. Default: the server's own.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and no progress.")
+        bool, typer.Option("--json", help="Print one JSON object, and no progress.")
     ] = False,
 ) -> None:
     """Ask a question about a long document.

@@ -83,7 +83,7 @@ def _text_of_pdf(content: bytes, shown: str) -> str:
     text = "\n\n".join(page for page in pages if page.strip())
     if not text:
         raise UsageError(
-            f"{shown} has no text in its {len(pages):,} pages: if they are scanned, let a program "
-            "for character recognition add the text first."
+            f"{shown} has no text in its {len(pages):,} pages: if they are scanned, add the text "
+            "with a program for character recognition first."
         )
     return text.encode(errors="replace").decode()  # a font may map to half of a surrogate pair

@@ -11,28 +11,36 @@ from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key, Quota
 
 app = typer.Typer(
-    help="API keys for `longrope serve --api-key-file FILE`.",
+    help="Make API keys for `longrope serve --api-key-file FILE`.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Number = Annotated[int | None, typer.Option(min=1)]
-
 
 @app.callback()
 def _key() -> None:
-    """API keys for `longrope serve --api-key-file FILE`."""
+    """Make API keys for `longrope serve --api-key-file FILE`."""
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Whose key it is; not a secret.")],
-    file: Annotated[Path, typer.Option(help="The key file; the key's hash is added to it.")],
-    requests_per_minute: Number = None,
-    tokens_per_minute: Number = None,
-    in_flight: Number = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the key's owner; not a secret.")
+    ],
+    file: Annotated[
+        Path, typer.Option(metavar="FILE", help="Key file, to which the key's hash is added.")
+    ],
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Quota: requests in a minute. Default: no limit.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Quota: tokens in a minute. Default: no limit.")
+    ] = None,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, help="Quota: requests at the same time. Default: no limit.")
+    ] = None,
 ) -> None:
     """Make a key: add its hash to the end of FILE, and print the key itself, once.
 

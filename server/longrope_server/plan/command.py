@@ -30,20 +30,24 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def plan(
-    model: Annotated[str, typer.Argument(help="A directory with config.json, or a hub name.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A directory with config.json, or a hub name.")
+    ],
     factors: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A factor file, or a name of the library.")
+        str | None, typer.Option(metavar="FILE", help="A factor file, or a name in the library.")
     ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
             metavar="NAME[:N]",
-            help="Kind of GPU, and how many a machine has. Kinds: "
+            help="Kind of GPU, and the number in each machine. Known kinds: "
             f"{', '.join(kind.name for kind in gpus.GPUS)}; "
-            "any other by its memory, such as 47.5GiB.",
+            "name any other by its memory, such as 47.5GiB.",
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines; several form a Ray cluster.")] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Number of machines; several form a Ray cluster.")
+    ] = 1,
     kv_dtype: Annotated[
         str, typer.Option(help=f"Type of the KV cache: {', '.join(kv_cache.ELEMENT_BYTES)}.")
     ] = "auto",
@@ -108,14 +112,14 @@ def _cluster(gpu: str | None, nodes: int, utilisation: float) -> gpus.Cluster | 
         return gpus.parse(gpu, nodes)
     for flag, given in (("nodes", nodes != 1), ("utilisation", utilisation != UTILISATION)):
         if given:
-            raise UsageError(f"--{flag} is given without --gpu, which it is about: name the GPUs.")
+            raise UsageError(f"--{flag} is given without --gpu: name the GPUs too.")
     return None
 
 
 def _config(model: str) -> dict[str, Any]:
     """The model's config.json, found as `longrope serve` finds it."""
     if not Path(model).is_dir() and importlib.util.find_spec("huggingface_hub") is None:
-        raise UsageError(f"{model} is no directory here, and huggingface_hub is not installed.")
+        raise UsageError(f"{model} is not a directory here, and huggingface_hub is not installed.")
     config = command.served_config(model, Arguments([]))
     if config is None:
         raise UsageError(f"{model} is neither a directory with a config.json nor a hub name.")

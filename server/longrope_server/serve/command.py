@@ -147,7 +147,7 @@ def _named_by(config: dict[str, Any], model: str) -> str | None:
 def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str, Any]:
     if (key := conflict(ours, theirs)) is not None:
         raise UsageError(
-            f"--{flag} gives {key} another value than longrope needs: leave {key} out of it."
+            f"--{flag} sets {key} to another value than longrope needs: leave {key} out of it."
         )
     return merge(theirs, ours)
 
@@ -205,7 +205,7 @@ def _config_from_hub(name: str, revision: str | None) -> dict[str, Any]:
         raise UsageError(f"{name} is neither a directory here nor a name on the hub.") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         raise UsageError(
-            f"{name} is no directory here, and its config cannot be had from the hub: check the "
+            f"{name} is not a directory here, and its config cannot be had from the hub: check the "
             "name and the connection."
         ) from None
     return hf.read_config(Path(file).parent)

@@ -102,7 +102,7 @@ def _dequantise(source: Path, directory: Path) -> None:
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     if not tokenizer.chat_template:
-        raise UsageError(f"{source} has no chat template: another release of the package?")
+        raise UsageError(f"{source} has no chat template: is it another release of the package?")
     model = transformers.AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,

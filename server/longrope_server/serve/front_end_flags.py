@@ -40,7 +40,9 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
     if any(not path.startswith("/") for path in settings.open_paths):
         raise UsageError(f"--open-paths is {paths!r}; each of them should begin with '/'.")
     if settings.open_paths and settings.key_file is None:
-        raise UsageError("--open-paths lists what needs no key: it goes with --api-key-file.")
+        raise UsageError(
+            "--open-paths lists the paths that need no key: it goes with --api-key-file."
+        )
     return settings, _drain(arguments)
 
 

@@ -116,7 +116,7 @@ class BodyLimit:
             raise _closing(
                 408,
                 "body_timeout",
-                f"The body of the request did not come within {self.seconds:g} seconds.",
+                f"The body of the request did not arrive within {self.seconds:g} seconds.",
             ) from None
 
     def _take(self, body: Body, chunk: bytes) -> None:

@@ -109,7 +109,7 @@ class JSONScan:
             self.depth += _STEPS[bracket]
             if self.depth > DEEPEST:
                 raise UnreadableError(
-                    f"The body has lists and objects more than {DEEPEST} deep in each other."
+                    f"The body has lists and objects nested more than {DEEPEST} deep."
                 )
 
 

@@ -140,8 +140,8 @@ def _refusing_dead_ends(original: Any) -> Any:
             async for output in outputs:
                 if any(sequence.finish_reason == "error" for sequence in output.outputs):
                     raise _validation_error()(
-                        "The answer cannot be written: its structured output, together with what "
-                        "else the request asks of its tokens, allows none at this place."
+                        "The answer cannot continue: its structured output, together with the "
+                        "request's other constraints, allows no token at this point."
                     )
                 yield output
 
