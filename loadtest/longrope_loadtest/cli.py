@@ -36,10 +36,15 @@ app = typer.Typer(
 MISSED, WRONG, INTERRUPTED = 1, 2, 130
 
 
-ProfileName = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped profile.")]
+ProfileName = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A YAML file, or the name of a shipped profile.")
+]
 Url = Annotated[str, typer.Option(help="Address of the server, with or without /v1.")]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="New directory for the result.")
+    Path | None,
+    typer.Option(
+        "-o", "--output", help="New directory for the result. Default: loadtest-PROFILE-DATE."
+    ),
 ]
 ModelName = Annotated[
     str | None, typer.Option(help="Model to load. Default: the first that the server lists.")
@@ -165,7 +170,9 @@ def capacity(
 
 @app.command()
 def report(
-    directory: Annotated[Path, typer.Argument(help="Directory of the result.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Directory of the result.")
+    ],
 ) -> None:
     """Write a result's report.html again, and print its figures."""
     with _one_sentence():
@@ -176,11 +183,13 @@ def report(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Directory of the baseline result.")],
-    b: Annotated[Path, typer.Argument(help="Directory of the other result.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="BASELINE", help="Directory of the baseline result.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="OTHER", help="Directory of the other result.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare B's figures with A's, class by class, with 95 % confidence intervals."""
+    """Compare OTHER's figures with BASELINE's, class by class, with 95 % confidence intervals."""
     with _one_sentence():
         comparison = compared(results.read(a), results.read(b))
     if as_json:
@@ -191,7 +200,9 @@ def compare(
 
 @app.command("profiles")
 def list_profiles(
-    name: Annotated[str | None, typer.Argument(help="Print the YAML of this profile.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print the YAML of this profile.")
+    ] = None,
 ) -> None:
     """List the shipped profiles, or print one as a starting point for your own."""
     with _one_sentence():

@@ -34,5 +34,5 @@ def read(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path} cannot be read: it is no UTF-8 text (byte {error.start})."
+            f"{path} cannot be read: it is not UTF-8 text (byte {error.start})."
         ) from error

@@ -127,7 +127,7 @@ def test_the_old_form_of_a_capacity_search_is_answered_with_the_new_one(tmp_path
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_a_result_that_is_not_there(tmp_path: Path, command: str) -> None:
     directories = [tmp_path] * (2 if command == "compare" else 1)
-    refused(loadtest(command, *directories), f"{tmp_path} holds no whole result")
+    refused(loadtest(command, *directories), f"{tmp_path} holds no complete result")
 
 
 def test_a_profile_to_print_that_is_not_there() -> None:

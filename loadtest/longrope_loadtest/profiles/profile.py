@@ -126,7 +126,9 @@ class Profile(Strict):
     @model_validator(mode="after")
     def _all_arrive(self) -> Self:
         if ALL in self.classes:
-            raise ValueError(f"a class may not be named {ALL}: the figures of all together are")
+            raise ValueError(
+                f"a class may not be named {ALL}: that is the name of all classes together"
+            )
         without = list(self.shared_classes())
         if self.arrivals is None and without:
             raise ValueError(f"class {without[0]} has no arrivals, and the profile has none")

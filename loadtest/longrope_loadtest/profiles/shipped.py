@@ -24,7 +24,7 @@ def find(word: str) -> Path:
     if ours.is_file():
         return ours
     raise UsageError(
-        f"There is no file {word}, and no profile of that name comes along: {', '.join(names())}."
+        f"There is no file {word}, and no shipped profile of that name: {', '.join(names())}."
     )
 
 

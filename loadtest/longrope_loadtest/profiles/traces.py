@@ -129,8 +129,8 @@ def _unit(path: Path, parsed: list[_Numbered]) -> Unit:
         raise UsageError(
             f"{path}, line {last.number}: timestamp: {len(parsed)} requests up to "
             f"{last.line.timestamp:g} are {rate(timestamps, 'ms'):,.0f} a second in milliseconds "
-            f"and {rate(timestamps, 's'):.3g} in seconds: say in the profile's arrivals which they "
-            "are, unit: ms or unit: s."
+            f"and {rate(timestamps, 's'):.3g} in seconds: set unit: ms or unit: s in the profile's "
+            "arrivals."
         )
     return unit
 

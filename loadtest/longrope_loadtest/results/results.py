@@ -117,9 +117,11 @@ def read(directory: Path) -> Result:
         lines = (directory / REQUESTS).read_text(encoding="utf-8-sig").splitlines()
         looks = (directory / METRICS).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(f"{directory} holds no whole result: {error}.") from error
+        raise UsageError(f"{directory} holds no complete result: {error}.") from error
     if about.get("format") != FORMAT:
-        raise UsageError(f"{directory}: format {about.get('format')!r}, not {FORMAT!r}.")
+        raise UsageError(
+            f"{directory}: has the format {about.get('format')!r}; this version reads {FORMAT!r}."
+        )
     records = sorted((Record(**json.loads(line)) for line in lines), key=lambda r: r.number)
     scrapes = [Scrape(**json.loads(line)) for line in looks]
     return Result(directory, about, Profile.model_validate(about["profile"]), records, scrapes)
