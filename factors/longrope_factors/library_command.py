@@ -7,7 +7,7 @@ import typer
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import schema, shipped
 
-library_app = typer.Typer(help="The factor files that we ship.", no_args_is_help=True)
+library_app = typer.Typer(help="Find the factor files that we ship.", no_args_is_help=True)
 
 
 @library_app.command("list")
@@ -33,7 +33,7 @@ def list_files() -> None:
 
 @library_app.command("path")
 def print_path(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `list` prints.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name that `list` prints.")],
 ) -> None:
     """Print the path of a shipped factor file, for options such as --factors."""
     with one_sentence():

@@ -1,4 +1,4 @@
-"""Settings, said once: the options of a command, sections of TOML files, and their documentation.
+"""Settings, defined once: for a command's options, for sections of TOML files, and for the docs.
 
 A section is a pydantic model whose fields have descriptions and bounds. A command offers some of
 them as options and takes the others from a file, which names them as its sections do.
@@ -26,19 +26,19 @@ F = TypeVar("F", bound=Callable[..., None])
 class Section(BaseModel):
     """Settings with their defaults, checked."""
 
-    # strict: TOML has numbers, and neither text nor true is one.
+    # strict: TOML has numbers, so text or true in place of one is a mistake.
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
     @property
     def given(self) -> dict[str, Any]:
-        """What was said; the rest are defaults."""
+        """The settings that were given; the others have their defaults."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
     @classmethod
     def made(cls: type[S], given: Mapping[str, Any]) -> S:
-        """The section with the `given` options; UsageError, a sentence that names a wrong one."""
+        """The section with the `given` options; raises UsageError, naming a wrong option."""
         try:
             return cls.model_validate(dict(given))
         except ValidationError as error:
@@ -49,10 +49,10 @@ class Section(BaseModel):
 
 
 class MachineSection(Section):
-    """[machine]: where it runs; nothing here changes a result but `dtype`."""
+    """[machine]: where a command runs; of these settings, only `dtype` changes a result."""
 
     device: Annotated[
-        str | None, Field(description="cpu, cuda or cuda:N; a GPU if there is one")
+        str | None, Field(description="device: cpu, cuda or cuda:N; a GPU if there is one")
     ] = None
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"],
@@ -67,7 +67,7 @@ class MachineSection(Section):
 
 
 def document(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; UsageError, a sentence, if it is none."""
+    """The content of a TOML file; raises UsageError if it is not TOML."""
     try:
         return tomllib.loads(text_files.decoded(path, path.read_bytes()))
     except tomllib.TOMLDecodeError as error:
@@ -75,12 +75,12 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, dict[str, Any]]:
-    """What a TOML file says in each of `sections`; UsageError, a sentence, for anything else."""
+    """The settings in each of `sections` of a TOML file; raises UsageError for anything else."""
     given: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for name, content in document(path).items():
         if name not in sections or not isinstance(content, dict):
             have = ", ".join(f"[{each}]" for each in sections)
-            raise UsageError(f"{path}: {name} is none of the sections {have}.")
+            raise UsageError(f"{path}: {name} is not one of the sections {have}.")
         try:
             given[name] = sections[name].model_validate(content).given
         except ValidationError as error:
@@ -108,10 +108,10 @@ def options(section: type[Section], *names: str) -> Callable[[F], F]:
 def command(
     sections: Mapping[str, type[Section]], gone: Mapping[str, str]
 ) -> type[typer.core.TyperCommand]:
-    """What a command is made of whose other settings a file has.
+    """The class of a command whose other settings come from a file.
 
-    A setting of `sections` that is typed as an option is answered with where it stands now, and an
-    option that is `gone` with the words there.
+    If a setting of `sections` is typed as an option, the error says where it belongs now. If an
+    option is in `gone`, the error has the words there.
     """
     answers = {
         _option(name): f"write {name} under [{section}] in a file for --settings"
@@ -126,7 +126,7 @@ def command(
             for option in (word.partition("=")[0] for word in words):
                 if option in answers and option not in known:
                     with one_sentence():
-                        raise UsageError(f"{option} is no option any more: {answers[option]}.")
+                        raise UsageError(f"{option} is no longer an option: {answers[option]}.")
             return super().parse_args(context, words)
 
     return Command
@@ -159,7 +159,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _plain(annotation: Any) -> type:
-    """What a terminal can say of a type: one of choices is text, which is checked later."""
+    """The type that typer parses for an option; choices are text here, and checked later."""
     if get_origin(annotation) is Literal:
         return str
     kinds = [each for each in get_args(annotation) if each is not type(None)]

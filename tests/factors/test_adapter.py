@@ -125,13 +125,13 @@ EMBEDDING = "base_model.model.model.embed_tokens"
 ZEROS = torch.zeros(32)
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
-    "no folder": (lambda place: shutil.rmtree(place / "adapter"), "is no folder"),
+    "no folder": (lambda place: shutil.rmtree(place / "adapter"), "is not a folder"),
     "a file as folder": (
         lambda place: (
             shutil.rmtree(place / "adapter"),
             (place / "adapter").write_text(""),
         ),
-        "is no folder",
+        "is not a folder",
     ),
     "no weights": (lambda place: (place / "adapter" / WEIGHTS).unlink(), f"{WEIGHTS}: is missing."),
     "weights as .bin": (as_bin, "adapter_model.bin is not read, save it as safetensors"),
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
             shutil.rmtree(place / "adapter"),
             (place / "adapter").symlink_to("adapter"),
         ),
-        "is no folder",
+        "is not a folder",
     ),
     "empty weights": (no_safetensors(b""), "is not a safetensors file"),
     "weights of text": (no_safetensors(b"version https://git-lfs"), "is not a safetensors file"),

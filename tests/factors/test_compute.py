@@ -93,9 +93,11 @@ def test_a_gpu_that_is_not_here_is_refused_with_those_that_are(
     if device in ("cuda", "cuda:0"):
         compute.check_here(device)
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-        words = f"--device {device} is none that PyTorch has here: it has cpu."
+        words = f"--device {device} is not a device that PyTorch has here: it has cpu."
     else:
-        words = f"--device {device} is none that PyTorch has here: it has cpu, cuda:0, cuda:1."
+        words = (
+            f"--device {device} is not a device that PyTorch has here: it has cpu, cuda:0, cuda:1."
+        )
     compute.check_name(device)
     with pytest.raises(ValueError, match=f"^{words}$"):
         compute.check_here(device)

@@ -146,7 +146,7 @@ def test_a_longer_set_goes_on_from_the_adapter_below_it_and_keeps_it(tmp_path: P
     )
     torch.testing.assert_close(kept, before, rtol=0, atol=0)
     torch.testing.assert_close(after, before)
-    with pytest.raises(ValueError, match="the set of 128 tokens has an adapter of weights that"):
+    with pytest.raises(ValueError, match="the set of 128 tokens has an adapter for weights that"):
         jobs.checked(finetuning.replace(again, merge=True))
     other_rank = jobs.checked(finetuning.replace(again, lora=8, output=tmp_path / "rank"))
     assert other_rank.start is None

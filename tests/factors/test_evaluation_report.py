@@ -214,9 +214,9 @@ def test_refusals(files: list[Path], tmp_path: Path) -> None:
     for arguments, words in (
         ([empty], "e.jsonl: has no results"),
         ([tmp_path / "absent.jsonl"], "absent.jsonl: has no results"),
-        ([other], "o.json: is no results file of"),
+        ([other], "o.json: is not a results file of"),
         ([broken], "line 10 is not one of this version's Asking"),
-        ([*files, "--lm-eval", other, evaluation], "o.json: is no results file of lm-eval"),
+        ([*files, "--lm-eval", other, evaluation], "o.json: is not a results file of lm-eval"),
         ([*files, "--lm-eval", evaluation, unlike], "unlike.json: has no task of"),
     ):
         result = run(*arguments, "-o", output)

@@ -186,7 +186,9 @@ def test_a_recipe_in_pieces_ends_as_one_in_one_go(folder: Path) -> None:
     assert contents(folder / "extended" / "model") == expected
     code, _, stderr = run(folder, "--until", "2-search")
     assert code == 2
-    assert "--until 2-search is none of the steps 1-search, 2-finetune, 3-second-search" in stderr
+    assert (
+        "--until 2-search is not one of the steps 1-search, 2-finetune, 3-second-search" in stderr
+    )
 
 
 def test_a_failed_check_stops_before_the_next_step(folder: Path) -> None:
@@ -310,7 +312,7 @@ def test_a_device_that_is_not_here_is_refused_before_the_first_step(
     (folder / "plan.toml").write_text(plan)
     code, _, stderr = run(folder)
     assert (code, stderr.count("\n")) == (2, 1)
-    assert "--device cuda is none that PyTorch has here: it has cpu." in stderr
+    assert "--device cuda is not a device that PyTorch has here: it has cpu." in stderr
     assert not (folder / "extended").exists()
 
 

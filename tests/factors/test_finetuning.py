@@ -382,18 +382,21 @@ def test_bad_input_is_one_sentence_before_weights_load(
     )
     assert "are too few" in refused(settings, passkey_share=0.5)
     skip = ("--positions", "skip")
-    needs = "positions that skip need a window, the tokens of a sequence: from 32 to below the 64"
+    needs = (
+        "skipped positions need a window, the number of tokens in a sequence: at least 32, and "
+        "less than the length of 64"
+    )
     assert needs in refused(settings, *skip)
     assert needs in refused(settings, *skip, "--window", "64")
-    assert "window 32 is for positions that skip" in refused(settings, "--window", "32")
-    assert "full_share and full_length are for positions that skip" in refused(
+    assert "window 32 is for skipped positions" in refused(settings, "--window", "32")
+    assert "full_share and full_length are for skipped positions" in refused(
         settings, full_share=0.5
     )
     far = "--positions is \"far\"; it should be 'consecutive' or 'skip'"
     assert far in refused(settings, "--positions", "far")
     for more, words in (
         ({"passkey_share": 0.5}, "passkey_share is for consecutive positions"),
-        ({"context_parallel": 2}, "context_parallel shares out long sequences"),
+        ({"context_parallel": 2}, "context_parallel divides long sequences"),
         ({"full_share": 1.0}, "finetune.full_share is 1.0; it should be less than 1"),
     ):
         assert words in refused(settings, *skip, "--window", "32", **more)
@@ -421,7 +424,7 @@ def test_bad_input_is_one_sentence_before_weights_load(
     assert '--device is "cuda:0"; it should' in refused(settings, "--device", "cuda:0")
     assert "--dtype is \"bf16\"; it should be 'bfloat16' or" in refused(settings, "--dtype", "bf16")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert "--device cuda is none that PyTorch has" in refused(settings, "--device", "cuda")
+    assert "--device cuda is not a device that PyTorch has" in refused(settings, "--device", "cuda")
     for wrong in ("nan", "inf"):
         assert "--learning-rate is" in refused(settings, "--learning-rate", wrong)
     assert "finetune.seed is" in refused(settings, seed=2**63)

@@ -210,7 +210,11 @@ def said(settings: Settings, *words: str, **more: Any) -> tuple[int, str]:
 def test_checks_from_the_command_line(settings: Settings, tmp_path: Path) -> None:
     held = ("--held-out", str(settings.held_out))
     for words, more, sentence in (
-        ((), {"check_every": 2}, "check_every needs held_out, the text that is asked about"),
+        (
+            (),
+            {"check_every": 2},
+            "check_every needs held_out, the text that the questions are about",
+        ),
         (held, {"check_every": 3}, "check_every is 3; it should be at most 2."),
         (held, {"check_length": 4097}, "check_length is 4097; it should be at most 4096."),
         (held, {"check_length": 100}, "check_length 100: held_out with 10 facts:"),

@@ -111,7 +111,7 @@ def test_one_column_one_row_or_a_row_for_each_layer(text: str, tmp_path: Path) -
         ("1,\xa02\n", "line 1 is '1,"),
         ("1\n\u20282\n", "line 2 is '2'"),
         ("1\n2\0\n", "byte 3 is 0"),
-        (",".join(["1"] * 32) + "\n" + ",".join(["2"] * 32), "other factors for each layer"),
+        (",".join(["1"] * 32) + "\n" + ",".join(["2"] * 32), "different factors for each layer"),
     ],
 )
 def test_unusable_csvs(text: str, words: str, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def replace(found: list[Path], at: int, tensors: list[str], each: int = 2) -> No
         ),
         (
             lambda found: replace(found, 0, [*NAMES[2:], "x", "y"]),
-            "no name comes twice: they are not of one model",
+            "each with its own name: they are not of one model",
         ),
         (
             lambda found: replace(found, 1, NAMES, each=1),
@@ -260,7 +260,7 @@ def test_a_piece_without_its_name_is_refused(tmp_path: Path) -> None:
 def test_a_whole_model_that_is_named_as_a_piece_is_refused(tmp_path: Path) -> None:
     source = model(tmp_path / "model-00001-of-00001.gguf")
     words = refused("export", factors(tmp_path), "--to", "gguf", "--gguf", source, "-o", "o.gguf")
-    assert "has no split.no and split.count: name it otherwise" in words
+    assert "has no split.no and split.count: give it another name" in words
 
 
 def test_an_output_that_is_named_as_a_piece_is_refused(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_an_output_that_is_named_as_a_piece_is_refused(tmp_path: Path) -> None:
     before = found[0].read_bytes()
     export = ("export", factors(tmp_path), "--to", "gguf", "--gguf", found[0])
     for output in (found[0], found[2], tmp_path / "out-00001-of-00002.gguf"):
-        assert "is named as one piece of several" in refused(*export, "-o", output)
+        assert "has the name of one piece of several" in refused(*export, "-o", output)
     assert found[0].read_bytes() == before
 
 

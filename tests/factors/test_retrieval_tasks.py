@@ -156,7 +156,9 @@ def test_lengths(task: Task, form: Any) -> None:
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_too_short(task: Task) -> None:
     material = Material(Prompts(BYTES, "plain"), NOISE, 10, 0)
-    with pytest.raises(ValueError, match=rf"{task.name} with 10 facts: \d+ tokens are the fewest"):
+    with pytest.raises(
+        ValueError, match=rf"{task.name} with 10 facts: the shortest document has \d+ tokens"
+    ):
         material.fitted(task, 100, 0)
 
 

@@ -32,14 +32,15 @@ def retrieval(
     output: OutputOption,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="One of the tasks; may be repeated. Default: all but single_key."),
+        typer.Option(help="Task to measure; may be repeated. Default: all but single_key."),
     ] = None,
     method: MethodOption = None,
     factors: FactorsOption = None,
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="TEXTFILE", help="Book as filler, UTF-8; may be repeated. Default: noise."
+            metavar="TEXTFILE",
+            help="UTF-8 book to use as filler; may be repeated. Default: sentences about nothing.",
         ),
     ] = None,
     form: Annotated[
@@ -53,7 +54,7 @@ def retrieval(
         int | None,
         typer.Option(
             min=2,
-            help="Length of the score that the effective length is relative to. "
+            help="Length whose score the effective length is relative to. "
             "Default: 4,096 or half the original length, whichever is less.",
         ),
     ] = None,

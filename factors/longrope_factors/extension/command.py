@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def extend(
     plan: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the steps and their highest costs; run none.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the steps and the most that each may cost; run none."
+        ),
     ] = False,
     until: Annotated[
         str | None, typer.Option(metavar="STEP", help="Stop after this step, such as 1-search.")
@@ -25,7 +28,7 @@ def extend(
     teraflops: Annotated[
         float, typer.Option(min=1e-6, help="The machine's TFLOP/s, for the hours of --dry-run.")
     ] = 100.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with --dry-run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run, print JSON.")] = False,
 ) -> None:
     """Extend a model: search, fine-tune, search for a longer length, search the short sets again.
 

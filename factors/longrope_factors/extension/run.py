@@ -18,7 +18,7 @@ def run(recipe: Recipe, until: str | None = None) -> Iterator[Checked]:
     sentence, if a step cannot run or its check fails; the next step is not started then.
     """
     if until not in (None, *recipe.steps):
-        raise UsageError(f"--until {until} is none of the steps {', '.join(recipe.steps)}.")
+        raise UsageError(f"--until {until} is not one of the steps {', '.join(recipe.steps)}.")
     for checked in _run(recipe):
         yield checked
         if checked.name == until:

@@ -111,8 +111,8 @@ class Extension:
         if measured["found"] > measured[best]:
             raise UsageError(
                 f"{name}: on the held-out texts the factors found have perplexity "
-                f"{measured['found']:.4f}, no better than {best}'s {measured[best]:.4f}: raise "
-                f"iterations in the recipe and run it again, which goes on from {folder}."
+                f"{measured['found']:.4f}, worse than {best}'s {measured[best]:.4f}: raise "
+                f"iterations in the recipe and run it again; it continues from {folder}."
             )
         return Checked(name, measured)
 

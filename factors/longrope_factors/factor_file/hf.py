@@ -87,8 +87,8 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
     if theta is None:
         raise FactorFileError(
             "The model's config has no rope_theta, in rope_parameters or beside it, and its "
-            f"model_type {shown(text.get('model_type'))} is not known here: a model without rotary "
-            "embeddings has no factors, and one with them should say it."
+            f"model_type {shown(text.get('model_type'))} is not known here: if the model has "
+            "rotary embeddings, its config should state rope_theta."
         )
     named = config.get("architectures") or text.get("architectures")
     if not isinstance(named, list) or not named or not isinstance(named[0], str):
@@ -167,7 +167,7 @@ def two_list(config: Config, name: str | None = None) -> FactorFile:
     if not is_longrope(config):
         raise FactorFileError(
             f"The model's config has rope_type {shown(rope_type(config))}; "
-            'its own factors can be read only where that is "longrope".'
+            'its own factors can be read only if that is "longrope".'
         )
     identity = model_identity(config, name)
     original = identity.original_max_position_embeddings
@@ -291,8 +291,8 @@ def _rope_parameters(text: Config) -> Config:
         )
     if any(isinstance(value, Mapping) for value in rope.values()):
         raise FactorFileError(
-            "The model's config has other rope_parameters for each type of layer; "
-            "one set of factors needs one rotation for all layers."
+            "The model's config has different rope_parameters for each type of layer; one set of "
+            "factors needs one rotation for all layers."
         )
     return rope
 

@@ -54,25 +54,25 @@ def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> N
     if rope_type != "default" and not is_scaled(rope_type):
         raise FactorFileError(
             f"The model's config has rope_type {shown(rope_type)}, whose rotation is not one "
-            f"vector of factors: take rope_type and what belongs to it out of {where}, and the "
-            "plain rotation is extended."
+            "vector of factors: to extend the plain rotation, remove rope_type and its fields "
+            f"from {where}."
         )
     for name in ("mrope_section", "xdrope_section"):
         if rope.get(name) or text.get(name):
             raise FactorFileError(
-                f"The model's config has {name}, a rotation by several positions at once, which no "
-                "vector of factors is: a text model's config has none."
+                f"The model's config has {name}, a rotation by several positions at once, which a "
+                "vector of factors cannot express: a text model's config has none."
             )
     said = {name for name, value in rope.items() if value is not None}
     if is_scaled(rope_type) and (more := said - _FIELDS[rope_type] - _EVERY):
         raise FactorFileError(
-            f"The model's config has {where}.{min(more)}, which a factor set cannot say: take it "
-            f"out, or rope_type {shown(rope_type)} with all that belongs to it."
+            f"The model's config has {where}.{min(more)}, which a factor set cannot express: "
+            f"remove it, or remove rope_type {shown(rope_type)} and its fields."
         )
     if rope.get("mscale_all_dim") and text.get("qk_rope_head_dim"):
         raise FactorFileError(
             f"The model's config has {where}.mscale_all_dim, by which latent attention is scaled "
-            "apart from its rotation: take it out, with rope_type and all that belongs to it."
+            "apart from its rotation: remove it, and rope_type and its fields."
         )
 
 

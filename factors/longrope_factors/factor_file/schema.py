@@ -195,7 +195,9 @@ class FactorFile(_Record):
         A length equal to a set's max_length fits that set. Raises UsageError if no set fits.
         """
         if length < 1:
-            raise UsageError(f"A sequence of {length} tokens has no factor set: 1 is the least.")
+            raise UsageError(
+                f"A sequence of {length} tokens has no factor set: it should have at least 1 token."
+            )
         if length > self.max_length:
             raise UsageError(
                 f"A sequence of {length} tokens is longer than {self.max_length}, "

@@ -78,7 +78,7 @@ def _place(folder: Path, step: int) -> Path:
 def _read(place: Path, step: int) -> dict[str, Any]:
     seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
     if seal["sha256"] != _sha256(place / _STATE) or seal["step"] != step:
-        raise UsageError(f"{place}: is not what was sealed.")
+        raise UsageError(f"{place}: does not match its seal.")
     return torch.load(place / _STATE, map_location="cpu", weights_only=True)
 
 

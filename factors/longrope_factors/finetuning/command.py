@@ -34,7 +34,8 @@ def finetune(
     held_out: Annotated[
         Path | None,
         typer.Option(
-            metavar="TEXTFILE", help="Keep the weights that find most facts in this text."
+            metavar="TEXTFILE",
+            help="Text that is asked about: the weights that find most facts are kept.",
         ),
     ] = None,
     settings: Annotated[

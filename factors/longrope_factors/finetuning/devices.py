@@ -49,8 +49,8 @@ def accelerator(settings: Settings) -> Accelerator:
     groups = accelerator.num_processes // settings.context_parallel
     if settings.batch % groups:
         raise UsageError(
-            f"--batch {settings.batch} should be a multiple of {groups}, so that each of the "
-            "processes gets as many sequences."
+            f"--batch {settings.batch} should be a multiple of {groups}, so that every process "
+            "gets the same number of sequences."
         )
     return accelerator
 

@@ -23,7 +23,7 @@ from longrope_factors.finetuning.settings import Settings
 RECORD = "finetune.json"
 # The number of exercises that are made to check that they fit into a window.
 _TRIED = 8
-# Where an untuned model teaches: half of the windows as it reads them, half across gaps.
+# With `distill`, this share of the text windows has no gaps, as the untuned teacher reads them.
 _GAPLESS = 0.5
 # Settings that do not change a run's numbers, or that are recorded by content instead of path.
 _UNRECORDED = ("model", "factors", "corpus", "output", "device", "checkpoint_every")
@@ -150,7 +150,7 @@ def _start(settings: Settings, sets: Sequence[FactorSet]) -> FactorSet | None:
     adapted = [factor_set for factor_set in lower if factor_set.adapter is not None]
     if adapted and not settings.writes_adapter:
         raise UsageError(
-            f"{settings.factors}: the set of {adapted[0].max_length} tokens has an adapter of "
+            f"{settings.factors}: the set of {adapted[0].max_length} tokens has an adapter for "
             "weights that the result would not have: train an adapter, with --lora and no --merge."
         )
     own = long_set.adapter
@@ -166,7 +166,7 @@ def _start(settings: Settings, sets: Sequence[FactorSet]) -> FactorSet | None:
 
 
 def _has_form(factor_set: FactorSet, settings: Settings) -> bool:
-    """Whether the set's adapter is of the form that is trained."""
+    """Whether the set's adapter has the form that this run trains."""
     adapter = factor_set.adapter
     return adapter is not None and (adapter.rank, adapter.scale) == (settings.lora, trainable.SCALE)
 
@@ -192,8 +192,9 @@ def _check_exercises(job: Job) -> None:
     """Raise UsageError if the run's exercises cannot be made."""
     if not job.tokenizer.is_fast:
         raise UsageError(
-            f"{job.settings.model}: --retrieval-share needs a tokenizer that says which characters "
-            "a token is of; this one is not of the tokenizers library (tokenizer.json)."
+            f"{job.settings.model}: --retrieval-share needs a tokenizer that tells which "
+            "characters a token stands for; this one is not from the tokenizers library "
+            "(tokenizer.json)."
         )
     budget = batch.least_exercise(job.mixture)
     for index in range(_TRIED):
@@ -222,7 +223,7 @@ def is_finished(job: Job) -> bool:
         if settings.get(name) != value:
             raise UsageError(
                 f"{output}: holds a run with another {name} ({json.dumps(settings.get(name))}, not "
-                f"{json.dumps(value)}); -o should be a new folder, or that run's settings the same."
+                f"{json.dumps(value)}); use the settings of that run, or name a new folder with -o."
             )
     return bool(finished)
 

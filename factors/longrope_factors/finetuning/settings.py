@@ -17,22 +17,23 @@ class TrainingSettings(Section):
 
     LongRoPE, arXiv 2402.13753, section 4.1. `batch` counts sequences per optimiser step over all
     processes. The result of a `lora` run is the adapter and a factor file that names it, or with
-    `merge` a whole model; `norms` and `embeddings` are trained beside the adapter, which no server
-    takes unmerged. `mixed` is LongRoPE2's (arXiv 2502.20082, section 3.3).
+    `merge` a whole model. `norms` and `embeddings` are trained beside the adapter; they need
+    `merge`, because no server takes them unmerged. `mixed` is LongRoPE2's (arXiv 2502.20082,
+    section 3.3).
 
-    With `positions` "skip" a sequence has at most `window` tokens, which lie as if in a text of up
-    to the length (PoSE, arXiv 2309.10400), but for the `full_share` of the sequences: these are
-    whole windows of `full_length`, as all are of the length with "consecutive" positions.
+    With `positions` "skip", a sequence has at most `window` tokens, whose positions span a text of
+    up to the length (PoSE, arXiv 2309.10400). The `full_share` of the sequences are whole windows
+    of `full_length` instead. With "consecutive" positions, all are whole windows of the length.
 
-    With `distill` the lesson of plain text is what the model without its adapter predicts there, at
-    consecutive positions under the original rotation (LongReD, arXiv 2502.07365, section 3.3), and
-    not the text's next token: so weights that learn to find facts forget no language. Half of the
-    windows then lie without gaps, as that model reads them. Sequences longer than the original
-    length, which it cannot read, keep the text's next token.
+    With `distill`, the target of plain text is not the text's next token. It is what the model
+    without its adapter predicts for the same tokens, at consecutive positions under the original
+    rotation (LongReD, arXiv 2502.07365, section 3.3), so that weights which learn to find facts do
+    not forget language. Half of the windows then have no gaps, as that model reads them. Sequences
+    longer than the original length, which it cannot read, keep the text's next token.
 
-    None stands for a default that depends on other settings: the `window` is then the length,
-    `learning_rate` as `peak_rate` says; there are about six checks, of the length, or on a CPU of
-    one and a half original lengths.
+    None means a default that depends on other settings. `window` is then the length, and
+    `learning_rate` is that of `peak_rate`. There are about six checks; their prompts have the
+    length, or on a CPU one and a half original lengths.
     """
 
     steps: Annotated[int, Field(ge=1, description="optimiser steps")] = 400
@@ -105,9 +106,9 @@ class TrainingSettings(Section):
 class Settings(TrainingSettings):
     """One fine-tune: what is trained on which data, for `length` tokens.
 
-    With a text `held_out`, every `check_every` steps the model is asked for facts in prompts of
-    `check_length` real tokens, between which that text stands, and the weights that found most are
-    those of the result. `dtype` None is as `devices.dtype` says.
+    With a text `held_out`, every `check_every` steps the model is asked for facts that stand in
+    this text, in prompts of `check_length` real tokens. The result has the weights that found most
+    facts. If `dtype` is None, it is that of `devices.dtype`.
     """
 
     model: Path
@@ -124,7 +125,7 @@ class Settings(TrainingSettings):
     ] = None
     device: Annotated[
         Literal["cpu", "cuda"] | None,
-        Field(description="cpu or cuda; a GPU if there is one"),
+        Field(description="device: cpu or cuda; a GPU if there is one"),
     ] = None
 
     @model_validator(mode="after")
@@ -176,7 +177,7 @@ class Settings(TrainingSettings):
             if value is None:
                 continue
             if self.held_out is None:
-                raise ValueError(f"{name} needs held_out, the text that is asked about")
+                raise ValueError(f"{name} needs held_out, the text that the questions are about")
             if value > most:
                 raise ValueError(f"{name} is {value}; it should be at most {most}")
 
@@ -189,19 +190,19 @@ class Settings(TrainingSettings):
         if self.positions == "consecutive":
             if self.window_tokens != self.length:
                 raise ValueError(
-                    f"window {self.window} is for positions that skip: with consecutive ones a "
+                    f"window {self.window} is for skipped positions: with consecutive ones a "
                     f"window has the {self.length} tokens of the length"
                 )
             if self.full_share or self.full_length is not None:
                 raise ValueError(
-                    "full_share and full_length are for positions that skip: consecutive "
-                    "sequences are whole anyway"
+                    "full_share and full_length are for skipped positions: consecutive sequences "
+                    "are whole anyway"
                 )
             return
         if not _LEAST_WINDOW <= self.window_tokens < self.length:
             raise ValueError(
-                "positions that skip need a window, the tokens of a sequence: from "
-                f"{_LEAST_WINDOW} to below the {self.length} of the length"
+                "skipped positions need a window, the number of tokens in a sequence: at least "
+                f"{_LEAST_WINDOW}, and less than the length of {self.length}"
             )
         if self.full_length is not None and not (
             self.full_share and self.window_tokens < self.full_length <= self.length
@@ -212,12 +213,12 @@ class Settings(TrainingSettings):
             )
         if self.passkey_share:
             raise ValueError(
-                "passkey_share is for consecutive positions: where they skip use retrieval_share"
+                "passkey_share is for consecutive positions: with skipped ones, use retrieval_share"
             )
         if self.context_parallel > 1:
             raise ValueError(
-                "context_parallel shares out long sequences, and positions that skip have none: "
-                "leave one of them out"
+                "context_parallel divides long sequences, and with skipped positions there are "
+                "none: leave one of them out"
             )
 
     def _check_lora(self) -> None:
@@ -239,7 +240,7 @@ class Settings(TrainingSettings):
     def _check_context_parallel(self) -> None:
         if self.held_out is not None:
             raise ValueError(
-                "held_out asks a model that is whole on a device, and context_parallel shards it: "
+                "held_out needs the whole model on one device, and context_parallel shards it: "
                 "leave one of them out"
             )
         if self.mixed:

@@ -60,7 +60,8 @@ def read(path: Path, rotary_dim: int) -> tuple[float, ...]:
         )
     if len(set(rows)) > 1:
         raise FactorFileError(
-            f"{path}: has other factors for each layer; a factor set is one vector for all layers."
+            f"{path}: has different factors for each layer; a factor set is one vector for all "
+            "layers."
         )
     return rows[0]
 

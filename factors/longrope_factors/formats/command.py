@@ -59,7 +59,7 @@ def export(
     """Write a factor file in another program's form, and print to stderr what that form loses."""
     with one_sentence():
         if (model is not None) != (to is Target.HF):
-            raise UsageError("--model DIR goes with --to hf, which needs it, and with no other.")
+            raise UsageError("--model DIR is needed with --to hf, and only there.")
         if gguf is not None and to is not Target.GGUF:
             raise UsageError("--gguf MODEL.gguf goes with --to gguf only.")
         factor_file = schema.load(file)
@@ -93,15 +93,17 @@ def import_(
     start_tokens: Annotated[
         list[int] | None,
         typer.Option(
-            min=0, max=2**31 - 1, help="csv: once for each file or for all; 0 in the authors' code."
+            min=0,
+            max=2**31 - 1,
+            help="csv: start tokens, once for each file or once for all; 0 in the authors' code.",
         ),
     ] = None,
     attention_factor: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NUMBER|authors",
-            help="csv: once for each file or for all; 'authors' is sqrt(1 + ln s / ln L_original) "
-            "as in the authors' code.",
+            help="csv: attention factor, once for each file or once for all; 'authors' is "
+            "sqrt(1 + ln s / ln L_original), as in the authors' code.",
         ),
     ] = None,
 ) -> None:

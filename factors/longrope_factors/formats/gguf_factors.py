@@ -54,8 +54,8 @@ def write(
         )
     if gguf_pieces.PIECE.fullmatch(output.name):
         raise UsageError(
-            f"{output}: is named as one piece of several; one file is written, which -o should "
-            "name otherwise."
+            f"{output}: has the name of one piece of several, but one whole file is written: give "
+            "it another name with -o."
         )
     source = None if model is None else _opened(model, factor_file, architecture)
     metadata = _metadata(factor_file, pair, architecture)

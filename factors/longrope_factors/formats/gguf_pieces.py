@@ -45,9 +45,8 @@ def read(path: Path) -> GgufModel:
         return GgufModel(reader.fields, tuple(reader.tensors), reader.alignment, reader.endianess)
     if named is None:
         raise UsageError(
-            f"{path}: is one of {count} pieces by its split.count, but not named as one: it should "
-            f"be called NAME-00001-of-{count:05}.gguf, or another number, so that the others are "
-            "found."
+            f"{path}: is one of {count} pieces by its split.count, but not by its name: call it "
+            f"NAME-00001-of-{count:05}.gguf, with its own number, so that the others are found."
         )
     pieces = [
         path.with_name(f"{named['name']}-{number:05}-of-{named['count']}.gguf")
@@ -66,8 +65,8 @@ def read(path: Path) -> GgufModel:
     total = _value(readers[0].fields, _TENSORS)
     if len(tensors) != total or len({tensor.name for tensor in tensors}) != total:
         raise UsageError(
-            f"{path}: {len(pieces)} pieces have {len(tensors)} tensors together, where "
-            f"{_TENSORS} says {total} and no name comes twice: they are not of one model."
+            f"{path}: {len(pieces)} pieces have {len(tensors)} tensors together, but {_TENSORS} "
+            f"says {total}, each with its own name: they are not of one model."
         )
     first = readers[0]
     return GgufModel(first.fields, tensors, first.alignment, first.endianess)
@@ -87,7 +86,7 @@ def _check(piece: Path, reader: Any, number: int, count: int, first: Any) -> Non
     if None in said:
         raise UsageError(
             f"{piece}: is named as piece {number + 1} of {count}, but has no {_NO} and {_COUNT}: "
-            "name it otherwise if it is a whole model."
+            "give it another name if it is a whole model."
         )
     if said != (number, count):
         raise UsageError(

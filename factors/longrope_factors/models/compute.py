@@ -12,9 +12,7 @@ _DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 def check_name(device: str | None) -> None:
     """Raise UsageError unless --device is cpu, cuda or one GPU's name, or None for any device."""
     if device is not None and not _DEVICE.fullmatch(device):
-        raise UsageError(
-            f"--device {device} should be cpu, cuda, or cuda:N for the GPU of number N."
-        )
+        raise UsageError(f"--device {device} should be cpu, cuda, or cuda:N for GPU number N.")
 
 
 def check_here(device: str | None) -> None:
@@ -28,4 +26,4 @@ def check_here(device: str | None) -> None:
     count = torch.cuda.device_count()
     if named is not None and int(named["number"] or 0) >= count:
         gpus = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-        raise UsageError(f"--device {device} is none that PyTorch has here: it has {gpus}.")
+        raise UsageError(f"--device {device} is not a device that PyTorch has here: it has {gpus}.")

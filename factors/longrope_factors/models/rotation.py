@@ -61,8 +61,8 @@ def _rotary_module(model: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.
     names = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "rotary_emb"]
     if len(names) != 1:
         raise UsageError(
-            f"{type(model).__name__} has {len(names)} modules named rotary_emb; "
-            "a factor set needs exactly one to stand in for."
+            f"{type(model).__name__} has {len(names)} modules named rotary_emb; a factor set can "
+            "replace exactly one."
         )
     owner, _, name = names[0].rpartition(".")
     return model.get_submodule(owner), name, model.get_submodule(names[0])
@@ -74,6 +74,7 @@ def _check_layout(rotary: torch.nn.Module, identity: ModelIdentity) -> None:
     first, second = cos.chunk(2, dim=-1)
     if cos.shape[-1] != identity.rotary_dim or not torch.equal(first, second):
         raise UsageError(
-            f"{type(rotary).__name__} gives {cos.shape[-1]} angles a position, but rotary_dim "
-            f"{identity.rotary_dim} in two equal halves is what a factor set can stand in for."
+            f"{type(rotary).__name__} gives {cos.shape[-1]} angles for each position, but a factor "
+            f"set can replace only a rotation of rotary_dim {identity.rotary_dim} in two equal "
+            "halves."
         )

@@ -48,5 +48,5 @@ def content(path: Path) -> tuple[str, str]:
 def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -> Text:
     token_ids = tokenizer(text)["input_ids"]
     if len(token_ids) < least:
-        raise UsageError(f"{path}: has {len(token_ids)} tokens; {least} are asked for.")
+        raise UsageError(f"{path}: has {len(token_ids)} tokens; {least} are needed.")
     return Text(path.stem, sha256, token_ids)

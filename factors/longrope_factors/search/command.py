@@ -53,14 +53,18 @@ def search(
     ],
     base: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Second search: the factors used for fine-tuning."),
+        typer.Option(
+            metavar="FILE", help="For a second search: factor file used for the fine-tuning."
+        ),
     ] = None,
     start_from: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Factor file whose sets are seeds too; may be repeated."),
+        typer.Option(
+            metavar="FILE", help="Factor file whose sets join the seeds; may be repeated."
+        ),
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Factor file whose other sets to keep.")
+        Path | None, typer.Option(metavar="FILE", help="Factor file whose other sets are copied.")
     ] = None,
     name: Annotated[
         str | None,

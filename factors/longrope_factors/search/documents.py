@@ -46,7 +46,7 @@ def windows(texts: Sequence[Text], length: int, per_text: int) -> list[Document]
         if (most := len(text.token_ids) // length) < per_text:
             raise UsageError(
                 f"{text.name}: has {len(text.token_ids)} tokens, which is {most} windows of "
-                f"{length}; {per_text} are asked for."
+                f"{length}; {per_text} are needed."
             )
     documents = []
     for index in range(per_text):

@@ -83,8 +83,8 @@ class Journal:
             if logged.get(name) != value:
                 raise UsageError(
                     f"{self.path}: is the log of a search whose {name} was "
-                    f"{_short(logged.get(name))}, not {_short(value)}: go on with the same "
-                    "settings, or name another file with -o."
+                    f"{_short(logged.get(name))}, not {_short(value)}: use the same settings, or "
+                    "name another file with -o."
                 )
         self.started = header["started"]
 

@@ -97,7 +97,7 @@ class SpaceSettings(Section):
             raise ValueError("windows_of goes with objective perplexity only")
         if self.attention_factor == "search":
             raise ValueError(
-                "attention_factor is search, which short windows cannot tell: with windows_of it "
-                "should be a number, or left out"
+                "attention_factor is search, but short windows cannot tell which is best: with "
+                "windows_of it should be a number, or left out"
             )
         return self

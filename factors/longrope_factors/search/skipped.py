@@ -1,4 +1,4 @@
-"""The loss of short windows whose positions skip, so that they stand in for a long text."""
+"""The loss of short windows with skipped positions, which stand in for a long text."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ def losses(
     """Negative log-likelihood, in nats, of every token of the windows except each one's first."""
     assert document.positions is not None
     model, window = loaded.model, len(document.positions[0])
-    attention.use_in(model)  # other attentions take a jump in positions for a new document
+    attention.use_in(model)  # other attentions would start a new document where positions jump
     ids = torch.tensor(document.token_ids, device=model.device)
     positions = torch.tensor(document.positions, device=model.device).flatten()
     window_losses = []

@@ -221,12 +221,12 @@ def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None
     [
         (["--corpus", "absent.txt"], {}, "absent.txt"),
         (["--length", "32"], {}, "--length 32 is an extension ratio below 1"),
-        (["--length", "500"], {}, "has 384 tokens; 500 are asked for"),
+        (["--length", "500"], {}, "has 384 tokens; 500 are needed"),
         (["--iterations", "-1"], {}, "--iterations is -1; it should be greater than or equal to 0"),
         (["--attention-factor", "much"], {}, '--attention-factor is "much"; it should be'),
         (["--dtype", "bf16"], {}, "--dtype is \"bf16\"; it should be 'bfloat16', 'float16' or"),
         (["--device", "foo"], {}, "--device foo should be cpu, cuda"),
-        ([], {"space": {"windows": 4}}, "which is 3 windows of 128; 4 are asked for"),
+        ([], {"space": {"windows": 4}}, "which is 3 windows of 128; 4 are needed"),
         ([], {"search": {"parents": 0}}, "toml: search.parents is 0; it should be greater than"),
         ([], {"search": {"parents": "4"}}, 'search.parents is "4"; it should be a valid integer'),
         ([], {"search": {"people": 4}}, "search.people is not a field"),
@@ -254,9 +254,9 @@ def test_bad_input_is_one_sentence(
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["--population", "24"], "--population is no option any more: write population under"),
+        (["--population", "24"], "--population is no longer an option: write population under"),
         (["--no-racing"], "write racing = false under [search]"),
-        (["--log=x.jsonl"], "--log is no option any more: it stands beside the factor file"),
+        (["--log=x.jsonl"], "--log is no longer an option: it stands beside the factor file"),
     ],
 )
 def test_an_old_option_is_answered_with_where_it_stands_now(
@@ -268,8 +268,11 @@ def test_an_old_option_is_answered_with_where_it_stands_now(
 def test_a_settings_file_that_is_none(model: Path, corpus: list[str], tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     for text, words in (
-        ("[finetune]\nsteps = 4", "finetune is none of the sections [search], [space], [machine]"),
-        ("population = 4", "population is none of the sections"),
+        (
+            "[finetune]\nsteps = 4",
+            "finetune is not one of the sections [search], [space], [machine]",
+        ),
+        ("population = 4", "population is not one of the sections"),
         ("[search", "is not TOML"),
     ):
         path.write_text(text)

@@ -91,5 +91,5 @@ def _kind(path: Path) -> type[Result]:
             if field in first:
                 return kind
     raise UsageError(
-        f"{path}: is no results file of `evaluate perplexity`, `passkey` or `retrieval`."
+        f"{path}: is not a results file of `evaluate perplexity`, `passkey` or `retrieval`."
     )

@@ -110,7 +110,7 @@ def _scores(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
     tasks = document.get("results") if isinstance(document, dict) else None
     scores = dict(_numbers(tasks)) if isinstance(tasks, dict) else {}
     if not scores:
-        raise UsageError(f"{path}: is no results file of lm-eval (results_*.json).")
+        raise UsageError(f"{path}: is not a results file of lm-eval (results_*.json).")
     return scores
 
 

@@ -33,7 +33,9 @@ def fit(
     """
     shortest = _fitted(prompts, make(least), room)
     if shortest.tokens > length:
-        raise UsageError(f"{shortest.tokens} tokens are the fewest: {length} are too few.")
+        raise UsageError(
+            f"the shortest document has {shortest.tokens} tokens: {length} are too few."
+        )
     # A long text takes seconds to tokenize, so only the longest question is tokenized for each
     # guess. The number of tokens is almost linear in the units, so few guesses are needed.
     sizes = [len(question) + max(len(answer), room) for question, answer in shortest.tails]

@@ -47,7 +47,7 @@ def _check(adapter: Adapter, factors_path: Path, model_dir: Path | None) -> None
     place = folder(adapter, factors_path)
     config, weights = place / CONFIG, place / WEIGHTS
     if not place.is_dir():
-        raise FactorFileError(f"{place}: is no folder.")
+        raise FactorFileError(f"{place}: is not a folder.")
     for path in (config, weights):
         if not path.is_file():
             raise FactorFileError(f"{path}: is missing{_instead(place, path)}.")

@@ -123,7 +123,7 @@ def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch
 def retrieval(
     tokenizer: Any, documents: Sequence[Tokens], mixture: Mixture, planned: Planned
 ) -> Batch:
-    """One whole prompt, or exercises in a window, placed as if in texts of up to the length."""
+    """One whole prompt, or exercises in a window whose positions span texts of up to the length."""
     generator = np.random.default_rng(planned.seed)
     length, original = mixture.length, mixture.short_length
     if planned.whole:

@@ -1,4 +1,4 @@
-"""Make the batches of a run's steps, ahead of the training where processes are to spare."""
+"""Make the batches of a run's steps, in processes of their own if there are `workers`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def of_steps(
 ) -> DataLoader[list[Batch]]:
     """The batches of the `planned` sequences in their order, `size` of them for each step.
 
-    With `workers`, so many processes make those of the next steps meanwhile.
+    With `workers`, that many processes make the next steps' batches while a step is trained.
     """
     return DataLoader(
         _Batches(planned, documents, tokenizer, mixture),

@@ -1,6 +1,6 @@
-"""What retrieval exercises ask: facts drawn by a seed, a question and its answer, of eight kinds.
+"""The tasks of retrieval exercises: random facts, a question and its answer, in eight kinds.
 
-Each kind is a function of a generator and of how many facts there may be.
+Each kind is a function of a random generator and the number of facts.
 """
 
 import re
@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Task:
     """Facts in their order, and a question that they answer.
 
-    `lead` begins a sentence that `value`, the answer, ends. With `joiner` the facts are one list
-    with that between them; without it they may stand anywhere in a text.
+    `lead` begins a sentence that `value`, the answer, ends. With a `joiner`, the facts are one list
+    with the joiner between them; without it, they may be anywhere in a text.
     """
 
     facts: tuple[str, ...]
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of task, which has from `least` to `most` facts; None are as many as there is room."""
+    """A sort of task with from `least` to `most` facts; None means as many as fit."""
 
     make: Callable[[Draw, int], Task]
     least: int
@@ -58,7 +58,7 @@ def fact(draw: Draw, count: int) -> Task:
 
 
 def in_order(draw: Draw, count: int) -> Task:
-    """Facts of one form, from two to four of which are asked for, in an order of the question's."""
+    """Facts of one form; the question asks for two to four of them, in its own order."""
     form = _one(draw, wordings.FACTS)
     keys, values = _keys(draw, form.key, count), _values(draw, form.value, count)
     asked = draw.permutation(count)[: int(draw.integers(2, 5))]
@@ -94,7 +94,7 @@ def pairs(draw: Draw, count: int) -> Task:
 
 
 def lines(draw: Draw, count: int) -> Task:
-    """Lines with a number or a name and what it holds, asked for either way round."""
+    """Lines of a key (a number or a name) and a value; the question asks for either of them."""
     line, question, lead, reverse, reverse_lead = _one(draw, wordings.LINES)
     if draw.random() < 0.5:
         first = int(draw.integers(1, 500))
@@ -148,7 +148,7 @@ def chain(draw: Draw, count: int) -> Task:
 def labels(draw: Draw, count: int) -> Task:
     """Examples of things with the made-up label of their sort; a thing's label is asked for.
 
-    Half of the things asked for are among the examples, the others are of a sort that is.
+    Half of the time, the thing may be an example itself; otherwise only others of its sort are.
     """
     line, question, lead = _one(draw, wordings.LABELS)
     sorts = draw.permutation(len(wordings.CATEGORIES))[: int(draw.integers(2, 7))]
@@ -188,11 +188,12 @@ NAMES = (*KINDS, QUOTE)
 
 
 def quotation(draw: Draw, passage: str, depth: float) -> tuple[int, int, Task] | None:
-    """A place in a `passage` that is quoted, and how it goes on; None where it is too short.
+    """A quotation from `passage` that the answer continues; None if no place is suitable.
 
-    Gives the place's first and last character, the answer included, and a task without facts. The
-    quotation stands about `depth` of the passage in, 0 to 1, and only once. The answer goes to the
-    end of the sentence where that is 8 to 20 words away, and has a number of words elsewhere.
+    Returns the start and end of quotation and answer in the passage, and a task without facts. The
+    quotation is near the share `depth`, 0 to 1, of the passage, and occurs only once in it. The
+    answer reaches to the end of the sentence, if that is 8 to 20 words away, or has a number of
+    words that the question states.
     """
     words = [(found.start(), found.end()) for found in _WORD.finditer(passage)]
     quoted = int(draw.integers(5, 9))
@@ -229,7 +230,7 @@ def _one(draw: Draw, among: Sequence[T]) -> T:
 
 
 def _distinct(draw: Draw, count: int, make: Callable[[], str]) -> list[str]:
-    """So many different strings; where `make` has few, numbers make them differ."""
+    """`count` different strings; a number is added to one that `make` has given before."""
     found: dict[str, None] = {}
     while len(found) < count:
         one = make()

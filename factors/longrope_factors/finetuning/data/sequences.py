@@ -20,7 +20,7 @@ _WHOLE, _SHORT, _PASSKEY, _SKIPPED, _DRAWN = range(5)  # streams of random numbe
 class Planned:
     """A planned sequence: the spans that are packed into it, or the seed of a prompt.
 
-    A `whole` sequence has consecutive positions; the others' positions skip, drawn with `seed`.
+    A `whole` sequence has consecutive positions. The others have skipped ones, drawn with `seed`.
     """
 
     kind: Kind
@@ -33,8 +33,8 @@ class Planned:
 class Mixture:
     """How sequences are drawn.
 
-    `short_length` is the greatest length of a document with the original rotation. With positions
-    that skip, `window` is less than `length`, and `full_share` is the share of sequences that have
+    `short_length` is the greatest length of a document with the original rotation. With skipped
+    positions, `window` is less than `length`, and `full_share` is the share of sequences that have
     more than `window` tokens, up to `whole`; `gapless` is the share of the text windows whose
     positions do not skip after all. `mixed`, `full_share`, `retrieval_share` and
     `passkey_share` are as in Settings. If `packed` is false, there are only full windows.
@@ -70,7 +70,7 @@ def sequences(lengths: Sequence[int], mixture: Mixture) -> Iterator[Planned]:
     """Plan sequences without end from documents of `lengths` tokens; one must fill a window.
 
     The next sequence is of the sort that is furthest behind its share. Text is taken from the
-    documents pass by pass, in a new order each time. It is a short sequence whenever short ones
+    documents pass by pass, in a new order in each pass. It becomes a short sequence if short ones
     have had less than their share of the tokens.
     """
     skipped, whole = (_long(lengths, mixture, whole) for whole in (False, True))

@@ -1,4 +1,4 @@
-"""Positions that skip: they place few tokens as if in a long text.
+"""Skipped positions: few tokens get positions that span a long text.
 
 PoSE, arXiv 2309.10400, section 3. Placing the last tokens at the text's end is from EndPrompt,
 arXiv 2605.14589.

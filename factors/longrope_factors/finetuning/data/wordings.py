@@ -1,7 +1,7 @@
-"""The words that retrieval exercises are made of; nothing here is an evaluation's.
+"""The wordings of retrieval exercises; no evaluation uses any of them.
 
-In every form `{key}` names what is asked for and `{value}` is the answer. A lead is how a sentence
-begins that the value ends.
+In every form `{key}` names what is asked for and `{value}` is the answer. A lead is the
+beginning of a sentence that the value ends.
 """
 
 from typing import Literal, NamedTuple
@@ -239,7 +239,7 @@ IN_ORDER = (
     "{question} Answer in turn for {keys}.",
     "For {keys}, one after another: {question}",
 )
-# What stands in the question where all keys are asked for at once.
+# The words for all keys in a question that asks for them at once.
 EACH = {"thing": "the object", "person": "the person", "place": "the place"}
 IN_ORDER_LEADS = ("In this order, they are", "One after another:", "The answers are")
 
@@ -427,7 +427,7 @@ VALUES = _words(
 )
 LINKS = ("under", "beside", "behind", "without", "among", "beyond", "before", "after", "against")
 
-# Where the question is asked in the model's own chat form, {document} and {question} once each.
+# Messages in the model's chat template, with {document} and {question} once each.
 CHAT = (
     "{document}\n\n{question}",
     "{question}\n\n{document}",
@@ -439,7 +439,7 @@ CHAT = (
     "Question: {question}\n\nThe text to find the answer in:\n\n{document}",
     "Notes:\n{document}\n---\n{question}",
 )
-# Where it is plain text: the form, and what stands between it and the answer.
+# Plain text: the form, and the text between it and the answer.
 PLAIN = (
     ("{document}\n\nQuestion: {question}\nAnswer:", " "),
     ("{document}\n\nQ: {question}\nA:", " "),
@@ -449,7 +449,7 @@ PLAIN = (
     ("### Text\n{document}\n\n### Question\n{question}\n\n### Answer\n", ""),
     ("{document}\n\nExercise. {question}\nSolution:", " "),
 )
-# Where the lead is given too, and the value alone is asked for.
+# Plain text that gives the lead too, so that only the value is asked for.
 CLOZE = (
     "{document}\n\n{question} {lead}",
     "{document}\n\nQuestion: {question}\nAnswer: {lead}",
