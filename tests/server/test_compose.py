@@ -53,7 +53,7 @@ def test_the_users_overrides_are_merged(model: Path, factors: Path) -> None:
 
 def test_an_override_against_the_factor_file_is_refused(model: Path, factors: Path) -> None:
     given = '{"rope_parameters": {"attention_factor": 3.0}}'
-    with pytest.raises(UsageError, match=r"rope_parameters\.attention_factor another value"):
+    with pytest.raises(UsageError, match=r"rope_parameters\.attention_factor to another value"):
         compose([str(model), "--factors", str(factors), "--hf-overrides", given])
 
 
@@ -82,7 +82,7 @@ def test_the_selection_goes_into_the_additional_config(model: Path, factors: Pat
 
 def test_two_selections_are_refused(model: Path, factors: Path) -> None:
     words = ["--selection=reserve", "--additional-config.longrope_selection=length"]
-    with pytest.raises(UsageError, match="longrope_selection another value"):
+    with pytest.raises(UsageError, match="longrope_selection to another value"):
         compose([str(model), "--factors", str(factors), *words])
 
 
