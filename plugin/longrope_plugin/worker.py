@@ -35,9 +35,12 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
             self.model_runner.get_model(), selection.factor_file, self.model_config.dtype
         )
         if self._applies_adapters_on_a_cpu():
-            from longrope_plugin import grouped_adapters  # it needs vLLM's parts for CPUs
+            from longrope_plugin import grouped_adapters, plain_twin  # need vLLM's parts for CPUs
 
-            grouped_adapters.number_layers(self.model_runner.get_model(), self.vllm_config)
+            model = self.model_runner.get_model()
+            grouped = grouped_adapters.number_layers(model, self.vllm_config)
+            if grouped is not None:
+                plain_twin.run_plain_steps(model, self.vllm_config, lambda: bool(grouped.groups))
         positions_check.check(self.model_runner)
 
     def _applies_adapters_on_a_cpu(self) -> bool:

@@ -3,6 +3,7 @@
 Each touch stands beside its use, with what breaks without it and when it can go.
 """
 
+import copy
 import functools
 import importlib
 from collections.abc import Callable
@@ -122,6 +123,27 @@ def compile_with(lora_config: Any) -> None:
 
     check_and_update_config.longrope = True  # type: ignore[attr-defined]
     type(current_platform).check_and_update_config = classmethod(check_and_update_config)
+
+
+_COMPILED = Touch(
+    "vllm.compilation.wrapper",
+    "TorchCompileWithNoGuardsWrapper",
+    "on a CPU, requests without an adapter wait for the adapters of others",
+    "vLLM applies adapters on a CPU by runs of tokens",
+)
+
+
+def compile_without_adapters(module: torch.nn.Module, vllm_config: Any) -> None:
+    """Makes vLLM compile `module`, a copy of one that it may compile, without LoRA and anew."""
+    compiled = resolve(_COMPILED)
+    if not isinstance(module, compiled) or module.do_not_compile:
+        return
+    from vllm.config import set_current_vllm_config
+
+    module.vllm_config = copy.copy(vllm_config)  # compiled code is cached by its hash
+    module.vllm_config.lora_config = None
+    with set_current_vllm_config(module.vllm_config):
+        compiled.__init__(module, module._compile_prefix, module._is_encoder)
 
 
 _CURRENT_CONFIGURATION = Touch(

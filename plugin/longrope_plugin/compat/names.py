@@ -27,6 +27,12 @@ TOUCHES: dict[str, Touch] = {
         "adapters are slow on a CPU",
         "vLLM applies adapters on a CPU by runs of tokens",
     ),
+    "BaseLayerWithLoRA": Touch(
+        "vllm.lora.layers.base",
+        "BaseLayerWithLoRA",
+        "on a CPU, requests without an adapter wait for the adapters of others",
+        "vLLM applies adapters on a CPU by runs of tokens",
+    ),
     "BaseLinearLayerWithLoRA": Touch(
         "vllm.lora.layers.base_linear",
         "BaseLinearLayerWithLoRA._apply_lora_to_output",
@@ -194,6 +200,7 @@ def tokens_in_flight(preempted: Any) -> int:
 
 
 _RESOLVED_DIRECTLY = (
+    "BaseLayerWithLoRA",
     "get_forward_context",
     "Scheduler",
     "AsyncScheduler",
