@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WORKER = "longrope_plugin.worker.LongRoPEWorker"
 SCHEDULER = "longrope_plugin.scheduler.scheduler"
 
+XDROPE = "xdrope_section"
 DRAFTS_WITHOUT_A_MODEL = ("ngram", "ngram_gpu", "suffix")
 
 
@@ -90,10 +91,10 @@ def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
 
 
 def _refuse_layouts(vllm_config: "VllmConfig", selection: Selection) -> None:
-    if vllm_config.model_config.uses_mrope:
+    if getattr(vllm_config.model_config.hf_text_config, "rope_parameters", {}).get(XDROPE):
         raise ValueError(
-            f"{vllm_config.model_config.model} has multi-dimensional positions (M-RoPE): "
-            "longrope factor sets are for one-dimensional positions."
+            f"{vllm_config.model_config.model} has {XDROPE}, positions of four kinds (XD-RoPE): "
+            "longrope factor sets are for models with one position a token or with mrope_section."
         )
     if vllm_config.parallel_config.prefill_context_parallel_size > 1:
         raise ValueError(

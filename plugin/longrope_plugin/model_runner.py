@@ -3,6 +3,7 @@
 It also preserves the random state of a seeded request over the steps of its prefill.
 """
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,14 +25,16 @@ class FactorSetRunner(Base):
     factor_sets: the set of every request that the runner knows. The scheduler sends it when the
     request starts or resumes; it is removed when the request ends.
     row_factor_sets: int64 [max_num_reqs], the sets of a batch's rows, on the host and the device.
-    packed_positions: int64 [max_num_tokens] on the device. Persistent, because a CUDA graph
-    replays with the address that it was captured with.
+    packed_positions: int64 [max_num_tokens] on the device, or [rows, max_num_tokens + 1] for a
+    model whose tokens have several positions (M-RoPE). Persistent, because a CUDA graph replays
+    with the address that it was captured with.
     """
 
     factor_sets: dict[str, int]
     row_factor_sets: "CpuGpuBuffer"
     packed_positions: torch.Tensor
-    positions: torch.Tensor  # vLLM's: plain, of the same length
+    positions: torch.Tensor  # vLLM's: plain
+    mrope_positions: "CpuGpuBuffer"  # vLLM's, in place of them where tokens have several
 
     def _update_states(self, scheduler_output: "SchedulerOutput") -> Any:
         for request_id in scheduler_output.finished_req_ids:
@@ -49,11 +52,11 @@ class FactorSetRunner(Base):
         self.row_factor_sets.np[: len(sets)] = sets
         row_factor_sets = self.row_factor_sets.copy_to_gpu(len(sets))
         scheduled = scheduler_output.total_num_scheduled_tokens
-        packed = self.packed_positions[: positions.shape[0]]
-        packed[:scheduled] = pack(
-            positions[:scheduled], row_factor_sets[self.req_indices.gpu[:scheduled]]
+        packed = self.packed_positions[..., : positions.shape[-1]]
+        packed[..., :scheduled] = pack(
+            positions[..., :scheduled], row_factor_sets[self.req_indices.gpu[:scheduled]]
         )
-        packed[scheduled:] = 0
+        packed[..., scheduled:] = 0
         return input_ids, embeds, packed, *rest
 
     def _sample(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,11 +94,16 @@ class FactorSetRunner(Base):
 
     def _dummy_run(self, *args: Any, **kwargs: Any) -> Any:
         """A dummy run with the addresses of real runs, because CUDA graphs are captured here."""
-        plain, self.positions = self.positions, self.packed_positions
+        name, packed = "positions", self.packed_positions
+        if self.uses_mrope:
+            name, packed = "mrope_positions", copy.copy(self.mrope_positions)
+            packed.gpu = self.packed_positions
+        plain = getattr(self, name)
+        setattr(self, name, packed)
         try:
             return super()._dummy_run(*args, **kwargs)
         finally:
-            self.positions = plain
+            setattr(self, name, plain)
 
 
 def add_factor_sets(runner: GPUModelRunner) -> None:
@@ -104,4 +112,5 @@ def add_factor_sets(runner: GPUModelRunner) -> None:
     runner.__class__ = type(f"LongRoPE{cls.__name__}", (FactorSetRunner, cls), {})
     runner.factor_sets = {}
     runner.row_factor_sets = runner._make_buffer(runner.max_num_reqs, dtype=torch.int64)
-    runner.packed_positions = torch.zeros_like(runner.positions)
+    plain = runner.mrope_positions.gpu if runner.uses_mrope else runner.positions
+    runner.packed_positions = torch.zeros_like(plain)

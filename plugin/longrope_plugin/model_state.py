@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longrope_plugin.compat.names import StagedWriteTensor
+from longrope_plugin.rotation.packing import pack, unpack
 from longrope_plugin.rotation.packing_triton import pack_batch
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ class FactorSetState(Base):
 
     factor_sets: int32 [max_num_reqs] on the device, by request slot; written when a request takes
     a slot (a preempted request takes a new one when it resumes).
-    packed_positions: int64 [max_num_tokens] on the device. Persistent, because a CUDA graph
-    replays with the address that it was captured with.
+    packed_positions: int64 [max_num_tokens] on the device; packed_rows: int64 [rows,
+    max_num_tokens + 1], for a model whose tokens have several positions (M-RoPE). Persistent,
+    because a CUDA graph replays with the address that it was captured with.
     """
 
     factor_sets: StagedWriteTensor
     packed_positions: torch.Tensor
+    packed_rows: torch.Tensor | None
 
     def add_request(self, req_index: int, new_req_data: "NewRequestData") -> None:
         """Notes the set of the request that takes a slot."""
@@ -53,12 +56,17 @@ class FactorSetState(Base):
             input_batch.query_start_loc,
             packed,
         )
+        if self.packed_rows is not None:
+            sets = unpack(packed)[1]
+            packed = self.packed_rows[:, : packed.shape[0]]
+            packed.copy_(pack(inputs["positions"], sets))
         return {**inputs, "positions": packed}
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
         """The inputs of a dummy run, at the addresses of real inputs."""
         inputs = super().prepare_dummy_inputs(num_reqs, num_tokens)
-        return {**inputs, "positions": self.packed_positions[:num_tokens]}
+        packed = self.packed_positions if self.packed_rows is None else self.packed_rows
+        return {**inputs, "positions": packed[..., :num_tokens]}
 
 
 def add_factor_sets(state: "Base") -> None:
@@ -71,3 +79,5 @@ def add_factor_sets(state: "Base") -> None:
     state.packed_positions = torch.zeros(
         state.max_num_tokens, dtype=torch.int64, device=state.device
     )
+    several = getattr(state, "rope_state", None)
+    state.packed_rows = None if several is None else torch.zeros_like(several.positions)

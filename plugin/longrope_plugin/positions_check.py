@@ -32,6 +32,9 @@ def check(runner: Any) -> None:
     with torch.device(runner.device):
         positions = pack(torch.arange(_TOKENS), torch.zeros(_TOKENS, dtype=torch.int64))
         tokens = torch.zeros(_TOKENS, dtype=torch.int64)
+    rows = runner.model_config.mrope_num_dims if runner.model_config.uses_mrope else None
+    if rows is not None:
+        positions = positions.repeat(rows, 1)
     watch = _Watch(runner.get_model(), positions)
     with watch.modules(), watch:
         hooks.run_model(runner, tokens, positions)

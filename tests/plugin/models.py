@@ -80,11 +80,12 @@ def tiny_model(
     seed: int = 0,
     two_lists: bool = False,
     architecture: str | None = None,
+    rope_fields: dict[str, Any] | None = None,
     **config_fields: Any,
 ) -> TinyModel:
     """Writes a two-layer model with random weights and a factor file beside its config.
 
-    architecture: what the published config calls it, where that is not transformers' class.
+    rope_fields: more rope_parameters. architecture: what the published config calls it, where that is not transformers' class.
     two_lists: the config alone says everything, as Hugging Face's do: no factor file.
     """
     head_dim = 32
@@ -126,6 +127,7 @@ def tiny_model(
     save(factor_file, path)
     saved = AutoConfig.from_pretrained(directory)
     saved.update(hf.hf_overrides(factor_file, path, partial_rotary_factor))
+    saved.rope_parameters.update(rope_fields or {})
     saved.longrope_factors = path.name
     if two_lists:
         del saved.longrope_factors

@@ -64,7 +64,9 @@ class Reference:
     def _cos_sin(
         self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        turned = angles(position_ids[0].cpu().numpy(), self._set, self.factor_file.model)
+        # [1, n], or [rows, 1, n] for tokens with several positions, which text has all alike.
+        positions = position_ids.flatten(0, -2)[0].cpu().numpy()
+        turned = angles(positions, self._set, self.factor_file.model)
         match self.layout:
             case "halves":
                 turned = np.concatenate((turned, turned), axis=1)

@@ -22,6 +22,7 @@ class _LastRows:
         turns: torch.Tensor,
         start_tokens: torch.Tensor,
         attention_factor: torch.Tensor,
+        sections: torch.Tensor,
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not (
@@ -29,16 +30,17 @@ class _LastRows:
             and self._cos_sin.dtype == dtype
             and torch.equal(self._packed, packed)
         ):
-            table = TurnTable(turns, start_tokens, attention_factor)
+            table = TurnTable(turns, start_tokens, attention_factor, sections)
             self._cos_sin = table.cos_sin(packed, dtype)
             self._packed = packed.clone()
             self._turns = turns
-            self._indices = torch.arange(packed.shape[0])
+            self._indices = torch.arange(packed.shape[-1])
         return self._indices, self._cos_sin
 
 
 rows = _LastRows().get
-"""Row indices int64 [n] and rows `dtype` [n, rotary_dim] for packed positions int64 [n].
+"""Row indices int64 [n] and rows `dtype` [n, rotary_dim] for packed positions int64 [n] or
+[rows, n].
 
 The other arguments are the tensors of a TurnTable. The caller must not write to the results.
 """
@@ -49,10 +51,11 @@ def _cos_sin(
     turns: torch.Tensor,
     start_tokens: torch.Tensor,
     attention_factor: torch.Tensor,
+    sections: torch.Tensor,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     # Copied, because compiled code reuses the memory of what it is given.
-    return rows(packed, turns, start_tokens, attention_factor, dtype)[1].clone()
+    return rows(packed, turns, start_tokens, attention_factor, sections, dtype)[1].clone()
 
 
 # `torch.ops.longrope.cos_sin`, for compiled code, which cannot compare positions by value.
@@ -61,8 +64,8 @@ _library.define("cos_sin" + torch.library.infer_schema(_cos_sin, mutates_args=()
 _library.impl("cos_sin", _cos_sin, dispatch_key="CPU")
 torch.library.register_fake(
     "longrope::cos_sin",
-    lambda packed, turns, start_tokens, attention_factor, dtype: packed.new_empty(
-        (packed.shape[0], 2 * turns.shape[1]), dtype=dtype
+    lambda packed, turns, start_tokens, attention_factor, sections, dtype: packed.new_empty(
+        (packed.shape[-1], 2 * turns.shape[1]), dtype=dtype
     ),
     lib=_library,
 )

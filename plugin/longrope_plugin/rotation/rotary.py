@@ -1,11 +1,14 @@
 """The rotary embedding that replaces vLLM's for `rope_type: longrope`."""
 
+from collections.abc import Sequence
+
 import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorFileError
 from torch import nn
 
 from longrope_plugin.compat import hooks
 from longrope_plugin.rotation import cpu_rows, kernel
+from longrope_plugin.rotation.sections import sections
 from longrope_plugin.rotation.turns import TurnTable, turn_table
 from longrope_plugin.selection import Selection
 
@@ -14,29 +17,41 @@ class LongRoPERotaryEmbedding(nn.Module):
     """Rotates each token by its packed position, under the factor set packed with it.
 
     Supports any number of sets, each with start tokens and an attention factor, partial rotary
-    dimensions, and neox and interleaved layouts. Its three small tables do not grow with any
-    length.
+    dimensions, neox and interleaved layouts, and tokens with several positions (`sections`, as in
+    a TurnTable). Its small tables do not grow with any length.
     """
 
-    def __init__(self, factor_file: FactorFile, head_size: int, is_neox_style: bool) -> None:
+    def __init__(
+        self,
+        factor_file: FactorFile,
+        head_size: int,
+        is_neox_style: bool,
+        sections: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.factor_file = factor_file
         self.head_size = head_size
         self.rotary_dim = factor_file.model.rotary_dim
         self.is_neox_style = is_neox_style
-        table = turn_table(factor_file)
+        table = turn_table(factor_file, sections)
         self.register_buffer("turns", table.turns, persistent=False)
         self.register_buffer("start_tokens", table.start_tokens, persistent=False)
         self.register_buffer("attention_factor", table.attention_factor, persistent=False)
+        self.register_buffer("sections", table.sections, persistent=False)
         # The same tensors, in a place where the CPU path finds them in a tenth of the time.
-        self._on_cpu = (table.turns, table.start_tokens, table.attention_factor)
+        self._on_cpu = (
+            table.turns,
+            table.start_tokens,
+            table.attention_factor,
+            table.sections,
+        )
         self._kernel_device = kernel.device_type()
         if self._kernel_device is not None:
             kernel.register()
 
     @property
     def _tables(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A TurnTable's tensors, on the layer's device."""
+        """A TurnTable's tensors but for its sections, on the layer's device."""
         return self.turns, self.start_tokens, self.attention_factor
 
     def forward(
@@ -48,11 +63,11 @@ class LongRoPERotaryEmbedding(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rotates query and key.
 
-        positions: int64 [n], packed. query: [n, heads * head_size] or [n, heads, head_size].
+        positions: int64 [n], packed, or [rows, n]. query: [n, heads * head_size] or [n, heads, head_size].
         key: likewise, with its own number of heads, or None. Returns tensors of the same shapes.
         """
         assert offsets is None, "longrope positions are absolute"
-        if query.device.type == self._kernel_device:
+        if query.device.type == self._kernel_device and positions.ndim == 1:
             return self._by_kernel(positions, query, key)
         if query.device.type == "cpu" and not torch.compiler.is_compiling():
             # vLLM's kernel looks up rows of a table by position. Our table holds the cos and sin of
@@ -61,9 +76,11 @@ class LongRoPERotaryEmbedding(nn.Module):
             hooks.rotate_by_table(indices, query, key, self.head_size, cos_sin, self.is_neox_style)
             return query, key
         if query.device.type == "cpu":
-            cos_sin = torch.ops.longrope.cos_sin(positions, *self._tables, query.dtype)
+            cos_sin = torch.ops.longrope.cos_sin(
+                positions, *self._tables, self.sections, query.dtype
+            )
         else:
-            cos_sin = TurnTable(*self._tables).cos_sin(positions, query.dtype)
+            cos_sin = TurnTable(*self._tables, self.sections).cos_sin(positions, query.dtype)
         rotated_key = None if key is None else self._rotate(key, cos_sin)
         return self._rotate(query, cos_sin), rotated_key
 
@@ -114,8 +131,10 @@ def from_vllm(
     tokens. So it is built from the factor file of the model under construction. Raises
     FactorFileError if the layer does not match that file.
     """
-    selection = Selection.from_vllm_config(hooks.current_vllm_config())
+    vllm_config = hooks.current_vllm_config()
+    selection = Selection.from_vllm_config(vllm_config)
     assert selection is not None
+    parameters = vllm_config.model_config.hf_text_config.rope_parameters
     model = selection.factor_file.model
     for field, layer, file in (
         ("rotary_dim", rotary_dim, model.rotary_dim),
@@ -131,4 +150,6 @@ def from_vllm(
                 f"The model has a longrope layer with {field} {layer}, but its factor sets are "
                 f"for {field} {file}: one factor file serves one kind of layer."
             )
-    return LongRoPERotaryEmbedding(selection.factor_file, head_size, is_neox_style)
+    return LongRoPERotaryEmbedding(
+        selection.factor_file, head_size, is_neox_style, sections(parameters, rotary_dim)
+    )

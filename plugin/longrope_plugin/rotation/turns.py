@@ -27,30 +27,38 @@ class TurnTable:
     first `start_tokens` positions keep.
     start_tokens: int64 [sets].
     attention_factor: float32 [sets].
+    sections: int64 [rotary_dim / 2], the row of a token's positions that each pair turns by, for
+    models whose tokens have several (M-RoPE).
     """
 
     turns: torch.Tensor
     start_tokens: torch.Tensor
     attention_factor: torch.Tensor
+    sections: torch.Tensor
 
     def cos_sin(self, packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """cos and sin side by side, times the attention factor.
 
-        packed: int64 [n] from `packing.pack`. Returns `dtype` [n, rotary_dim].
+        packed: int64 [n] from `packing.pack`, or [rows, n]; of several positions, the first says
+        whether a token is one of the start tokens. Returns `dtype` [n, rotary_dim].
         """
         positions, sets = unpack(packed)
+        of_pairs = positions.unsqueeze(-1)
+        if packed.ndim == 2:
+            of_pairs = positions.index_select(0, self.sections).T
+            positions, sets = positions[0], sets[0]
         unscaled_row = self.turns.shape[0] - 1
         is_start = positions < self.start_tokens.index_select(0, sets)
         rows = torch.where(is_start, unscaled_row, sets)
         # In place: fresh memory for every intermediate costs more than the arithmetic.
-        units = self.turns.index_select(0, rows).mul_(positions.unsqueeze(1))
+        units = self.turns.index_select(0, rows).mul_(of_pairs)
         angles = units.to(torch.float32).mul_(_RADIANS_PER_UNIT)
         cos_sin = torch.cat((angles.cos(), angles.sin_()), dim=1)
         return cos_sin.mul_(self.attention_factor.index_select(0, sets).unsqueeze(1)).to(dtype)
 
 
-def turn_table(factor_file: FactorFile) -> TurnTable:
-    """The table of a factor file, on torch's default device."""
+def turn_table(factor_file: FactorFile, sections: Sequence[int] | None = None) -> TurnTable:
+    """The table of a factor file, on torch's default device; without sections, those of text."""
     model = factor_file.model
     unscaled = [1.0] * (model.rotary_dim // 2)
     rows = [_turns(model.rope_theta, s.factors) for s in factor_file.sets]
@@ -61,6 +69,7 @@ def turn_table(factor_file: FactorFile) -> TurnTable:
         attention_factor=torch.tensor(
             [s.attention_factor for s in factor_file.sets], dtype=torch.float32
         ),
+        sections=torch.tensor(sections or [0] * (model.rotary_dim // 2), dtype=torch.int64),
     )
 
 
