@@ -40,6 +40,8 @@ class Selection:
         config = model_config.hf_text_config.to_dict()
         if not hf.is_longrope(config):
             return None
+        # The text part of a model with images names none of its own.
+        config["architectures"] = model_config.hf_config.architectures or config["architectures"]
         factors = getattr(model_config.hf_config, "longrope_factors", None)
         if factors is not None:
             config["longrope_factors"] = factors

@@ -80,12 +80,11 @@ def tiny_model(
     seed: int = 0,
     two_lists: bool = False,
     architecture: str | None = None,
-    rope_fields: dict[str, Any] | None = None,
     **config_fields: Any,
 ) -> TinyModel:
     """Writes a two-layer model with random weights and a factor file beside its config.
 
-    rope_fields: more rope_parameters. architecture: what the published config calls it, where that is not transformers' class.
+    architecture: what the published config calls it, where that is not transformers' class.
     two_lists: the config alone says everything, as Hugging Face's do: no factor file.
     """
     head_dim = 32
@@ -108,13 +107,7 @@ def tiny_model(
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    # Wide embeddings that are the output's as well would say their own token again and again.
-    of_embeddings = 0.02 if config.tie_word_embeddings else 1.0
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1:
-                std = of_embeddings if "embed" in name else parameter.shape[1] ** -0.5 * 1.5
-                parameter.normal_(std=std)
+    draw_wide(model)
     model.save_pretrained(directory)
     architecture = architecture or type(model).__name__
     factor_file = random_factor_file(
@@ -127,7 +120,6 @@ def tiny_model(
     save(factor_file, path)
     saved = AutoConfig.from_pretrained(directory)
     saved.update(hf.hf_overrides(factor_file, path, partial_rotary_factor))
-    saved.rope_parameters.update(rope_fields or {})
     saved.longrope_factors = path.name
     if two_lists:
         del saved.longrope_factors
@@ -137,6 +129,17 @@ def tiny_model(
     if two_lists:
         factor_file = hf.from_config(saved.to_dict())
     return TinyModel(directory, factor_file)
+
+
+def draw_wide(model: torch.nn.Module) -> None:
+    """Draws the weights of a model with that spread."""
+    # Wide embeddings that are the output's as well would say their own token again and again.
+    of_embeddings = 0.02 if model.config.tie_word_embeddings else 1.0
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                std = of_embeddings if "embed" in name else parameter.shape[1] ** -0.5 * 1.5
+                parameter.normal_(std=std)
 
 
 def give_words(model: TinyModel) -> TinyModel:

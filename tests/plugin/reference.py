@@ -1,6 +1,6 @@
 """What Hugging Face computes for each sequence alone, and the comparison with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from tests.plugin.conftest import ON_GPU
 
@@ -29,6 +29,11 @@ def _batch(tokens: Sequence[int]) -> torch.Tensor:
     return torch.tensor([list(tokens)], device=DEVICE)
 
 
+def _rotary(model: torch.nn.Module) -> torch.nn.Module:
+    base = model.base_model
+    return getattr(base, "language_model", base).rotary_emb
+
+
 @dataclass
 class Reference:
     """A Hugging Face model that runs a sequence from its first token under a chosen set.
@@ -36,7 +41,8 @@ class Reference:
     native: leave the rotation to Hugging Face, which chooses by the length of its input.
     layout: of a position's angles in what the model's rotary module returns. models: by set, where
     its requests run on other weights. rounding: how far below the best token's logit another one's
-    may be, as a share of the largest logit; by default twice the dtype's epsilon.
+    may be, as a share of the largest logit; by default twice the dtype's epsilon. numbered: the
+    positions [rows, n] of a sequence of n tokens, where they are not those of text.
     """
 
     directory: Path
@@ -48,15 +54,21 @@ class Reference:
     compared: int = 0
     models: dict[int, torch.nn.Module] = field(default_factory=dict)
     rounding: float | None = None
+    numbered: Callable[[int], torch.Tensor] | None = None
     _logits: dict[tuple[tuple[int, ...], int], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self.dtype)
+        # Models with images are not in the first mapping.
+        architecture = AutoConfig.from_pretrained(self.directory).architectures[0]
+        of_text = (
+            AutoModelForCausalLM if "CausalLM" in architecture else AutoModelForImageTextToText
+        )
+        model = of_text.from_pretrained(self.directory, dtype=self.dtype)
         self.model = model.to(DEVICE).eval()
         # vLLM's transformers backend adorns the very classes, and this instance is older.
         self.model.base_model.do_not_compile = True
         if not self.native:
-            self.model.base_model.rotary_emb.forward = self._cos_sin
+            _rotary(self.model).forward = self._cos_sin
         self._set = self.factor_file.sets[0]
         if self.rounding is None:
             self.rounding = 2 * torch.finfo(self.dtype).eps
@@ -64,9 +76,9 @@ class Reference:
     def _cos_sin(
         self, x: torch.Tensor, position_ids: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # [1, n], or [rows, 1, n] for tokens with several positions, which text has all alike.
-        positions = position_ids.flatten(0, -2)[0].cpu().numpy()
-        turned = angles(positions, self._set, self.factor_file.model)
+        if position_ids.ndim == 3:  # [rows, 1, n]: tokens have several positions
+            return self._of_rows(x, position_ids[:, 0])
+        turned = angles(position_ids[0].cpu().numpy(), self._set, self.factor_file.model)
         match self.layout:
             case "halves":
                 turned = np.concatenate((turned, turned), axis=1)
@@ -76,6 +88,19 @@ class Reference:
         scale = self._set.attention_factor
         return (laid_out.cos() * scale).to(x.dtype), (laid_out.sin() * scale).to(x.dtype)
 
+    def _of_rows(
+        self, x: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which row a pair turns by is Hugging Face's to say. position_ids: [rows, n]."""
+        rows = [
+            torch.from_numpy(angles(row, self._set, self.factor_file.model))
+            for row in position_ids.expand(3, -1).cpu().numpy()
+        ]
+        mixed = _rotary(self.model).recomposition_frequencies
+        scale = self._set.attention_factor
+        cos, sin = (mixed(turn(torch.stack(rows))[:, None]) for turn in (torch.cos, torch.sin))
+        return (cos * scale).to(x), (sin * scale).to(x)
+
     @torch.inference_mode()
     def logits(self, tokens: Sequence[int], index: int, last: int) -> torch.Tensor:
         """Logits float32 [last, vocabulary] at the last positions, all under one set."""
@@ -83,8 +108,11 @@ class Reference:
         if key not in self._logits:
             self._set = self.factor_file.sets[index]
             model = self.models.get(index, self.model)
-            model.base_model.rotary_emb.forward = self._cos_sin
-            output = model(_batch(tokens), use_cache=False, logits_to_keep=last)
+            _rotary(model).forward = self._cos_sin
+            positions = {}
+            if self.numbered is not None:
+                positions["position_ids"] = self.numbered(len(tokens))[:, None].to(DEVICE)
+            output = model(_batch(tokens), use_cache=False, logits_to_keep=last, **positions)
             self._logits[key] = output.logits[0].float().cpu()
         return self._logits[key]
 

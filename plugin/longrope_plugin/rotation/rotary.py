@@ -63,8 +63,9 @@ class LongRoPERotaryEmbedding(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rotates query and key.
 
-        positions: int64 [n], packed, or [rows, n]. query: [n, heads * head_size] or [n, heads, head_size].
-        key: likewise, with its own number of heads, or None. Returns tensors of the same shapes.
+        positions: int64 [n], packed, or [rows, n]. query: [n, heads * head_size] or [n, heads,
+        head_size]. key: likewise, with its own number of heads, or None. Returns tensors of the
+        same shapes.
         """
         assert offsets is None, "longrope positions are absolute"
         if query.device.type == self._kernel_device and positions.ndim == 1:

@@ -11,9 +11,9 @@ from typing import Any
 def sections(rope_parameters: Mapping[str, Any], rotary_dim: int) -> tuple[int, ...] | None:
     """The row of a token's positions for each pair [rotary_dim / 2]; None if tokens have only one.
 
-    Sections lie one after the other or, with `mrope_interleaved` (Qwen3-VL), take turns: pair 3i + 1
-    by height, 3i + 2 by width, as far as these reach, and the others by time. Raises ValueError, a
-    sentence, if they do not add up to the pairs of a head.
+    Sections lie one after the other or, with `mrope_interleaved` (Qwen3-VL), take turns: pair
+    3i + 1 by height, 3i + 2 by width, as far as these reach, and the others by time. Raises
+    ValueError, a sentence, if they do not add up to the pairs of a head.
     """
     lengths = rope_parameters.get("mrope_section")
     if lengths is None:
