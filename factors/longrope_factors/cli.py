@@ -12,6 +12,7 @@ from longrope_factors.evaluating.command import evaluate_app
 from longrope_factors.extension.command import extend
 from longrope_factors.factor_file import hf, methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter_files
+from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning import command as finetuning
@@ -50,15 +51,31 @@ def make(
         typer.Option(min=1, max=2**31 - 1, help="max_length of a set; may be repeated."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
+    truncate: Annotated[
+        bool,
+        typer.Option(
+            "--truncate",
+            help="Round the ends of yarn's ramp to whole pairs, as transformers and vLLM do.",
+        ),
+    ] = False,
 ) -> None:
     """Write a factor file of an analytic method, with one set for each --length.
 
     The set for the model's original length is the original set: the model's own rotation. If the
-    config already scales that rotation, the method's factors are multiplied by its factors.
+    config already scales that rotation, the method's factors are multiplied by its factors, and a
+    sentence on stderr says so.
     """
     with one_sentence():
-        factor_file = _made(model, method, length)
+        base = model_directory.base_of(model)
+        factor_file = _made(base, method, length, truncate)
         schema.save(factor_file, output)
+        if base.scaling is not None:
+            window = base.identity.original_max_position_embeddings
+            typer.echo(
+                f"These factors go on from the model's own rotation up to {window} tokens; "
+                f"{base.scaling}.",
+                err=True,
+            )
         typer.echo(_summary(output, factor_file))
 
 
@@ -100,8 +117,11 @@ def overrides(file: FileArgument, model: ModelOption = None) -> None:
     """
     with one_sentence():
         factor_file = _checked(file, model)
-        partial = None if model is None else hf.partial_rotary_factor(hf.read_config(model))
-        typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial)))
+        partial = architecture = None
+        if model is not None:
+            partial = hf.partial_rotary_factor(hf.read_config(model))
+            architecture = model_directory.identity_of(model).architecture
+        typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial, architecture)))
 
 
 @app.command("schema")
@@ -110,20 +130,33 @@ def print_schema() -> None:
     typer.echo(json.dumps(schema.json_schema(), indent=2))
 
 
-def _made(model: Path, name: str, lengths: list[int]) -> FactorFile:
+def _made(base: Base, name: str, lengths: list[int], truncate: bool) -> FactorFile:
     method = methods.named(name)
-    base = model_directory.base_of(model)
+    if truncate and method != "yarn":
+        raise UsageError(
+            f"--truncate is about yarn's ramp, but --method is {method}: leave it out."
+        )
     original = base.identity.original_max_position_embeddings
     if min(lengths) < original:
         raise UsageError(
             f"--length {min(lengths)} is an extension ratio below 1: it should be at least the "
-            f"original length, {original}."
+            f"original length, {original}" + _because(base) + "."
         )
     sets = [
-        base.factor_set("original" if max_length == original else method, max_length)
+        base.factor_set("original" if max_length == original else method, max_length, truncate)
         for max_length in sorted(lengths)
     ]
     return schema.build(base.identity, sets)
+
+
+def _because(base: Base) -> str:
+    """Why the original length of a model is not the one before its config's scaling."""
+    if base.scaling is None:
+        return ""
+    return (
+        f", because {base.scaling}; to make factors for the plain rotation, take rope_type and "
+        f"what belongs to it out of {base.scaling.where}"
+    )
 
 
 def _checked(file: Path, model: Path | None) -> FactorFile:

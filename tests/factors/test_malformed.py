@@ -295,7 +295,9 @@ def test_brackets_up_to_the_limit_are_refused_in_time(tmp_path: Path) -> None:
     ],
 )
 def test_another_model(field: str, value: Any, tmp_path: Path) -> None:
-    path = write(tmp_path / "x.json", document())
+    content = document()
+    content["sets"][2]["provenance"]["method"] = "longrope"  # searched: not of formulas alone
+    path = write(tmp_path / "x.json", content)
     other = IDENTITY.model_copy(update={field: value})
     with pytest.raises(FactorFileError) as caught:
         schema.check_model(schema.load(path), other, path)
@@ -304,6 +306,17 @@ def test_another_model(field: str, value: Any, tmp_path: Path) -> None:
     assert json.dumps(value) in message
     assert json.dumps(getattr(IDENTITY, field)) in message
     assert "\n" not in message
+
+
+def test_formulas_alone_fit_every_architecture(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", document())
+    other = IDENTITY.model_copy(update={"architecture": "MistralForCausalLM"})
+    schema.check_model(schema.load(path), other, path)
+    content = {**document(), "format": "longrope-factors/2"}
+    content["sets"][2]["adapter"] = ADAPTER
+    adapted = write(tmp_path / "adapted.json", content)
+    with pytest.raises(FactorFileError, match=r"model\.architecture"):
+        schema.check_model(schema.load(adapted), other, adapted)
 
 
 def test_a_models_name_is_for_people(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_truncated_yarn_differs_inside_the_ramp_only(ratio: float) -> None:
     turns = IDENTITY.original_max_position_embeddings * frequencies(IDENTITY) / (2 * math.pi)
     outside = (turns > 2 * 32) | (turns < 0.5)
     assert rescaled("yarn", ratio)[outside] == pytest.approx(theirs[outside], rel=1e-6)
+    truncated = methods.yarn(IDENTITY, ratio, truncate=True).factors
+    assert frequencies(IDENTITY) / np.asarray(truncated) == pytest.approx(theirs, rel=1e-6)
 
 
 def test_yarn_keeps_fast_pairs_and_interpolates_slow_ones() -> None:

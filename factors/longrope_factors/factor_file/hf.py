@@ -18,8 +18,9 @@ from longrope_factors.factor_file import (
     methods,
     own_rotation,
     schema,
+    trained_windows,
 )
-from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.base import Base, Scaling
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.files import strict_json
 from longrope_factors.factor_file.files.strict_json import shown
@@ -56,15 +57,17 @@ def base(config: Config, name: str | None = None, base_dir: Path | None = None) 
     """
     identity = model_identity(config, name)
     if is_longrope(config):
-        own = from_config(config, base_dir)
-        reach = min(identity.original_max_position_embeddings, own.max_length)
-        short = own.sets[own.select(reach)]
+        lists = from_config(config, base_dir)
+        reach = min(identity.original_max_position_embeddings, lists.max_length)
+        short = lists.sets[lists.select(reach)]
         return Base(identity, Rescaling(short.factors, short.attention_factor))
     text = _text(config)
     rope, kind = _rope_parameters(text), rope_type(config)
     if own_rotation.is_scaled(kind):
         pairs = own_rotation.Pairs(identity.rotary_dim, identity.rope_theta)
-        return Base(identity, own_rotation.factors(rope, kind, text, pairs))
+        own = own_rotation.factors(rope, kind, text, pairs)
+        before = own_rotation.original_without(rope, kind, text)
+        return Base(identity, own, Scaling(kind, own_rotation.place(text), before))
     return Base(identity, methods.original(identity, 1.0))
 
 
@@ -74,13 +77,15 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
     rotary_dim is int(head_dim * partial_rotary_factor). The original length is the window that the
     model ships with: `own_rotation.window` if its rotation is scaled already; otherwise
     original_max_position_embeddings of the config or of its rope_parameters; otherwise
-    max_position_embeddings. In a multi-modal config, the text_config counts. Fields that the config
-    leaves out have the architecture's defaults. Raises FactorFileError naming a field that is
-    missing or unusable, or the rope_type if the model's rotation is not one vector of factors.
+    max_position_embeddings, or what `trained_windows` knows of it. In a multi-modal config, the
+    text_config counts. Fields that the config leaves out have the architecture's defaults. Raises
+    FactorFileError naming a field that is missing or unusable, or the rope_type if the model's
+    rotation is not one vector of factors.
     """
     text = _text(config)
     rope = _rope_parameters(text)
     kind = rope_type(config)
+    own_rotation.check_attention(text)
     if not is_longrope(config):
         own_rotation.check(rope, kind, text)
     theta = rope.get("rope_theta", text.get("rope_theta"))
@@ -99,15 +104,16 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
             f"The model's config gives a rotary dimension of {rotary_dim} (head_dim times "
             f"partial_rotary_factor); it should be even and from 2 to {bounds.ROTARY_DIM}."
         )
+    theta = hf_fields.theta(theta, "rope_theta")
     return ModelIdentity(
         name=str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS),
         architecture=named[0],
         rotary_dim=rotary_dim,
-        rope_theta=hf_fields.theta(theta, "rope_theta"),
+        rope_theta=theta,
         original_max_position_embeddings=(
             own_rotation.window(rope, kind, text)
             if own_rotation.is_scaled(kind)
-            else _original_length(config, text, rope)
+            else _original_length(config, text, rope, theta)
         ),
     )
 
@@ -211,14 +217,17 @@ def attention_factor(ratio: float, original: int) -> float:
 
 
 def hf_overrides(
-    factor_file: FactorFile, path: Path | str, partial_rotary_factor: float | None = None
+    factor_file: FactorFile,
+    path: Path | str,
+    partial_rotary_factor: float | None = None,
+    architecture: str | None = None,
 ) -> dict[str, Any]:
     """The value of `vllm serve --hf-overrides` that serves a model with the factor file at `path`.
 
     The short and long factors are those of the original length's set and of the last set, for
     programs that know only two lists. `longrope_factors` is the absolute path of the file with all
     sets. Pass the model's partial_rotary_factor if it has one, because these rope_parameters
-    replace the model's own.
+    replace the model's own, and its architecture if it may be another than the file's.
     """
     model, last = factor_file.model, factor_file.sets[-1]
     original = model.original_max_position_embeddings
@@ -232,7 +241,7 @@ def hf_overrides(
         "factor": last.max_length / original,
         "attention_factor": last.attention_factor,
     }
-    if model.architecture in _WITH_MSCALES:
+    if (architecture or model.architecture) in _WITH_MSCALES:
         rope["short_mscale"] = short.attention_factor
         rope["long_mscale"] = last.attention_factor
     if partial_rotary_factor is not None:
@@ -308,7 +317,7 @@ def _rotary_dim(text: Config, rope: Config) -> int:
     return int(length(head_dim, "head_dim") * share)
 
 
-def _original_length(config: Config, text: Config, rope: Config) -> int:
+def _original_length(config: Config, text: Config, rope: Config, theta: float) -> int:
     # The architecture's default (Phi-3: 4,096) is meant for its two lists only.
     said = text if is_longrope(config) else _said(config)
     for place, value in (
@@ -320,7 +329,8 @@ def _original_length(config: Config, text: Config, rope: Config) -> int:
     ):
         if value is not None:
             return length(value, place, least=2)
-    return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+    stated = length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
+    return stated if is_longrope(config) else trained_windows.of(text, theta, stated)
 
 
 def _attention_factor(rope: Config, ratio: float, original: int) -> float:

@@ -9,9 +9,15 @@ from typing import NamedTuple
 
 from longrope_factors import __version__
 from longrope_factors.factor_file.errors import FactorFileError
-from longrope_factors.factor_file.schema import FactorSet, Method, ModelIdentity, Provenance
+from longrope_factors.factor_file.schema import (
+    ANALYTIC,
+    FactorSet,
+    Method,
+    ModelIdentity,
+    Provenance,
+)
 
-METHODS: tuple[Method, ...] = ("original", "pi", "ntk", "yarn")
+METHODS = ANALYTIC
 # Turns within the original length (YaRN's beta and alpha for LLaMA): a pair with more turns than
 # the first is left alone, a pair with fewer than the second is fully interpolated.
 _YARN_FAST, _YARN_SLOW = 32.0, 1.0
@@ -50,14 +56,15 @@ def ntk(identity: ModelIdentity, ratio: float) -> Rescaling:
     return Rescaling(tuple(map(float, factors)), 1.0)
 
 
-def yarn(identity: ModelIdentity, ratio: float) -> Rescaling:
+def yarn(identity: ModelIdentity, ratio: float, truncate: bool = False) -> Rescaling:
     """YaRN: 1 for pairs that turn over 32 times within the original length, s for less than once.
 
-    Between the two, 1/l_i falls from 1 to 1/s in equal steps of i. The result equals that of the
-    YaRN authors' code and of transformers' `_compute_yarn_parameters` with `truncate` false. With
-    transformers' default, the two ends of the ramp are first rounded outwards to whole pairs.
-    (In the paper's equation 13, the ramp is linear in the number of turns instead of in i.)
-    The attention factor is 0.1 ln s + 1. arXiv 2309.00071, section 3.4.
+    Between the two, 1/l_i falls from 1 to 1/s in equal steps of i. `truncate` is the field of that
+    name of transformers' `_compute_yarn_parameters`, where true is the default, as it is in vLLM:
+    the two ends of the ramp are first rounded outwards to whole pairs. Static YaRN of a model whose
+    config has only a factor, such as Qwen's, is that. (In the paper's equation 13, the ramp is
+    linear in the number of turns instead of in i.) The attention factor is 0.1 ln s + 1.
+    arXiv 2309.00071, section 3.4.
     """
     factors = yarn_factors(
         identity.rotary_dim,
@@ -65,7 +72,7 @@ def yarn(identity: ModelIdentity, ratio: float) -> Rescaling:
         identity.original_max_position_embeddings,
         ratio,
         (_YARN_FAST, _YARN_SLOW),
-        truncate=False,
+        truncate,
     )
     return Rescaling(factors, 0.1 * math.log(ratio) + 1.0)
 
@@ -98,11 +105,13 @@ def yarn_factors(
     return tuple(1.0 / ((1.0 - share) + share / ratio) for share in ramp)
 
 
-def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:
+def rescale(
+    method: Method, identity: ModelIdentity, ratio: float, truncate: bool = False
+) -> Rescaling:
     """Factors and attention factor of the named analytic method at extension ratio `ratio`.
 
-    Raises FactorFileError for a method that is not analytic and for a ratio below 1, except for
-    `original`, which ignores the ratio.
+    `truncate` is for yarn: the other methods have no ramp. Raises FactorFileError for a method that
+    is not analytic and for a ratio below 1, except for `original`, which ignores the ratio.
     """
     if ratio < 1 and method != "original":
         raise FactorFileError(
@@ -117,7 +126,7 @@ def rescale(method: Method, identity: ModelIdentity, ratio: float) -> Rescaling:
         case "ntk":
             return ntk(identity, ratio)
         case "yarn":
-            return yarn(identity, ratio)
+            return yarn(identity, ratio, truncate)
     raise FactorFileError(f"{method} factors come from a search: they have no formula.")
 
 
@@ -132,11 +141,14 @@ def named(name: str) -> Method:
     raise FactorFileError(f"{name!r} is not an analytic method: use one of {', '.join(METHODS)}.")
 
 
-def factor_set(method: Method, identity: ModelIdentity, max_length: int) -> FactorSet:
+def factor_set(
+    method: Method, identity: ModelIdentity, max_length: int, truncate: bool = False
+) -> FactorSet:
     """The factor set of an analytic method for sequences of up to `max_length` tokens."""
     window = identity.original_max_position_embeddings
     ratio = max_length / window
-    rescaling = rescale(method, identity, ratio)
+    rescaling = rescale(method, identity, ratio, truncate)
+    name = "yarn, truncated," if method == "yarn" and truncate else method
     return FactorSet(
         max_length=max_length,
         factors=rescaling.factors,
@@ -144,7 +156,7 @@ def factor_set(method: Method, identity: ModelIdentity, max_length: int) -> Fact
         attention_factor=rescaling.attention_factor,
         provenance=Provenance(
             method=method,
-            source=f"{method} at extension ratio {ratio:g} from original length {window}",
+            source=f"{name} at extension ratio {ratio:g} from original length {window}",
             date=datetime.date.today().isoformat(),
             tool_version=__version__,
         ),

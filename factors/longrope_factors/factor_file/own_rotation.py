@@ -44,13 +44,31 @@ def is_scaled(rope_type: str) -> bool:
     return rope_type in _FIELDS
 
 
+def place(text: Mapping[str, Any]) -> str:
+    """The field of the config that has its rope parameters; an older name takes precedence."""
+    return "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
+
+
+def check_attention(text: Mapping[str, Any]) -> None:
+    """Raise FactorFileError for an attention that rotates by other positions than a token's own."""
+    if not (chunked := text.get("dual_chunk_attention_config")):
+        return
+    trained = chunked.get(_ORIGINAL) if isinstance(chunked, Mapping) else None
+    raise FactorFileError(
+        "The model's config has dual_chunk_attention_config, by which a token's position depends "
+        "on the chunk of the token that looks at it, and no vector of factors says that: take it "
+        f"out and set max_position_embeddings to {trained or 'the window of its training'}, and "
+        "the plain rotation is extended."
+    )
+
+
 def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> None:
     """Raise FactorFileError unless the rope parameters are one vector of factors.
 
     `text` is the config that they come from. Plain RoPE and the types of `is_scaled` are accepted,
     unless the config says more than a factor set can express.
     """
-    where = "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
+    where = place(text)
     if rope_type != "default" and not is_scaled(rope_type):
         raise FactorFileError(
             f"The model's config has rope_type {shown(rope_type)}, whose rotation is not one "
@@ -74,6 +92,21 @@ def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> N
             f"The model's config has {where}.mscale_all_dim, by which latent attention is scaled "
             "apart from its rotation: remove it, and rope_type and its fields."
         )
+
+
+def original_without(
+    rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]
+) -> int | None:
+    """The window before scaling, in tokens, where the weights can be served without the scaling.
+
+    This is known of yarn only, which people put into the configs of models that were never trained
+    with it (Qwen's documentation tells how). None for the other types, for a yarn whose config says
+    that the model was fine-tuned with it, and for one whose window it does not state.
+    """
+    if rope_type != "yarn" or rope.get("finetuned"):
+        return None
+    stated = any(said.get(_ORIGINAL) is not None for said in (text, rope))
+    return _original(rope, text) if stated else None
 
 
 def window(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> int:
@@ -184,9 +217,9 @@ def _yarn_factor(rope: Mapping[str, Any], text: Mapping[str, Any], original: int
 
 def _original(rope: Mapping[str, Any], text: Mapping[str, Any]) -> int:
     """The window before scaling; transformers prefers the field outside rope_parameters."""
-    for place in (text, rope):
-        if place.get(_ORIGINAL) is not None:
-            return length(place[_ORIGINAL], _ORIGINAL, least=2)
+    for said in (text, rope):
+        if said.get(_ORIGINAL) is not None:
+            return length(said[_ORIGINAL], _ORIGINAL, least=2)
     return length(text.get("max_position_embeddings"), "max_position_embeddings", least=2)
 
 

@@ -34,6 +34,7 @@ from longrope_factors.factor_file.refusal import place_in_words, sentence
 FORMAT, FORMAT_WITH_ADAPTERS = "longrope-factors/1", "longrope-factors/2"
 
 Method = Literal["original", "pi", "ntk", "yarn", "longrope", "longrope2", "published"]
+ANALYTIC: tuple[Method, ...] = ("original", "pi", "ntk", "yarn")
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Length = Annotated[int, Field(ge=1, le=bounds.LONGEST)]
@@ -189,6 +190,14 @@ class FactorFile(_Record):
         """The longest sequence that any set serves, in tokens."""
         return self.sets[-1].max_length
 
+    @property
+    def is_analytic(self) -> bool:
+        """Whether formulas gave all of its factors, and no set has an adapter."""
+        return all(
+            factor_set.provenance.method in ANALYTIC and factor_set.adapter is None
+            for factor_set in self.sets
+        )
+
     def select(self, length: int) -> int:
         """Index of the smallest set that covers a sequence of `length` tokens.
 
@@ -254,10 +263,12 @@ def dumps(factor_file: FactorFile) -> str:
 def check_model(factor_file: FactorFile, identity: ModelIdentity, path: Path | str) -> None:
     """Raise FactorFileError unless the file at `path` was made for a model like `identity`.
 
-    `base.Base.check` also compares its original sets with the model's own rotation.
+    A file of analytic sets alone fits every architecture, because its numbers follow from the other
+    fields and from nothing that was trained or searched. `base.Base.check` also compares its
+    original and analytic sets with the model's own rotation.
     """
     for field in (
-        "architecture",
+        *(() if factor_file.is_analytic else ("architecture",)),
         "rotary_dim",
         "rope_theta",
         "original_max_position_embeddings",

@@ -13,6 +13,8 @@ from typing import Any, get_args
 
 from longrope_factors.factor_file import hf, schema, shipped
 from longrope_factors.factor_file.adapters import adapter_files
+from longrope_factors.factor_file.base import Base
+from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_plugin.selection import Policy
 
@@ -95,18 +97,20 @@ def _compose(arguments: Arguments) -> Command:
     overrides = arguments.take_object("hf-overrides")
     config = served_config(model, arguments)
     factor_file = None
+    notes: list[str] = []
     if config is not None:
         config = merge(config, overrides)
         factors = factors or _named_by(config, model)
     if factors is not None:
-        factor_file, overrides = _from_file(factors_path(factors), config, model, overrides)
+        path = factors_path(factors)
+        factor_file, overrides, notes = _from_file(path, config, model, overrides)
     elif config is not None and hf.is_longrope(config):
         factor_file = hf.two_list(config, model)
 
     if overrides:
         ours += ["--hf-overrides", json.dumps(overrides)]
     if factor_file is None:
-        return _unchanged(model, ours, arguments, policy, checked=config is not None)
+        return _unchanged(model, ours, arguments, policy, config)
 
     ours += _served_length(factor_file, arguments)
     selection = {"longrope_selection": policy} if policy else {}
@@ -115,21 +119,37 @@ def _compose(arguments: Arguments) -> Command:
         ours += ["--additional-config", json.dumps(additional)]
     limits = ", ".join(f"{factor_set.max_length:,}" for factor_set in factor_file.sets)
     note = f"{model} is served with factor sets up to {limits} tokens."
-    return Command([model, *ours, *arguments.rest], [note])
+    return Command([model, *ours, *arguments.rest], [note, *notes])
 
 
 def _from_file(
     path: Path, config: dict[str, Any] | None, model: str, overrides: dict[str, Any]
-) -> tuple[FactorFile, dict[str, Any]]:
-    """The factor file, checked against the model, and the overrides that make vLLM read it."""
+) -> tuple[FactorFile, dict[str, Any], list[str]]:
+    """The factor file, checked against the model, the overrides that make vLLM read it, and notes.
+
+    The overrides replace the config's own rope parameters: what they scale is not scaled again.
+    """
     factor_file = schema.load(path)
     adapter_files.check(factor_file, path)  # the plug-in also checks it against the model's weights
-    partial = None
+    partial = architecture = None
+    notes = []
     if config is not None:
-        hf.base(config, model, Path(model)).check(factor_file, path)
-        partial = hf.partial_rotary_factor(config)
-    ours = hf.hf_overrides(factor_file, path, partial)
-    return factor_file, _merged(overrides, ours, "hf-overrides")
+        base = hf.base(config, model, Path(model))
+        base.check(factor_file, path)
+        if base.replaces_scaling(factor_file):
+            notes.append(_about_replaced(base, factor_file))
+        partial, architecture = hf.partial_rotary_factor(config), base.identity.architecture
+    ours = hf.hf_overrides(factor_file, path, partial, architecture)
+    return factor_file, _merged(overrides, ours, "hf-overrides"), notes
+
+
+def _about_replaced(base: Base, factor_file: FactorFile) -> str:
+    window = base.identity.original_max_position_embeddings
+    same = factor_file.sets[factor_file.select(window)].max_length
+    return (
+        f"What the config scales already is the set of "
+        f"{same:,} tokens; shorter requests are served with the sets before it."
+    )
 
 
 def factors_path(factors: str) -> Path:
@@ -153,19 +173,35 @@ def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str
 
 
 def _unchanged(
-    model: str, ours: list[str], arguments: Arguments, policy: str | None, checked: bool
+    model: str,
+    ours: list[str],
+    arguments: Arguments,
+    policy: str | None,
+    config: dict[str, Any] | None,
 ) -> Command:
     if policy is not None:
         raise UsageError(
             f"--selection chooses between factor sets, but {model} has none: name a factor file "
             "with --factors."
         )
-    note = (
-        f"{model} has no longrope factors and is served unchanged."
-        if checked
-        else f"The config of {model} cannot be read before vLLM does: nothing was checked."
-    )
+    if config is None:
+        note = f"The config of {model} cannot be read before vLLM does: nothing was checked."
+    else:
+        note = f"{model} has no longrope factors and is served unchanged."
+        if _is_static_yarn(config):
+            note += (
+                " Its config scales every request alike by yarn, short ones too: with --factors, "
+                "each would be rotated by its own length (docs/qwen.md)."
+            )
     return Command([model, *ours, *arguments.rest], [note])
+
+
+def _is_static_yarn(config: dict[str, Any]) -> bool:
+    """Whether the config's yarn could be taken out; False for any rotation that has no factors."""
+    try:
+        return hf.base(config).unscaled is not None
+    except FactorFileError:
+        return False
 
 
 def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
