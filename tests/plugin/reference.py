@@ -40,9 +40,10 @@ class Reference:
 
     native: leave the rotation to Hugging Face, which chooses by the length of its input.
     layout: of a position's angles in what the model's rotary module returns. models: by set, where
-    its requests run on other weights. rounding: how far below the best token's logit another one's
-    may be, as a share of the largest logit; by default twice the dtype's epsilon. numbered: the
-    positions [rows, n] of a sequence of n tokens, where they are not those of text.
+    its requests run on other weights or, natively, under another config. rounding: how far below
+    the best token's logit another one's may be, as a share of the largest logit; by default twice
+    the dtype's epsilon. numbered: the positions [rows, n] of a sequence of n tokens, where they are
+    not those of text.
     """
 
     directory: Path
@@ -108,7 +109,8 @@ class Reference:
         if key not in self._logits:
             self._set = self.factor_file.sets[index]
             model = self.models.get(index, self.model)
-            _rotary(model).forward = self._cos_sin
+            if not self.native:
+                _rotary(model).forward = self._cos_sin
             positions = {}
             if self.numbered is not None:
                 positions["position_ids"] = self.numbered(len(tokens))[:, None].to(DEVICE)
@@ -143,7 +145,7 @@ class Reference:
             index = max(self.factor_file.select(length), starts or 0)
             row = (
                 self.native_logits(tokens[:length])
-                if self.native
+                if self.native and not self.models
                 else self.logits(tokens[:-1], index, len(output))[i]
             )
             gap = float(row.max() - row[token])

@@ -12,6 +12,7 @@ from longrope_server.errors import UsageError
 from longrope_server.serve import embedded, environment
 from longrope_server.serve.command import compose
 
+from tests import published_models
 from tests.server import models
 
 DRAIN = ("--shutdown-timeout", "30")
@@ -208,6 +209,47 @@ def test_what_a_partly_rotated_architecture_leaves_out_is_handed_on(tmp_path: Pa
     words = compose([model, "--factors", str(file)]).words
     overrides = json.loads(value_of("--hf-overrides", words))
     assert overrides["rope_parameters"]["partial_rotary_factor"] == 0.25
+
+
+STATIC = "scales every request alike by yarn"
+
+
+def test_qwen_whose_config_has_yarn_is_scaled_once(tmp_path: Path) -> None:
+    """The file's sets take the place of the scaling, in both spellings, and a note says so."""
+    for number, config in enumerate(
+        (
+            published_models.QWEN3_8B,
+            {**published_models.QWEN3_8B, "rope_scaling": published_models.YARN},
+            {
+                **{**published_models.QWEN3_8B, "rope_scaling": None},
+                "rope_parameters": {**published_models.YARN, "rope_theta": 1000000},
+            },
+        )
+    ):
+        model = tmp_path / str(number)
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(config))
+        command = compose([str(model), "--factors", "qwen3-yarn"])
+        assert value_of("--max-model-len", command.words) == "131072"
+        overrides = json.loads(value_of("--hf-overrides", command.words))
+        assert overrides["original_max_position_embeddings"] == 32768
+        assert overrides["rope_parameters"]["short_factor"] == [1.0] * 64
+        assert (number > 0) == any("the set of 131,072 tokens" in note for note in command.notes)
+        unchanged = compose([str(model)])
+        assert (number > 0) == any(STATIC in note for note in unchanged.notes)
+
+
+def test_a_model_that_was_trained_with_yarn_is_not_advised(tmp_path: Path) -> None:
+    config = {"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not any(STATIC in note for note in compose([str(tmp_path)]).notes)
+
+
+@pytest.mark.parametrize("name", ["QWEN2_5_7B_1M", "QWEN3_5_9B", "QWEN3_4B_2507"])
+def test_other_qwens_are_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(getattr(published_models, name)))
+    with pytest.raises(FactorFileError, match=r"dual_chunk|mrope_section|rope_theta"):
+        compose([str(tmp_path), "--factors", "qwen3-yarn"])
 
 
 def test_what_only_vllm_can_read_is_left_to_it(factors: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from longrope_factors.factor_file.schema import FactorFile
 
+from longrope_server.errors import UsageError
 from longrope_server.plan.layouts import Layout, stages
 from longrope_server.plan.model_shape import ModelShape
 from longrope_server.plan.weights import PLAIN_BYTES
@@ -50,5 +51,10 @@ def of(shape: ModelShape, factor_file: FactorFile | None) -> Adapters:
     """Room for the adapters of the factor file's sets, as the plug-in asks for it on a GPU."""
     sets = factor_file.sets if factor_file else ()
     ranks = [factor_set.adapter.rank for factor_set in sets if factor_set.adapter is not None]
+    if ranks and (shape.experts or shape.linear):
+        raise UsageError(
+            f"The room for adapters of {shape.architecture} is not known here: plan the model with "
+            "a factor file without adapters."
+        )
     greatest = max(ranks, default=0)
     return Adapters(shape, len(ranks), next(rank for rank in RANKS if rank >= greatest))

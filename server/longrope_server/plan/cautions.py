@@ -6,7 +6,27 @@ from collections.abc import Iterator
 from longrope_server.plan import attention, cost
 from longrope_server.plan.fitting import Fitting
 from longrope_server.plan.gpus import Cluster
+from longrope_server.plan.model_shape import ModelShape
 from longrope_server.plan.units import size
+
+
+def about_the_model(shape: ModelShape) -> Iterator[str]:
+    """What the numbers of this model leave out or depend on, one sentence each."""
+    if shape.sees:
+        yield (
+            "The vision tower is not counted: leave it out with --language-model-only, or keep "
+            "room for it."
+        )
+    if shape.linear:
+        yield (
+            f"{sum(shape.linear.layers)} of {shape.layers} layers have linear attention, whose "
+            "state does not grow with the length: only the others cache keys and values."
+        )
+    if shape.experts:
+        yield (
+            f"Of {shape.experts.count} experts a token passes {shape.experts.chosen}: the times "
+            "count these, the memory all. Several requests at once read more of them."
+        )
 
 
 def cautions(fitting: Fitting, kv_dtype: str, cluster: Cluster) -> Iterator[str]:

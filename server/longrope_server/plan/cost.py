@@ -32,19 +32,23 @@ OUTSIDE_BYTES_OF_COMMUNICATION = GIB // 2
 def linear_flops(weights: Weights, tokens: int) -> int:
     """Operations of a prompt's linear layers and output: 2 for each weight and token.
 
-    Only the last token of a prompt is projected to the vocabulary.
+    Of experts, those that the token passes. Only the last token of a prompt is projected to the
+    vocabulary.
     """
-    layers = weights.shape.layers * weights.linear(1)
+    layers = sum(weights.active(1, layer) for layer in range(weights.shape.layers))
     return 2 * tokens * layers + 2 * weights.output_parameters
 
 
 def attention_flops(shape: ModelShape, tokens: int) -> int:
     """Operations of a prompt's attention, the causal half: token n sees n tokens, or its window.
 
-    In each head and dimension, 2 for query times key and 2 for weight times value.
+    In each head and dimension, 2 for query times key and 2 for weight times value. Linear attention
+    takes the same for every token.
     """
-    seen = sum(_seen(tokens, min(window or tokens, tokens)) for window in shape.windows)
-    return 4 * shape.heads * shape.head_dim * seen
+    windows = [shape.windows[layer] for layer in shape.attention_layers]
+    seen = sum(_seen(tokens, min(window or tokens, tokens)) for window in windows)
+    linear = sum(shape.linear.layers) * shape.linear.flops(tokens) if shape.linear else 0
+    return 4 * shape.heads * shape.head_dim * seen + linear
 
 
 def prefill_seconds(flops: int, gpu: Gpu, layout: Layout, utilisation: float) -> float | None:
@@ -77,6 +81,8 @@ def activation_bytes(shape: ModelShape, chunk: int, tp: int) -> int:
     runner's profile_run (v1/worker/gpu/model_runner.py).
     """
     mlp = 3 * shape.intermediate
+    if experts := shape.experts:
+        mlp = max(mlp, 3 * (experts.chosen * experts.width + experts.shared))
     attention = (3 * shape.heads + 2 * shape.kv_heads) * shape.head_dim
     wide = max(mlp, attention) // tp
     return PLAIN_BYTES * chunk * (2 * shape.hidden + wide) + 16 * MOST_SEQUENCES * shape.vocabulary

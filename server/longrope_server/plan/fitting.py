@@ -67,12 +67,12 @@ class Fitting:
 
     def request_blocks(self, gpu: Gpu, layout: Layout, tokens: int) -> int:
         """Blocks of one request of `tokens` tokens."""
-        return self.cache.blocks(tokens, in_flight(gpu, layout.pp), layout.dcp)
+        return self.cache.blocks(tokens, in_flight(gpu, layout.pp), layout.dcp, layout.tp)
 
     def longest(self, gpu: Gpu, layout: Layout) -> int:
         """Tokens of the longest request that fits in this layout; 0 if none does."""
         blocks = self.blocks(gpu, layout)
-        return self.cache.longest(blocks, in_flight(gpu, layout.pp), layout.dcp)
+        return self.cache.longest(blocks, in_flight(gpu, layout.pp), layout.dcp, layout.tp)
 
     def longest_on(self, cluster: Cluster) -> int:
         """Tokens of the longest request that fits in any layout on the cluster; 0 if none does."""

@@ -47,11 +47,12 @@ def tensor_sizes(shape: ModelShape, most: int) -> Iterator[int]:
     They divide the attention heads (ModelConfig.verify_with_parallel_config, config/model.py). They
     divide the KV heads or are a multiple of them, so that every KV head is held by the same number
     of ranks (QKVParallelLinear, model_executor/layers/linear.py). Each rank has an equal part of
-    the MLP and of the padded vocabulary (`divide` in the same layers).
+    the MLP, of each expert, of the heads of linear attention and of the padded vocabulary (`divide`
+    in the same layers).
     """
     for tp in range(1, min(most, shape.heads) + 1):
         heads, kv = shape.heads % tp == 0, shape.kv_heads % tp == 0 or tp % shape.kv_heads == 0
-        rest = shape.intermediate % tp == 0 and shape.padded_vocabulary % tp == 0
+        rest = all(part % tp == 0 for part in (*shape.widths, shape.padded_vocabulary))
         if heads and kv and rest:
             yield tp
 
@@ -62,13 +63,14 @@ def context_sizes(shape: ModelShape, tp: int) -> Iterator[int]:
     A size above 1 needs more ranks than KV heads and is at most their ratio. It divides the query
     heads of a KV head (ModelConfig.verify_with_parallel_config) and the ranks (ParallelConfig's
     validator, config/parallel.py). No layer may have a sliding window
-    (SlidingWindowSpec.max_memory_usage_bytes, v1/kv_cache_interface.py). The size also divides the
+    (SlidingWindowSpec.max_memory_usage_bytes, v1/kv_cache_interface.py) or linear attention, whose
+    state every rank has. The size also divides the
     ratio, from which the other divisions follow. vLLM does not check that, but the ranks of a group
     are neighbours (initialize_model_parallel, distributed/parallel_state.py) and have to hold the
     same KV head.
     """
     yield 1
-    if tp <= shape.kv_heads or any(shape.windows):
+    if tp <= shape.kv_heads or any(shape.windows) or shape.linear:
         return
     copies = tp // shape.kv_heads
     for dcp in range(2, copies + 1):

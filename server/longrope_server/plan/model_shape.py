@@ -9,24 +9,36 @@ from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.hf_fields import length
 
 from longrope_server.errors import UsageError
+from longrope_server.plan import experts, linear_attention
+from longrope_server.plan.experts import Experts
+from longrope_server.plan.linear_attention import LinearAttention
 
 ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM",
+    "Qwen3_5ForCausalLM",
+    "Qwen3_5MoeForCausalLM",
+    "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForConditionalGeneration",
     "Phi3ForCausalLM",
     "MiniCPMForCausalLM",
 )
 VOCABULARY_PADDING = 64
-_QWEN = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_WITH_HEAD_NORMS = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
+_QWEN = ("Qwen2ForCausalLM", *_WITH_HEAD_NORMS)
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A dense decoder's dimensions: those of the whole model before any split.
+    """A decoder's dimensions: those of the whole model before any split.
 
-    windows: for each layer, how many tokens back its attention reaches; None for all.
+    intermediate: of the MLP, 0 if every layer has experts. query_gate: whether the projection of
+    queries also makes a gate of the attention's output. windows: for each layer, how many tokens
+    back its attention reaches; None for all. experts, linear: None for a model without them.
+    sees: whether the model has a vision tower, which is not counted.
     """
 
     architecture: str
@@ -42,11 +54,35 @@ class ModelShape:
     mlp_bias: bool
     head_norms: bool
     windows: tuple[int | None, ...]
+    query_gate: bool = False
+    experts: Experts | None = None
+    linear: LinearAttention | None = None
+    sees: bool = False
 
     @property
     def layers(self) -> int:
         """How many decoder layers there are."""
         return len(self.windows)
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether the layer has experts in place of an MLP."""
+        return self.experts is not None and self.experts.sparse[layer]
+
+    def is_linear(self, layer: int) -> bool:
+        """Whether the layer has linear attention: it caches a state, and no keys and values."""
+        return self.linear is not None and self.linear.layers[layer]
+
+    @property
+    def attention_layers(self) -> list[int]:
+        """The layers that cache keys and values."""
+        return [layer for layer in range(self.layers) if not self.is_linear(layer)]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of MLPs, and heads of linear attention: what tensor parallelism divides."""
+        linear = (self.linear.key_heads, self.linear.value_heads) if self.linear else ()
+        dense = (self.intermediate,) if self.intermediate else ()
+        return (*dense, *(self.experts.widths if self.experts else ()), *linear)
 
     @property
     def padded_vocabulary(self) -> int:
@@ -61,7 +97,8 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     naming a field that is missing or unusable.
     """
     architecture = _architecture(config)
-    values = completed(config)
+    nested = config.get("text_config")
+    values = completed(nested if isinstance(nested, Mapping) else config)
     heads = length(values.get("num_attention_heads"), "num_attention_heads")
     hidden = length(values.get("hidden_size"), "hidden_size")
     kv_heads = _or(values.get("num_key_value_heads"), heads, "num_key_value_heads")
@@ -70,24 +107,33 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
             f"The model's config has {heads} attention heads and {kv_heads} KV heads; the first "
             "should be a multiple of the second."
         )
-    llama, qwen3 = architecture == "LlamaForCausalLM", architecture == "Qwen3ForCausalLM"
-    # Only these two architectures have the field in transformers. With it, vLLM's Llama gives the
+    llama, qwen3 = architecture == "LlamaForCausalLM", architecture in _WITH_HEAD_NORMS
+    qwen3_5 = architecture.startswith("Qwen3_5")
+    # Only these architectures have the field in transformers. With it, vLLM's Llama gives the
     # projections into and out of attention a bias, its Qwen3 only those into it.
     attention_bias = bool(values.get("attention_bias")) and (llama or qwen3)
+    windows = _windows(architecture, values)
+    sparse = experts.from_config(values, len(windows)) if _has_experts(architecture) else None
+    dense = sparse is None or not all(sparse.sparse)
     return ModelShape(
         architecture=architecture,
         vocabulary=length(values.get("vocab_size"), "vocab_size"),
         hidden=hidden,
-        intermediate=length(values.get("intermediate_size"), "intermediate_size"),
+        intermediate=length(values.get("intermediate_size"), "intermediate_size") if dense else 0,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=_or(values.get("head_dim"), hidden // heads, "head_dim"),
-        tied=bool(values.get("tie_word_embeddings")),
+        # transformers takes the field from the whole config, not from its text_config.
+        tied=bool(config.get("tie_word_embeddings", values.get("tie_word_embeddings"))),
         qkv_bias=architecture == "Qwen2ForCausalLM" or attention_bias,
         output_bias=attention_bias and llama,
         mlp_bias=bool(values.get("mlp_bias")) and llama,
-        head_norms=qwen3,
-        windows=_windows(architecture, values),
+        head_norms=qwen3 or qwen3_5,
+        windows=windows,
+        query_gate=qwen3_5,
+        experts=sparse,
+        linear=linear_attention.from_config(values, values.get("layer_types")) if qwen3_5 else None,
+        sees=bool(config.get("vision_config")),
     )
 
 
@@ -112,9 +158,15 @@ def _architecture(config: Mapping[str, Any]) -> str:
             f"The model's architecture is {architecture}, whose size is not known here: known are "
             f"{', '.join(ARCHITECTURES)}."
         )
-    if config.get("num_experts"):
-        raise UsageError("The model is a mixture of experts; only dense models can be planned.")
+    if config.get("num_experts") and not _has_experts(architecture):
+        raise UsageError(
+            f"The model is a mixture of experts, which {architecture} is not known to be here."
+        )
     return architecture
+
+
+def _has_experts(architecture: str) -> bool:
+    return "Moe" in architecture
 
 
 def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longrope_server.plan import attention, cost, serve_line
-from longrope_server.plan.cautions import cautions
+from longrope_server.plan.cautions import about_the_model, cautions
 from longrope_server.plan.document import FewestGpus, GpuPlan, Length, Placement, Plan
 from longrope_server.plan.fitting import USUAL_NODE, Fitting, what_would
 from longrope_server.plan.gpus import GPUS, Cluster
@@ -52,11 +52,14 @@ class Planner:
             gpu=self._gpu(self.cluster) if self.cluster else None,
             max_tokens_that_fit=self.fitting.longest_on(self.cluster) if self.cluster else None,
             fewest=[] if self.cluster else self._fewest(),
-            notes=(
-                list(cautions(self.fitting, self.served.kv_dtype, self.cluster))
-                if self.cluster
-                else []
-            ),
+            notes=[
+                *about_the_model(shape),
+                *(
+                    cautions(self.fitting, self.served.kv_dtype, self.cluster)
+                    if self.cluster
+                    else ()
+                ),
+            ],
         )
 
     def _length(self, tokens: int, factor_set: bool) -> Length:

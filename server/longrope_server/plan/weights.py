@@ -38,13 +38,13 @@ class Weights:
     def parameters(self) -> int:
         """All parameters, tied ones counted once."""
         tables = 1 if self.shape.tied else 2
-        layer = self.linear(1) + self.small(1)
-        return self.shape.layers * layer + tables * self._table + self.shape.hidden
+        layers = sum(self.linear(1, layer) + self.small(1, layer) for layer in self._layers)
+        return layers + tables * self._table + self.shape.hidden
 
     @property
     def total_bytes(self) -> int:
         """Bytes of all parameters, as in a checkpoint."""
-        linear = self.shape.layers * self.linear(1)
+        linear = sum(self.linear(1, layer) for layer in self._layers)
         plain = (self.parameters - linear) * PLAIN_BYTES
         return plain + round(linear * self.precision.linear_bytes)
 
@@ -63,47 +63,80 @@ class Weights:
         shape, precision = self.shape, self.precision
         queries = shape.heads // tp * shape.head_dim
         keys = max(1, shape.kv_heads // tp) * shape.head_dim
-        mlp = shape.intermediate // tp
+        widths = [shape.intermediate, *(shape.experts.widths if shape.experts else ())]
+        mlps = [width // tp for width in widths if width]
         return tp == 1 or (
-            queries % precision.rows == mlp % precision.rows == 0
-            and all(part % precision.columns == 0 for part in (queries, keys, mlp))
+            all(part % precision.rows == 0 for part in (queries, *mlps))
+            and all(part % precision.columns == 0 for part in (queries, keys, *mlps))
         )
 
-    def linear(self, tp: int) -> int:
-        """Parameters of one layer's linear weights on one of `tp` ranks."""
+    def linear(self, tp: int, layer: int = 0) -> int:
+        """Parameters of a layer's linear weights on one of `tp` ranks."""
         shape = self.shape
-        attention = 2 * shape.heads // tp + 2 * max(1, shape.kv_heads // tp)
-        return shape.hidden * (attention * shape.head_dim + 3 * shape.intermediate // tp)
+        if shape.experts and shape.is_sparse(layer):
+            return self._attention(tp, layer) + shape.experts.linear(shape.hidden, tp)
+        return self._attention(tp, layer) + 3 * shape.hidden * shape.intermediate // tp
 
-    def small(self, tp: int) -> int:
-        """Parameters of one layer's norms and biases on one of `tp` ranks."""
+    def active(self, tp: int, layer: int = 0) -> int:
+        """The same without the experts that a token does not pass."""
         shape = self.shape
+        if shape.experts and shape.is_sparse(layer):
+            return self._attention(tp, layer) + shape.experts.active(shape.hidden, tp)
+        return self.linear(tp, layer)
+
+    def small(self, tp: int, layer: int = 0) -> int:
+        """Parameters of a layer's norms, biases, routers and convolutions on one of `tp` ranks."""
+        shape = self.shape
+        count = 2 * shape.hidden
+        if shape.experts and shape.is_sparse(layer):
+            count += shape.experts.small(shape.hidden)
+        if shape.linear and shape.is_linear(layer):
+            return count + shape.linear.small(tp)
         into = (shape.heads // tp + 2 * max(1, shape.kv_heads // tp)) * shape.head_dim
         return (
-            2 * shape.hidden
+            count
             + shape.head_norms * 2 * shape.head_dim
             + shape.qkv_bias * into
             + shape.output_bias * shape.hidden
             + shape.mlp_bias * (2 * shape.intermediate // tp + shape.hidden)
         )
 
+    def _attention(self, tp: int, layer: int) -> int:
+        shape = self.shape
+        if shape.linear and shape.is_linear(layer):
+            return shape.linear.linear(shape.hidden, tp)
+        queries = (2 + shape.query_gate) * shape.heads // tp
+        return shape.hidden * shape.head_dim * (queries + 2 * max(1, shape.kv_heads // tp))
+
     def stage_bytes(self, layout: Layout) -> list[int]:
         """Bytes that one GPU of each pipeline stage holds: embeddings first, output last."""
-        sizes = [count * self._layer_bytes(layout.tp) for count in self._counts(layout.pp)]
+        of_layers = [self._layer_bytes(layout.tp, layer) for layer in self._layers]
+        split = stages(self.shape.layers, layout.pp)
+        sizes = [sum(of_layers[layer] for layer in stage) for stage in split]
         table = self._table_bytes(layout.tp)
         sizes[0] += table
         sizes[-1] += 0 if self.shape.tied and layout.pp == 1 else table
         return sizes
 
     def read_bytes(self, tp: int) -> int:
-        """Bytes of weights read for a token by one GPU of each stage: all but the embeddings."""
-        return self.shape.layers * self._layer_bytes(tp) + self._table_bytes(tp)
+        """Bytes of weights read for a token by one GPU of each stage: all but the embeddings.
 
-    def _counts(self, pp: int) -> list[int]:
-        return [len(stage) for stage in stages(self.shape.layers, pp)]
+        Of experts, those that the token passes.
+        """
+        layers = sum(
+            round(self.active(tp, layer) * self.precision.linear_bytes)
+            + self.small(tp, layer) * PLAIN_BYTES
+            for layer in self._layers
+        )
+        return layers + self._table_bytes(tp)
 
-    def _layer_bytes(self, tp: int) -> int:
-        return round(self.linear(tp) * self.precision.linear_bytes) + self.small(tp) * PLAIN_BYTES
+    @property
+    def _layers(self) -> range:
+        return range(self.shape.layers)
+
+    def _layer_bytes(self, tp: int, layer: int) -> int:
+        linear = round(self.linear(tp, layer) * self.precision.linear_bytes)
+        return linear + self.small(tp, layer) * PLAIN_BYTES
 
     @property
     def _table(self) -> int:

@@ -197,11 +197,17 @@ def _unchanged(
 
 
 def _is_static_yarn(config: dict[str, Any]) -> bool:
-    """Whether the config's yarn could be taken out; False for any rotation that has no factors."""
+    """Whether people put yarn into the config of a model that was trained without it.
+
+    Its max_position_embeddings is then still the one before scaling. False for any config that
+    cannot be read as factors.
+    """
     try:
-        return hf.base(config).unscaled is not None
+        base, stated = hf.base(config), hf.served_window(config)
     except FactorFileError:
         return False
+    window = base.identity.original_max_position_embeddings
+    return base.unscaled is not None and stated < window
 
 
 def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
