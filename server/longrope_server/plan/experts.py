@@ -46,8 +46,11 @@ class Experts:
 
 
 def from_config(values: Mapping[str, Any], layers: int) -> Experts | None:
-    """The experts of a config; None for a dense model. Raises FactorFileError naming a field."""
-    if not values.get("num_experts"):
+    """The experts of a config of a mixture of experts; None if there are none.
+
+    Raises FactorFileError naming a field that is missing or unusable.
+    """
+    if not (count := length(values.get("num_experts"), "num_experts", 0)):
         return None
     only_mlp = values.get("mlp_only_layers") or []
     if not isinstance(only_mlp, list):
@@ -56,7 +59,7 @@ def from_config(values: Mapping[str, Any], layers: int) -> Experts | None:
         )
     step = length(values.get("decoder_sparse_step", 1), "decoder_sparse_step")
     return Experts(
-        count=length(values["num_experts"], "num_experts"),
+        count=count,
         chosen=length(values.get("num_experts_per_tok"), "num_experts_per_tok"),
         width=length(values.get("moe_intermediate_size"), "moe_intermediate_size"),
         shared=length(

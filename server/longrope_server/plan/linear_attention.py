@@ -71,14 +71,19 @@ class LinearAttention:
         return 6 * tokens * self.value_heads * self.key_dim * self.value_dim
 
 
-def from_config(values: Mapping[str, Any], kinds: list[Any] | None) -> LinearAttention | None:
-    """The linear attention of a config; None for a model without one.
+def from_config(values: Mapping[str, Any], layers: int) -> LinearAttention | None:
+    """The linear attention of a Qwen3.5's config; None if none of its `layers` has it.
 
-    `kinds` is the config's layer_types. Raises FactorFileError naming a field that is missing or
-    unusable, and UsageError for an unknown type of its state.
+    Without layer_types, every full_attention_interval-th layer has full attention and the others
+    this (Qwen3_5TextConfig in transformers). Raises FactorFileError naming a field that is missing
+    or unusable, and UsageError for an unknown type of its state.
     """
-    layers = tuple(kind == KIND for kind in kinds or ())
-    if not any(layers):
+    interval = length(values.get("full_attention_interval", 4), "full_attention_interval")
+    kinds = values.get("layer_types") or [
+        KIND if (layer + 1) % interval else "full_attention" for layer in range(layers)
+    ]
+    has_it = tuple(kind == KIND for kind in kinds[:layers])
+    if not any(has_it):
         return None
     dtype = values.get("mamba_ssm_dtype", "bfloat16")
     if dtype not in STATE_BYTES:
@@ -96,5 +101,5 @@ def from_config(values: Mapping[str, Any], kinds: list[Any] | None) -> LinearAtt
         value_dim=field("linear_value_head_dim"),
         kernel=field("linear_conv_kernel_dim"),
         number_bytes=STATE_BYTES[dtype],
-        layers=layers,
+        layers=has_it,
     )

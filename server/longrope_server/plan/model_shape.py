@@ -132,7 +132,7 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         windows=windows,
         query_gate=qwen3_5,
         experts=sparse,
-        linear=linear_attention.from_config(values, values.get("layer_types")) if qwen3_5 else None,
+        linear=linear_attention.from_config(values, len(windows)) if qwen3_5 else None,
         sees=bool(config.get("vision_config")),
     )
 

@@ -60,4 +60,4 @@ def test_numbers_in_the_text() -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLE.findall(DOCUMENT.read_text())) == 2
+    assert len(EXAMPLE.findall(DOCUMENT.read_text())) == 3

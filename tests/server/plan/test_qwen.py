@@ -129,6 +129,11 @@ def _spec(cache: KvCache, layer: int, tp: int) -> Any:
     )
 
 
+def test_layer_types_that_are_left_out_are_transformers() -> None:
+    text = {**published.QWEN3_5_9B["text_config"], "layer_types": None}
+    assert shape(published.QWEN3_5_9B, text_config=text) == shape(published.QWEN3_5_9B)
+
+
 def test_a_hybrids_block_is_as_large_as_its_state() -> None:
     """vLLM says 'Setting attention block size to 528 tokens' of such a model."""
     cache = cache_of(published.QWEN3_5_9B)
@@ -141,6 +146,7 @@ def test_a_hybrids_block_is_as_large_as_its_state() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"num_experts": None}, "no num_experts; it should be a whole number"),
         ({"moe_intermediate_size": None}, "no moe_intermediate_size; it should be a whole number"),
         ({"num_experts_per_tok": "8"}, 'num_experts_per_tok "8"; it should be a whole number'),
         ({"mlp_only_layers": 3}, "mlp_only_layers 3; it should be a list"),
