@@ -69,13 +69,8 @@ def make(
         base = model_directory.base_of(model)
         factor_file = _made(base, method, length, truncate)
         schema.save(factor_file, output)
-        if base.scaling is not None:
-            window = base.identity.original_max_position_embeddings
-            typer.echo(
-                f"These factors go on from the model's own rotation up to {window} tokens; "
-                f"{base.scaling}.",
-                err=True,
-            )
+        if base.note:
+            typer.echo(base.note, err=True)
         typer.echo(_summary(output, factor_file))
 
 

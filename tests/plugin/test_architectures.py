@@ -156,6 +156,11 @@ def test_mscales_of_phi_moe(tmp_path: Path) -> None:
             {"max_position_embeddings": 256, "word_embed_proj_dim": 128},
             r"reads positions in model\.decoder\.embed_positions",
         ),
+        (
+            "qwen2",
+            {"dual_chunk_attention_config": {"chunk_size": 64, "local_size": 8}},
+            "dual_chunk_attention_config, by which a token's position depends on the chunk",
+        ),
         ("gemma3_text", {}, "layers rotate differently"),
         ("olmo3", {}, "layers rotate differently"),
     ],

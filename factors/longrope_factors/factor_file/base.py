@@ -51,6 +51,17 @@ class Base:
         return self.own == methods.original(self.identity, 1.0)
 
     @property
+    def note(self) -> str | None:
+        """A sentence for people who make factors on a scaled rotation; None for a plain one."""
+        if self.scaling is None:
+            return None
+        window = self.identity.original_max_position_embeddings
+        return (
+            f"The factors go on from the model's own rotation up to {window} tokens: "
+            f"{self.scaling}."
+        )
+
+    @property
     def unscaled(self) -> "Base | None":
         """The same weights without their config's scaling; None where they cannot be served so."""
         if self.scaling is None or self.scaling.original is None:

@@ -111,6 +111,8 @@ def search(
             name=name,
         )
         planned = plan(question, evolution)
+        if note := model_directory.base_of(model).note:
+            typer.echo(note, err=True)
         with progress.shown(planned) as watcher:
             result = run.run(planned, output, machine, kept, watcher)
         provenance, last = result.found.provenance, result.history[-1]

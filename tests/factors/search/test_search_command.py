@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -343,3 +344,19 @@ def test_windows_that_cannot_skip_are_refused(
     needles = command(model, corpus, output, "--windows-of", "8", space={"objective": "needle"})
     refused(needles, "windows_of goes with objective perplexity only")
     assert not output.with_suffix(".jsonl").exists()
+
+
+def test_a_search_on_a_scaled_model_says_from_what_it_goes_on(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    half = config["max_position_embeddings"] // 2
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    scaled = tmp_path / "scaled"
+    shutil.copytree(model, scaled)
+    config |= {"rope_parameters": rope, "max_position_embeddings": half}
+    (scaled / "config.json").write_text(json.dumps(config))
+    result = CliRunner().invoke(app, command(scaled, corpus, tmp_path / "found.json"))
+    assert result.exit_code == 0, result.output
+    assert f"go on from the model's own rotation up to {2 * half} tokens" in result.stderr
+    assert 'rope_parameters scales it already (rope_type "linear")' in result.stderr
