@@ -137,7 +137,7 @@ def test_another_yarn_is_refused_with_what_to_do(changes: dict[str, Any]) -> Non
     with pytest.raises(FactorFileError) as caught:
         base.load(QWEN3_YARN)
     message = str(caught.value)
-    assert 'rope_scaling scales it already (rope_type "yarn")' in message
+    assert 'scales its rotation already (rope_type "yarn" in rope_scaling)' in message
     assert "take rope_type and what belongs to it out of rope_scaling" in message
     assert "\n" not in message
 
@@ -164,7 +164,7 @@ def test_make_says_that_it_goes_on_from_yarn(tmp_path: Path) -> None:
     made = run(*make(model, tmp_path / "made.json", 131072, 262144))
     assert made.exit_code == 0
     assert "go on from the model's own rotation up to 131072 tokens" in made.stderr
-    assert 'scales it already (rope_type "yarn")' in made.stderr
+    assert 'scales its rotation already (rope_type "yarn" in rope_scaling)' in made.stderr
     refused = run(*make(model, tmp_path / "made.json", 32768, 131072))
     assert refused.exit_code == 2
     assert "at least the original length, 131072, because" in refused.stderr

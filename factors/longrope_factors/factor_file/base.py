@@ -29,7 +29,8 @@ class Scaling(NamedTuple):
     original: int | None
 
     def __str__(self) -> str:
-        return f"its config's {self.where} scales it already (rope_type {shown(self.rope_type)})"
+        kind = f"rope_type {shown(self.rope_type)} in {self.where}"
+        return f"its config scales its rotation already ({kind})"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ class Base:
         try:
             schema.check_model(factor_file, self.identity, path)
         except FactorFileError as error:
-            raise self._with_scaling(error) from None
+            # Scaling changes the window, and neither theta nor the rotary dimension.
+            of_window = ".original_max_position_embeddings is" in str(error)
+            raise (self._with_scaling(error) if of_window else error) from None
         for index, factor_set in enumerate(factor_file.sets):
             where = f"{path}: sets[{index}] (max_length {factor_set.max_length})"
             if factor_set.provenance.method == "original":
@@ -182,8 +185,8 @@ class Base:
         if self.scaling is None:
             return error
         return FactorFileError(
-            f"{str(error).removesuffix('.')}; of this model, {self.scaling}: to serve factors made "
-            f"for the plain rotation, take rope_type and what belongs to it out of "
+            f"{str(error).removesuffix('.')}, because {self.scaling}: to serve factors made for "
+            "the plain rotation, take rope_type and what belongs to it out of "
             f"{self.scaling.where}."
         )
 

@@ -359,4 +359,4 @@ def test_a_search_on_a_scaled_model_says_from_what_it_goes_on(
     result = CliRunner().invoke(app, command(scaled, corpus, tmp_path / "found.json"))
     assert result.exit_code == 0, result.output
     assert f"go on from the model's own rotation up to {2 * half} tokens" in result.stderr
-    assert 'rope_parameters scales it already (rope_type "linear")' in result.stderr
+    assert 'scales its rotation already (rope_type "linear" in rope_parameters)' in result.stderr
