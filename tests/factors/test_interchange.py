@@ -84,7 +84,7 @@ def factor_files(draw: st.DrawFn, start_tokens: int = 300, exact: bool = False) 
                     st.just(authors_attention_factor(max(lengths), original)),
                 )
             ),
-            provenance=Provenance.model_validate(provenance()),
+            provenance=Provenance.model_validate(provenance("longrope")),
         )
         for length in sorted(lengths)
     ]
@@ -197,7 +197,7 @@ def tiny_llama(folder: Path) -> tuple[Any, FactorFile]:
             factors=tuple(1.0 + ratio * pair / 8 for pair in range(8)),
             start_tokens=0,
             attention_factor=1.2,
-            provenance=Provenance.model_validate(provenance()),
+            provenance=Provenance.model_validate(provenance("longrope")),
         )
         for length, ratio in ((32, 0.5), (96, 4.0))
     ]

@@ -46,6 +46,7 @@ QWENS = {
         {"num_attention_heads": 16, "num_key_value_heads": 1, **EXPERTS},
     ),
 }
+MUCH_ALIKE = ("Qwen3-32B", "Phi-4-mini")
 # Of the shipped file's sets; the factors stay those of 32,768, 65,536 and 131,072 tokens.
 SHORTER = (64, 128, 256)
 
@@ -123,7 +124,12 @@ def expect_exact(reference: Reference, prompts: list[list[int]], outputs: list[l
     assert reference.excused <= reference.compared // 20
 
 
-@pytest.mark.parametrize("name", QWENS)
+def row(name: str) -> Any:
+    """A row by its name; one that is much like another is left to `-m slow`."""
+    return pytest.param(name, marks=[pytest.mark.slow] if name in MUCH_ALIKE else [])
+
+
+@pytest.mark.parametrize("name", [row(name) for name in QWENS])
 def test_qwen_with_yarn(name: str, rows: dict[str, str], tmp_path: Path) -> None:
     """Each request as the plain model, or the one with static YaRN of its set's factor."""
     config, changes = QWENS[name]
@@ -185,7 +191,7 @@ TWO_LISTS: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_LISTS)
+@pytest.mark.parametrize("name", [row(name) for name in TWO_LISTS])
 def test_two_lists(name: str, rows: dict[str, str], tmp_path: Path) -> None:
     config, sizes, native = TWO_LISTS[name]
     directory = tiny(tmp_path, config, **sizes)
@@ -231,6 +237,7 @@ def test_minicpm3(rows: dict[str, str], tmp_path: Path) -> None:
     rows["MiniCPM3-4B"] = f"exact: {reference.compared} tokens as by transformers; one set, 32,768"
 
 
+@pytest.mark.slow
 def test_minicpm4(rows: dict[str, str], tmp_path: Path) -> None:
     """Its configuration is remote code. With scales of 1 its computation is Llama's."""
 
