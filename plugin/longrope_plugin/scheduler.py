@@ -1,12 +1,11 @@
 """Pins each request to its set, keeps the KV caches of the sets apart, and promotes requests.
 
-The life of a request: `add_request` pins it to the set that its length selects and salts its block
-hashes with that set. Every step tells the workers the sets of the requests that start or resume in
-it. A request that is about to outgrow its set is preempted, pinned to the next set that covers it,
-and recomputed from its first token by vLLM's own resumption.
+The life of a request: `add_request` pins it to the set that its length selects, and gives it block
+hashes that no other set has (`salts`). Every step tells the workers the sets of the requests that
+start or resume in it. A request that is about to outgrow its set is preempted, pinned to the next
+set that covers it, and recomputed from its first token by vLLM's own resumption.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from longrope_plugin import adapters
 from longrope_plugin.compat import hooks, names
 from longrope_plugin.compat.names import AsyncScheduler, Request, RequestStatus, Scheduler
 from longrope_plugin.pacing import Pacing
+from longrope_plugin.salts import Salts
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class FactorSetScheduling(Base):
         assert selection is not None
         self.selection: Selection = selection
         self.adapters = adapters.requests(selection)
+        self.salts = Salts(
+            tuple(factor_set.fingerprint for factor_set in selection.factor_file.sets),
+            first_set_is_salted=False,
+        )
         self.preempted: set[Request] = set()
         self.promotions = 0
         self.most_tokens: int = self.max_num_scheduled_tokens
@@ -140,9 +144,8 @@ class FactorSetScheduling(Base):
         """Gives a request its set, the set's adapter, and block hashes that no other set has."""
         request.factor_set = index
         request.lora_request = self.adapters[index] or request.caller_adapter
-        fingerprint = self.selection.factor_file.sets[index].fingerprint
-        request.cache_salt = json.dumps([fingerprint, request.caller_salt])
-        request.block_hashes.clear()
+        request.cache_salt = self.salts.salt(index, request.caller_salt, request.caller_adapter)
+        request.block_hashes = []  # a new list: connectors may still be reading the old one
         request.update_block_hashes()
 
     def _preempt_outgrown(self) -> None:
