@@ -1,7 +1,7 @@
 """Adapters of factor sets: the LoRA weights that the requests of a set run with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from longrope_factors.factor_file.adapters import adapter_files
@@ -101,20 +101,6 @@ def _check_on_a_gpu(vllm_config: "VllmConfig") -> None:
             "The factor sets have adapters, and Model Runner V1 has given wrong tokens with them "
             "on a GPU: serve with VLLM_USE_V2_MODEL_RUNNER=1."
         )
-
-
-def check_callers(input_processor: Any, request: Any) -> None:
-    """Raises ValueError, a sentence, if a caller names an adapter and the request's set has one."""
-    if not hasattr(input_processor, "longrope_selection"):  # once: it reads the factor file
-        selection = Selection.from_vllm_config(input_processor.vllm_config)
-        input_processor.longrope_selection = selection
-    if (selection := input_processor.longrope_selection) is None:
-        return
-    prompt = request.prompt_token_ids
-    prompt_tokens = len(request.prompt_embeds if prompt is None else prompt)
-    sampling = request.sampling_params
-    max_tokens = sampling.max_tokens if sampling is not None else 0
-    refuse_callers_adapter(selection, prompt_tokens, max_tokens, request.resumable)
 
 
 def refuse_callers_adapter(

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 from longrope_factors.factor_file import hf
 
-from longrope_plugin import adapters
+from longrope_plugin import adapters, arrivals
 from longrope_plugin.compat import hooks
 from longrope_plugin.compat.check import check
+from longrope_plugin.kv_connectors import judgement
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ def configure(vllm_config: "VllmConfig") -> None:
         _refuse_length,
         _refuse_foreign_classes,
         _refuse_draft_model,
-        _refuse_connector,
         _refuse_layouts,
     ):
         refusal(vllm_config, selection)
+    if vllm_config.cache_config.kv_offloading_size is None:  # else vLLM names the connector later
+        judgement.check(vllm_config, selection)
     adapters.configure(vllm_config, selection)
-    hooks.check_callers_adapters(adapters.check_callers)
+    hooks.check_arrivals(arrivals.check)
     vllm_config.parallel_config.worker_cls = WORKER
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
 
@@ -74,19 +76,6 @@ def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None
         raise ValueError(
             f"The draft model {draft.model} has a longrope configuration of its own, and drafts "
             "are not rotated by request: use a draft model without longrope, or n-gram drafts."
-        )
-
-
-def _refuse_connector(vllm_config: "VllmConfig", selection: Selection) -> None:
-    transfer = vllm_config.kv_transfer_config
-    connector = transfer and transfer.kv_connector
-    if vllm_config.cache_config.kv_offloading_size:  # vLLM makes it a connector later
-        connector = "of --kv-offloading-size"
-    if connector:
-        raise ValueError(
-            f"The KV connector {connector} keeps the keys of a request's blocks for "
-            "its whole life, and a promotion changes them: serve a longrope model without "
-            "--kv-transfer-config and --kv-offloading-size."
         )
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from longrope_plugin import adapters
 from longrope_plugin.compat import hooks, names
 from longrope_plugin.compat.names import AsyncScheduler, Request, RequestStatus, Scheduler
+from longrope_plugin.kv_connectors import handover, judgement
+from longrope_plugin.kv_connectors.block_keys import BlockKeys
 from longrope_plugin.pacing import Pacing
 from longrope_plugin.salts import Salts
 from longrope_plugin.selection import Selection
@@ -42,8 +44,10 @@ class FactorSetScheduling(Base):
         self.adapters = adapters.requests(selection)
         self.salts = Salts(
             tuple(factor_set.fingerprint for factor_set in selection.factor_file.sets),
-            first_set_is_salted=False,
+            first_set_is_salted=judgement.has_shared_store(self.vllm_config),
         )
+        self.hands_over = judgement.hands_over(self.vllm_config)
+        self.block_keys = BlockKeys(self.connector)
         self.preempted: set[Request] = set()
         self.promotions = 0
         self.most_tokens: int = self.max_num_scheduled_tokens
@@ -56,6 +60,7 @@ class FactorSetScheduling(Base):
             request.caller_salt = request.cache_salt
             request.caller_adapter = request.lora_request
             self._pin(request, self._starting_set(request))
+            self._refuse_blocks_of_another_set(request)
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
@@ -65,7 +70,7 @@ class FactorSetScheduling(Base):
         """
         self._preempt_outgrown()
         self._repin_preempted()
-        with self._held(self._with_tokens_in_flight()), self._paced():
+        with self._held(self._too_early_to_resume()), self._paced():
             output = super().schedule(*args, **kwargs)
         output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
@@ -123,12 +128,19 @@ class FactorSetScheduling(Base):
             return []
         return [request for request in self.waiting if self._is_long(request)]
 
-    def _with_tokens_in_flight(self) -> list[Request]:
-        """The waiting requests that must not resume yet, because not all their tokens are known.
+    def _too_early_to_resume(self) -> list[Request]:
+        """The waiting requests that must not resume in this step.
 
-        vLLM 0.27 and later skips them by itself.
+        Not all tokens of some are known; vLLM 0.27 and later skips those by itself. With a KV
+        connector, a request must not resume in the step that reports its preemption: connectors end
+        its transfers in that step, and one that it has just begun would be among them.
         """
-        return [request for request in self.waiting if request in self.preempted]
+        reported = () if self.connector is None else self.reset_preempted_req_ids
+        return [
+            request
+            for request in self.waiting
+            if request in self.preempted or request.request_id in reported
+        ]
 
     def _is_long(self, request: Request) -> bool:
         return request.num_tokens - request.num_computed_tokens > self.selection.limit(0)
@@ -148,6 +160,23 @@ class FactorSetScheduling(Base):
         request.block_hashes = []  # a new list: connectors may still be reading the old one
         request.update_block_hashes()
 
+    def _refuse_blocks_of_another_set(self, request: Request) -> None:
+        """Ends a request that would read another engine's blocks of another set.
+
+        The front end has refused it in a sentence already, unless it did not see it. vLLM ends such
+        a request as soon as it is added, and the other engine frees the blocks.
+        """
+        fingerprint = self.selection.factor_file.sets[request.factor_set].fingerprint
+        if self.hands_over and handover.mismatch(request.kv_transfer_params, fingerprint):
+            request.abort_immediately = True
+
+    def _connector_finished(self, request: Request) -> tuple[bool, dict[str, Any] | None]:
+        delays, params = super()._connector_finished(request)
+        if self.hands_over:
+            fingerprint = self.selection.factor_file.sets[request.factor_set].fingerprint
+            handover.state(params, fingerprint)
+        return delays, params
+
     def _preempt_outgrown(self) -> None:
         """Preempts the running requests whose next position is past their set's limit."""
         outgrown = []
@@ -165,6 +194,7 @@ class FactorSetScheduling(Base):
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
+        self.block_keys.forget_blocks(request)
         self.preempted.add(request)
 
     def _repin_preempted(self) -> None:
@@ -180,6 +210,7 @@ class FactorSetScheduling(Base):
                 index = self.selection.covering(request.num_tokens)
                 if index > request.factor_set:
                     self._pin(request, index)
+                    self.block_keys.forget(request)
                     self.promotions += 1
             self.preempted.discard(request)
 
@@ -198,6 +229,10 @@ def scheduler(**kwargs: Any) -> Scheduler:
     It is not a class, because vLLM decides on asynchronous scheduling after our configuration hook.
     """
     hooks.add_prefill_progress()
-    if kwargs["vllm_config"].scheduler_config.async_scheduling:
+    vllm_config = kwargs["vllm_config"]
+    selection = Selection.from_vllm_config(vllm_config)
+    assert selection is not None
+    judgement.check(vllm_config, selection)  # by now vLLM has named every connector
+    if vllm_config.scheduler_config.async_scheduling:
         return LongRoPEAsyncScheduler(**kwargs)
     return LongRoPEScheduler(**kwargs)

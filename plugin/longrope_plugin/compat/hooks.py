@@ -46,13 +46,13 @@ def hook_configuration(configure: Callable[[Any], None]) -> None:
 _INPUTS = Touch(
     "vllm.v1.engine.input_processor",
     "InputProcessor.process_inputs",
-    "a caller's adapter would give way to a set's in silence",
+    "a caller's adapter would give way to a set's in silence, and blocks of another set be read",
     PUBLIC_SCHEDULER,
 )
 
 
-def check_callers_adapters(check: Callable[[Any, Any], None]) -> None:
-    """Makes an engine's front end call `check` for each request whose caller names an adapter.
+def check_arrivals(check: Callable[[Any, Any], None]) -> None:
+    """Makes an engine's front end call `check` for each request.
 
     check: takes the InputProcessor and the request. The client gets the ValueError that it raises.
     """
@@ -60,13 +60,12 @@ def check_callers_adapters(check: Callable[[Any, Any], None]) -> None:
     def checking(original: Any) -> Any:
         def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
             request = original(self, *args, **kwargs)
-            if request.lora_request is not None:
-                try:
-                    check(self, request)
-                except ValueError as error:  # some of vLLM's routes answer it with 500
-                    from vllm.exceptions import VLLMValidationError
+            try:
+                check(self, request)
+            except ValueError as error:  # some of vLLM's routes answer it with 500
+                from vllm.exceptions import VLLMValidationError
 
-                    raise VLLMValidationError(str(error)) from None
+                raise VLLMValidationError(str(error)) from None
             return request
 
         return process_inputs

@@ -169,6 +169,57 @@ TOUCHES: dict[str, Touch] = {
     },
 }
 
+_KV = "vllm.distributed.kv_transfer.kv_connector.v1"
+_STALE_KEYS = "a promoted request's blocks are stored under the keys of its earlier set"
+_PUBLIC_KEYS = "vLLM tells KV connectors that a request's block hashes have changed"
+
+# Needed only by engines with the KV connector of that name.
+CONNECTOR_TOUCHES: dict[str, tuple[Touch, ...]] = {
+    "OffloadingConnector": (
+        Touch(
+            _KV + ".offloading_connector",
+            "OffloadingConnector.__init__:connector_scheduler",
+            _STALE_KEYS,
+            _PUBLIC_KEYS,
+        ),
+        Touch(
+            _KV + ".offloading.scheduler",
+            "OffloadingConnectorScheduler.__init__:_req_status",
+            _STALE_KEYS,
+            _PUBLIC_KEYS,
+        ),
+        Touch(
+            _KV + ".offloading.scheduler",
+            "RequestOffloadState.__post_init__:group_states",
+            _STALE_KEYS,
+            _PUBLIC_KEYS,
+        ),
+        Touch(
+            _KV + ".offloading.scheduler",
+            "RequestOffloadState.update_block_id_groups:block_ids",
+            "blocks of a request that ends while it is preempted are stored after they were freed",
+            "vLLM forgets them itself (a test tells)",
+        ),
+    ),
+    **{
+        name: (
+            Touch(
+                _CORE + ".scheduler",
+                "Scheduler._connector_finished",
+                "a decode engine cannot check the set of a prefill",
+                "KV connectors hand over what a scheduler adds",
+            ),
+            Touch(
+                "vllm.v1.engine.core",
+                "EngineCore.add_request:abort_immediately",
+                "a request that the front end did not see could read blocks of another set",
+                "KV connectors hand over what a scheduler adds",
+            ),
+        )
+        for name in ("NixlConnector", "NixlPullConnector")
+    },
+}
+
 # Needed only if preemption moves the count of tokens in flight to an attribute of its own (vLLM
 # 0.27 and later).
 STALE_TOUCHES: dict[str, Touch] = {
