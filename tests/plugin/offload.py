@@ -1,7 +1,7 @@
 """vLLM's own KV offload on a CPU engine: all of it is vLLM's but the copies, which need CUDA there.
 
-Copies are as late as vLLM's interface allows: a transfer happens when vLLM waits for it, or a few
-steps after it was submitted. A block that is used again too early is then stored with its new
+Copies are as late as vLLM's interface allows: a block is copied when vLLM waits for it, or some
+steps after the copy was asked for. A block that is used again too early is then stored with its new
 content, and a test can tell.
 """
 
@@ -11,54 +11,126 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import torch
+
 from tests.plugin.engine import scheduler
 
-LATE = 3  # steps
+LATE = 3  # polls
+
+
+@dataclass
+class Copy:
+    """A copy that has been asked for. vLLM polls it, or waits for it, as for a CUDA event."""
+
+    pairs: list[tuple[torch.Tensor, torch.Tensor]]  # from, to
+    source: Any  # block numbers
+    target: Any
+    polls: int = 0
+    is_done: bool = False
+
+    def synchronize(self) -> None:
+        if not self.is_done:
+            for taken, given in self.pairs:
+                given[self.target] = taken[self.source]
+            self.is_done = True
+
+    def query(self) -> bool:
+        self.polls += 1
+        if self.polls >= LATE:
+            self.synchronize()
+        return self.is_done
 
 
 @dataclass
 class Copies:
-    """Copies blocks between the KV cache and the store: vLLM's `OffloadingWorker` on a CPU."""
+    """The `OffloadingWorker` of OffloadingConnector. pairs: of KV cache and store."""
 
-    caches: list[Any]
-    store: list[Any]
-    pending: dict[int, tuple[int, Any, Any, bool]] = field(default_factory=dict)
-    done: list[int] = field(default_factory=list)
-    steps: int = 0
+    pairs: list[tuple[torch.Tensor, torch.Tensor]]
+    copies: dict[int, Copy] = field(default_factory=dict)
 
     def submit_store(self, job_id: int, source: Any, target: Any) -> bool:
-        self.pending[job_id] = (self.steps + LATE, source.block_ids, target.block_ids, True)
+        self.copies[job_id] = Copy(self.pairs, source.block_ids, target.block_ids)
         return True
 
     def submit_load(self, job_id: int, source: Any, target: Any) -> bool:
-        self.pending[job_id] = (self.steps + LATE, target.block_ids, source.block_ids, False)
+        back = [(store, cache) for cache, store in self.pairs]
+        self.copies[job_id] = Copy(back, source.block_ids, target.block_ids)
         return True
 
     def get_finished(self) -> list[Any]:
         from vllm.v1.kv_offload.base import TransferResult
 
-        self.steps += 1
-        self.wait({job_id for job_id, (due, *_) in self.pending.items() if due <= self.steps})
-        finished, self.done = self.done, []
+        finished = [job_id for job_id, copy in self.copies.items() if copy.query()]
+        for job_id in finished:
+            del self.copies[job_id]
         return [TransferResult(job_id=job_id, success=True) for job_id in finished]
 
     def wait(self, job_ids: set[int]) -> None:
-        for job_id in sorted(job_ids & self.pending.keys()):
-            _, blocks, chunks, is_store = self.pending.pop(job_id)
-            for cache, store in zip(self.caches, self.store, strict=True):
-                if is_store:
-                    store[chunks] = cache[blocks]
-                else:
-                    cache[blocks] = store[chunks]
-            self.done.append(job_id)
+        for job_id in job_ids & self.copies.keys():
+            self.copies[job_id].synchronize()
 
     def shutdown(self) -> None:
-        self.pending.clear()
+        self.copies.clear()
+
+
+@contextmanager
+def offloading_on_a_cpu() -> Iterator[None]:
+    """Lets OffloadingConnector run without CUDA, for the engines made inside the block."""
+
+    def get_worker(spec: Any, kv_caches: Any) -> Copies:
+        tensors = [cache.tensor for cache in kv_caches.tensors]
+        return Copies([(t, torch.zeros_like(t[:1]).repeat(spec.num_chunks, 1)) for t in tensors])
+
+    with mock.patch("vllm.v1.kv_offload.cpu.spec.CPUOffloadingSpec.get_worker", get_worker):
+        yield
+
+
+@contextmanager
+def simple_offload_on_a_cpu() -> Iterator[None]:
+    """The same for SimpleCPUOffloadConnector."""
+    from vllm.v1.kv_cache_interface import group_kernel_blocks
+    from vllm.v1.simple_kv_offload.worker import SimpleCPUOffloadWorker
+
+    class Backend:
+        def __init__(self, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+            self.pairs = pairs
+
+        def launch_copy(
+            self,
+            source: list[int],
+            target: list[int],
+            is_store: bool,
+            event_idx: int,
+            events_list: list[Any],
+        ) -> None:
+            pairs = self.pairs if is_store else [(store, cache) for cache, store in self.pairs]
+            events_list.append((event_idx, Copy(pairs, source, target)))
+
+    class Worker(SimpleCPUOffloadWorker):  # type: ignore[misc]
+        def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
+            count = self.kv_cache_config.num_blocks
+            caches = [group_kernel_blocks(cache, count) for cache in kv_caches.values()]
+            self._backend = Backend([(cache, torch.zeros_like(cache)) for cache in caches])
+
+        def wait_for_save(self) -> None:
+            metadata = self._connector_metadata
+            if metadata is not None and metadata.store_gpu_blocks:
+                self._backend.launch_copy(
+                    metadata.store_gpu_blocks,
+                    metadata.store_cpu_blocks,
+                    is_store=True,
+                    event_idx=metadata.store_event,
+                    events_list=self._store_events,
+                )
+
+    connector = "vllm.distributed.kv_transfer.kv_connector.v1.simple_cpu_offload_connector"
+    with mock.patch(f"{connector}.SimpleCPUOffloadWorker", Worker):
+        yield
 
 
 @dataclass
 class Keys:
-    """The keys that a connector stored under and looked up, in order."""
+    """The keys that a connector asked its real OffloadingManager for, in order."""
 
     stored: list[bytes] = field(default_factory=list)
     looked_up: list[bytes] = field(default_factory=list)
@@ -66,27 +138,11 @@ class Keys:
 
 
 @contextmanager
-def copies_on_a_cpu() -> Iterator[None]:
-    """Lets OffloadingConnector run without CUDA, for the engines made inside the block."""
-    import torch
-
-    def get_worker(spec: Any, kv_caches: Any) -> Copies:
-        tensors = [cache.tensor for cache in kv_caches.tensors]
-        store = [
-            torch.zeros((spec.num_chunks, tensor.shape[1]), dtype=tensor.dtype)
-            for tensor in tensors
-        ]
-        return Copies(tensors, store)
-
-    with mock.patch("vllm.v1.kv_offload.cpu.spec.CPUOffloadingSpec.get_worker", get_worker):
-        yield
-
-
-def noted(manager: Any) -> Keys:
-    """Notes what a real OffloadingManager is asked for from now on."""
+def noted(llm: Any) -> Iterator[Keys]:
+    """Notes the keys that an engine with OffloadingConnector uses inside the block."""
     keys = Keys()
-    lookup, prepare_store = manager.lookup, manager.prepare_store
-    prepare_load = manager.prepare_load
+    manager = scheduler(llm).connector.connector_scheduler.manager
+    lookup, store, load = manager.lookup, manager.prepare_store, manager.prepare_load
 
     def noting_lookup(key: bytes, context: Any) -> Any:
         keys.looked_up.append(key)
@@ -94,17 +150,13 @@ def noted(manager: Any) -> Keys:
 
     def noting_store(stored: Any, context: Any) -> Any:
         keys.stored.extend(stored)
-        return prepare_store(stored, context)
+        return store(stored, context)
 
     def noting_load(loaded: Any, context: Any) -> Any:
         keys.loaded.extend(loaded)
-        return prepare_load(loaded, context)
+        return load(loaded, context)
 
-    manager.lookup, manager.prepare_store = noting_lookup, noting_store
-    manager.prepare_load = noting_load
-    return keys
-
-
-def manager(llm: Any) -> Any:
-    """The OffloadingManager of an engine with OffloadingConnector."""
-    return scheduler(llm).connector.connector_scheduler.manager
+    with mock.patch.multiple(
+        manager, lookup=noting_lookup, prepare_store=noting_store, prepare_load=noting_load
+    ):
+        yield keys
