@@ -98,13 +98,8 @@ def test_every_touch_says_why_and_until_when() -> None:
             {"additional_config": {"longrope_selection": "shortest"}},
             "longrope_selection is 'shortest'; it must be one of 'length', 'reserve'",
         ),
-        (
-            {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}},
-            "The KV connector NixlConnector keeps the keys of a request's blocks",
-        ),
-        ({"kv_offloading_size": 1.0}, "The KV connector of --kv-offloading-size keeps the keys"),
     ],
-    ids=["scheduler", "worker", "policy", "connector", "offloading"],
+    ids=["scheduler", "worker", "policy"],
 )
 def test_refused_arguments(model: TinyModel, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Exception, match=sentence):
