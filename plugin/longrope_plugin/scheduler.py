@@ -6,6 +6,7 @@ start or resume in it. A request that is about to outgrow its set is preempted, 
 set that covers it, and recomputed from its first token by vLLM's own resumption.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.scheduler import Scheduler as Base
 else:
     Base = object
+
+logger = logging.getLogger(__name__)
 
 
 class FactorSetScheduling(Base):
@@ -60,7 +63,7 @@ class FactorSetScheduling(Base):
             request.caller_salt = request.cache_salt
             request.caller_adapter = request.lora_request
             self._pin(request, self._starting_set(request))
-            self._refuse_blocks_of_another_set(request)
+            self._leave_blocks_of_another_set(request)
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> "SchedulerOutput":
@@ -160,15 +163,20 @@ class FactorSetScheduling(Base):
         request.block_hashes = []  # a new list: connectors may still be reading the old one
         request.update_block_hashes()
 
-    def _refuse_blocks_of_another_set(self, request: Request) -> None:
-        """Ends a request that would read another engine's blocks of another set.
+    def _leave_blocks_of_another_set(self, request: Request) -> None:
+        """Computes a request here that would else read another engine's blocks of another set.
 
-        The front end has refused it in a sentence already, unless it did not see it. vLLM ends such
-        a request as soon as it is added, and the other engine frees the blocks.
+        The front end has refused it in a sentence, unless it did not see it. vLLM adds a refused
+        request once more, to end it at once and have the other engine free the blocks: that one
+        keeps its parameters.
         """
+        if not self.hands_over or getattr(request, "abort_immediately", False):
+            return
         fingerprint = self.selection.factor_file.sets[request.factor_set].fingerprint
-        if self.hands_over and handover.mismatch(request.kv_transfer_params, fingerprint):
-            request.abort_immediately = True
+        sentence = handover.mismatch(request.kv_transfer_params, fingerprint)
+        if sentence is not None:
+            logger.warning("%s Request %s is computed here.", sentence, request.request_id)
+            request.kv_transfer_params = None
 
     def _connector_finished(self, request: Request) -> tuple[bool, dict[str, Any] | None]:
         delays, params = super()._connector_finished(request)

@@ -173,9 +173,18 @@ _KV = "vllm.distributed.kv_transfer.kv_connector.v1"
 _STALE_KEYS = "a promoted request's blocks are stored under the keys of its earlier set"
 _PUBLIC_KEYS = "vLLM tells KV connectors that a request's block hashes have changed"
 
+_REPORTED = Touch(
+    _CORE + ".scheduler",
+    "Scheduler.__init__:reset_preempted_req_ids",
+    "a promoted request resumes in the step that ends its transfers, and the engine stops",
+    "KV connectors end only the transfers that began before a preemption",
+)
+
 # Needed only by engines with the KV connector of that name.
 CONNECTOR_TOUCHES: dict[str, tuple[Touch, ...]] = {
+    **dict.fromkeys(("SimpleCPUOffloadConnector", "LMCacheMPConnector"), (_REPORTED,)),
     "OffloadingConnector": (
+        _REPORTED,
         Touch(
             _KV + ".offloading_connector",
             "OffloadingConnector.__init__:connector_scheduler",
@@ -203,6 +212,7 @@ CONNECTOR_TOUCHES: dict[str, tuple[Touch, ...]] = {
     ),
     **{
         name: (
+            _REPORTED,
             Touch(
                 _CORE + ".scheduler",
                 "Scheduler._connector_finished",
@@ -210,8 +220,8 @@ CONNECTOR_TOUCHES: dict[str, tuple[Touch, ...]] = {
                 "KV connectors hand over what a scheduler adds",
             ),
             Touch(
-                "vllm.v1.engine.core",
-                "EngineCore.add_request:abort_immediately",
+                "vllm.v1.request",
+                "Request.__init__:kv_transfer_params",
                 "a request that the front end did not see could read blocks of another set",
                 "KV connectors hand over what a scheduler adds",
             ),
