@@ -107,16 +107,13 @@ def show(
 def overrides(file: FileArgument, model: ModelOption = None) -> None:
     """Print the value of `vllm serve --hf-overrides` that serves a model with a factor file.
 
-    With --model, check that the factor file and its adapters fit the model, and keep the model's
-    partial_rotary_factor.
+    With --model, check that the factor file and its adapters fit the model, and keep the rope
+    parameters that no factors change.
     """
     with one_sentence():
         factor_file = _checked(file, model)
-        partial = architecture = None
-        if model is not None:
-            partial = hf.partial_rotary_factor(hf.read_config(model))
-            architecture = model_directory.identity_of(model).architecture
-        typer.echo(json.dumps(hf.hf_overrides(factor_file, file, partial, architecture)))
+        config = None if model is None else hf.read_config(model)
+        typer.echo(json.dumps(hf.hf_overrides(factor_file, file, config)))
 
 
 @app.command("schema")
@@ -149,8 +146,8 @@ def _because(base: Base) -> str:
     if base.scaling is None:
         return ""
     return (
-        f", because {base.scaling}; to make factors for the plain rotation, take rope_type and "
-        f"what belongs to it out of {base.scaling.where}"
+        f", because {base.scaling}; to make factors for the plain rotation, remove rope_type "
+        f"and its fields from {base.scaling.where}"
     )
 
 

@@ -79,5 +79,6 @@ def add_factor_sets(state: "Base") -> None:
     state.packed_positions = torch.zeros(
         state.max_num_tokens, dtype=torch.int64, device=state.device
     )
-    several = getattr(state, "rope_state", None)
-    state.packed_rows = None if several is None else torch.zeros_like(several.positions)
+    state.packed_rows = (
+        torch.zeros_like(state.rope_state.positions) if state.model_config.uses_mrope else None
+    )

@@ -40,11 +40,11 @@ class Selection:
         config = model_config.hf_text_config.to_dict()
         if not hf.is_longrope(config):
             return None
-        # The text part of a model with images names none of its own.
-        config["architectures"] = model_config.hf_config.architectures or config["architectures"]
-        factors = getattr(model_config.hf_config, "longrope_factors", None)
-        if factors is not None:
-            config["longrope_factors"] = factors
+        # The config of a model with images has its text part, and names the architecture.
+        config["architectures"] = model_config.hf_config.architectures
+        factors = config.setdefault(
+            "longrope_factors", getattr(model_config.hf_config, "longrope_factors", None)
+        )
         policy = (vllm_config.additional_config or {}).get("longrope_selection", "length")
         if policy not in get_args(Policy):
             raise ValueError(

@@ -15,7 +15,6 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
 
     def init_device(self) -> None:
         """Builds the model runner, with factor sets."""
-        hooks.replace_rotary_embedding(rotary.from_vllm)
         if self._applies_adapters_on_a_cpu():
             hooks.use_punica_wrapper(ADAPTERS_ON_A_CPU)
         super().init_device()
@@ -24,13 +23,15 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """Loads the model; raises ValueError if anything in it but our layers reads positions."""
+        selection = Selection.from_vllm_config(self.vllm_config)
+        assert selection is not None
+        parameters = self.model_config.hf_text_config.rope_parameters
+        hooks.replace_rotary_embedding(rotary.LayerMaker(selection.factor_file, parameters))
         super().load_model(*args, **kwargs)
         if self.use_v2_model_runner:
             from longrope_plugin import model_state  # needs Triton, as V2 does
 
             model_state.add_factor_sets(self.model_runner.model_state)
-        selection = Selection.from_vllm_config(self.vllm_config)
-        assert selection is not None
         transformers_rotary.replace_rotary_modules(
             self.model_runner.get_model(), selection.factor_file, self.model_config.dtype
         )

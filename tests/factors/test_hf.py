@@ -197,10 +197,21 @@ def test_overrides_make_a_plain_model_longrope(tmp_path: Path) -> None:
     assert "partial_rotary_factor" not in overrides["rope_parameters"]
 
 
-def test_overrides_keep_partial_rotation(tmp_path: Path) -> None:
+def test_overrides_keep_what_no_factors_change(tmp_path: Path) -> None:
     factor_file = schema.load(write(tmp_path / "x.json", document()))
-    rope = hf.hf_overrides(factor_file, "x.json", 0.5)["rope_parameters"]
-    assert rope["partial_rotary_factor"] == 0.5
+    kept = {"mrope_section": [8, 4, 4], "mrope_interleaved": True}
+    config = llama_config(rope_scaling={"type": "mrope", **kept}, partial_rotary_factor=0.5)
+    rope = hf.hf_overrides(factor_file, "x.json", config)["rope_parameters"]
+    assert rope == rope | {**kept, "partial_rotary_factor": 0.5, "rope_type": "longrope"}
+
+
+def test_overrides_stand_where_a_nested_config_has_its_own(tmp_path: Path) -> None:
+    factor_file = schema.load(write(tmp_path / "x.json", document()))
+    nested = {"architectures": ["LlamaForCausalLM"], "text_config": llama_config()}
+    overrides = hf.hf_overrides(factor_file, tmp_path / "x.json", nested)
+    assert overrides == {"text_config": hf.hf_overrides(factor_file, tmp_path / "x.json")}
+    text = llama_config() | overrides["text_config"]
+    assert hf.from_config({**nested, "text_config": text}) == factor_file
 
 
 def test_from_config_without_a_file_takes_the_two_lists() -> None:

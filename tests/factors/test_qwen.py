@@ -88,8 +88,8 @@ def test_other_qwens_are_refused() -> None:
         hf.base(models.QWEN3_4B_2507, "Qwen3-4B-2507").load(QWEN3_YARN)
     with pytest.raises(FactorFileError, match=r"dual_chunk_attention_config.* to 262144, and"):
         hf.base(models.QWEN2_5_7B_1M)
-    with pytest.raises(FactorFileError, match="mrope_section"):
-        hf.base(models.QWEN3_5_9B)
+    with pytest.raises(FactorFileError, match=r"rotary_dim is 128.* has 64"):
+        hf.base(models.QWEN3_5_9B, "Qwen3.5-9B").load(QWEN3_YARN)
 
 
 def test_the_trained_window_can_be_said_otherwise() -> None:
@@ -138,7 +138,7 @@ def test_another_yarn_is_refused_with_what_to_do(changes: dict[str, Any]) -> Non
         base.load(QWEN3_YARN)
     message = str(caught.value)
     assert 'scales its rotation already (rope_type "yarn" in rope_scaling)' in message
-    assert "take rope_type and what belongs to it out of rope_scaling" in message
+    assert "remove rope_type and its fields from rope_scaling" in message
     assert "\n" not in message
 
 
@@ -155,7 +155,7 @@ def test_another_yarn_is_refused_with_what_to_do(changes: dict[str, Any]) -> Non
     ],
 )
 def test_other_scalings_are_refused(rope: dict[str, Any]) -> None:
-    with pytest.raises(FactorFileError, match="take rope_type and what belongs to it out of"):
+    with pytest.raises(FactorFileError, match="remove rope_type and its fields from"):
         hf.base(yarn(rope_scaling=rope), "Qwen3-8B").load(QWEN3_YARN)
 
 
@@ -168,7 +168,7 @@ def test_make_says_that_it_goes_on_from_yarn(tmp_path: Path) -> None:
     refused = run(*make(model, tmp_path / "made.json", 32768, 131072))
     assert refused.exit_code == 2
     assert "at least the original length, 131072, because" in refused.stderr
-    assert "for the plain rotation, take rope_type" in refused.stderr
+    assert "for the plain rotation, remove rope_type" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

@@ -119,7 +119,8 @@ def tiny_model(
     path = directory / "longrope_factors.json"
     save(factor_file, path)
     saved = AutoConfig.from_pretrained(directory)
-    saved.update(hf.hf_overrides(factor_file, path, partial_rotary_factor))
+    saved.update(hf.hf_overrides(factor_file, path))
+    saved.rope_parameters["partial_rotary_factor"] = partial_rotary_factor
     saved.longrope_factors = path.name
     if two_lists:
         del saved.longrope_factors

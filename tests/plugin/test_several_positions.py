@@ -87,20 +87,15 @@ VISION |= {"out_hidden_size": 128, "fullatt_block_indexes": [0], "deepstack_visu
 def tiny_model_with_images(directory: Path, model_type: str) -> TinyModel:
     """Random weights, three sets, and a config that is nested, as those of such models are."""
     architecture, rope_fields = MODELS[model_type]
-    config = AutoConfig.for_model(model_type, text_config=TEXT, vision_config=VISION)
+    rope = {"rope_type": "default", "rope_theta": 10000.0, **rope_fields}
+    text = {**TEXT, "rope_parameters": rope}
+    config = AutoConfig.for_model(model_type, text_config=text, vision_config=VISION)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     draw_wide(model)
     model.save_pretrained(directory)
     file = random_factor_file(32, [64, 128, 256], architecture=architecture)
-    path = directory / "longrope_factors.json"
-    save(file, path)
-    saved = AutoConfig.from_pretrained(directory)
-    overrides = hf.hf_overrides(file, path)
-    saved.longrope_factors = path.name
-    saved.text_config.update({name: overrides[name] for name in overrides if "factors" not in name})
-    saved.text_config.rope_parameters.update(rope_fields)
-    saved.save_pretrained(directory)
+    save(file, directory / "longrope_factors.json")
     return TinyModel(directory, file)
 
 
@@ -112,7 +107,10 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def llm(model: TinyModel) -> Iterator[Any]:
-    with engine(model, limit_mm_per_prompt={"image": 0, "video": 0}) as llm:
+    path = model.directory / "longrope_factors.json"
+    overrides = hf.hf_overrides(model.factor_file, path, hf.read_config(model.directory))
+    without_images = {"image": 0, "video": 0}
+    with engine(model, hf_overrides=overrides, limit_mm_per_prompt=without_images) as llm:
         yield llm
 
 

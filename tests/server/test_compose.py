@@ -175,7 +175,7 @@ def test_a_scaled_model_takes_its_own_original_set_only(
         {"rope_type": "dynamic", "factor": 2.0},
         {"rope_type": "proportional", "partial_rotary_factor": 0.5},
         {"rope_type": "hers_own", "factor": 2.0},
-        {"rope_type": "default", "mrope_section": [1, 1, 2]},
+        {"rope_type": "xdrope", "xdrope_section": [1, 1, 1, 1]},
     ],
     ids=lambda rope: rope["rope_type"],
 )
@@ -248,7 +248,7 @@ def test_a_model_that_was_trained_with_yarn_is_not_advised(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["QWEN2_5_7B_1M", "QWEN3_5_9B", "QWEN3_4B_2507"])
 def test_other_qwens_are_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(getattr(published_models, name)))
-    with pytest.raises(FactorFileError, match=r"dual_chunk|mrope_section|rope_theta"):
+    with pytest.raises(FactorFileError, match=r"dual_chunk|rotary_dim|rope_theta"):
         compose([str(tmp_path), "--factors", "qwen3-yarn"])
 
 

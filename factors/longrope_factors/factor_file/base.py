@@ -186,8 +186,7 @@ class Base:
             return error
         return FactorFileError(
             f"{str(error).removesuffix('.')}, because {self.scaling}: to serve factors made for "
-            "the plain rotation, take rope_type and what belongs to it out of "
-            f"{self.scaling.where}."
+            f"the plain rotation, remove rope_type and its fields from {self.scaling.where}."
         )
 
 

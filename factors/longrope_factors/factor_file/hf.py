@@ -123,12 +123,19 @@ def rope_type(config: Config) -> str:
     return _type(_rope_parameters(_text(config)))
 
 
-def partial_rotary_factor(config: Config) -> float | None:
-    """The share of each head that rotates; None if neither config nor architecture states it."""
+def layout(config: Config) -> dict[str, Any]:
+    """The rope parameters that no factors change, as far as the config or architecture states them.
+
+    These are the share of each head that rotates, and for tokens with several positions (M-RoPE)
+    which of them each pair of dimensions rotates by.
+    """
     text = _text(config)
     rope = _rope_parameters(text)
+    stated = {name: rope[name] for name in own_rotation.SECTIONS if rope.get(name) is not None}
     share = rope.get("partial_rotary_factor", text.get("partial_rotary_factor"))
-    return None if share is None else hf_fields.share(share, "partial_rotary_factor")
+    if share is not None:
+        stated["partial_rotary_factor"] = hf_fields.share(share, "partial_rotary_factor")
+    return stated
 
 
 def is_longrope(config: Config) -> bool:
@@ -217,17 +224,14 @@ def attention_factor(ratio: float, original: int) -> float:
 
 
 def hf_overrides(
-    factor_file: FactorFile,
-    path: Path | str,
-    partial_rotary_factor: float | None = None,
-    architecture: str | None = None,
+    factor_file: FactorFile, path: Path | str, config: Config | None = None
 ) -> dict[str, Any]:
     """The value of `vllm serve --hf-overrides` that serves a model with the factor file at `path`.
 
     The short and long factors are those of the original length's set and of the last set, for
     programs that know only two lists. `longrope_factors` is the absolute path of the file with all
-    sets. Pass the model's partial_rotary_factor if it has one, because these rope_parameters
-    replace the model's own, and its architecture if it may be another than the file's.
+    sets. Pass the model's config if there is one: these rope_parameters replace its own, so they
+    repeat its `layout`, and they stand where its own do.
     """
     model, last = factor_file.model, factor_file.sets[-1]
     original = model.original_max_position_embeddings
@@ -241,17 +245,20 @@ def hf_overrides(
         "factor": last.max_length / original,
         "attention_factor": last.attention_factor,
     }
-    if (architecture or model.architecture) in _WITH_MSCALES:
+    named = [model.architecture] if config is None else config.get("architectures") or []
+    if any(architecture in _WITH_MSCALES for architecture in named):
         rope["short_mscale"] = short.attention_factor
         rope["long_mscale"] = last.attention_factor
-    if partial_rotary_factor is not None:
-        rope["partial_rotary_factor"] = partial_rotary_factor
-    return {
+    fields = {
         "rope_parameters": rope,
         "max_position_embeddings": last.max_length,
         "original_max_position_embeddings": original,
         "longrope_factors": str(Path(path).absolute()),
     }
+    if config is None:
+        return fields
+    rope.update(layout(config))
+    return fields if _said(config) is config else {"text_config": fields}
 
 
 def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
@@ -261,17 +268,26 @@ def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:
     that is None. Raises FactorFileError for a file that does not load or was made for another
     model.
     """
-    named = config.get("longrope_factors")
+    named = named_file(config)
     if named is None:
         return two_list(config)
-    if not isinstance(named, str):
-        raise FactorFileError(
-            f"The model's config has longrope_factors {shown(named)}; it should be a file's path."
-        )
     path = (base_dir or Path()) / named
     factor_file = schema.load(path)
     schema.check_model(factor_file, model_identity(config), path)
     return factor_file
+
+
+def named_file(config: Config) -> str | None:
+    """The factor file that the config, or the text part of it, names; None if it names none.
+
+    Raises FactorFileError if that is no path.
+    """
+    named = _said(config).get("longrope_factors", config.get("longrope_factors"))
+    if named is not None and not isinstance(named, str):
+        raise FactorFileError(
+            f"The model's config has longrope_factors {shown(named)}; it should be a file's path."
+        )
+    return named
 
 
 def _said(config: Config) -> Config:
@@ -288,7 +304,8 @@ def _text(config: Config) -> Config:
 
 
 def _type(rope: Config) -> str:
-    return str(rope.get("rope_type") or rope.get("type") or "default")
+    kind = str(rope.get("rope_type") or rope.get("type") or "default")
+    return "default" if kind == "mrope" else kind  # Qwen2-VL's word for several positions
 
 
 def _rope_parameters(text: Config) -> Config:

@@ -12,7 +12,13 @@ from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.hf_fields import attention_factor, factor, length, number
 from longrope_factors.factor_file.methods import Rescaling, yarn_factors
 
-_EVERY = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "max_position_embeddings"}
+SECTIONS = ("mrope_section", "mrope_interleaved")
+"""Which of a token's several positions each pair of dimensions rotates by; factors change none."""
+
+_EVERY = {
+    *("rope_type", "type", "rope_theta", "partial_rotary_factor", "max_position_embeddings"),
+    *SECTIONS,
+}
 _ORIGINAL = "original_max_position_embeddings"
 # The fields that each type's rotation depends on. Any other field would be lost in a factor set.
 _FIELDS = {
@@ -75,12 +81,11 @@ def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> N
             "vector of factors: to extend the plain rotation, remove rope_type and its fields "
             f"from {where}."
         )
-    for name in ("mrope_section", "xdrope_section"):
-        if rope.get(name) or text.get(name):
-            raise FactorFileError(
-                f"The model's config has {name}, a rotation by several positions at once, which a "
-                "vector of factors cannot express: a text model's config has none."
-            )
+    if rope.get("xdrope_section") or text.get("xdrope_section"):
+        raise FactorFileError(
+            "The model's config has xdrope_section, a rotation by four positions at once, which is "
+            "not supported: a text model's config has none."
+        )
     said = {name for name, value in rope.items() if value is not None}
     if is_scaled(rope_type) and (more := said - _FIELDS[rope_type] - _EVERY):
         raise FactorFileError(

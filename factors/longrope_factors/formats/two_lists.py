@@ -47,8 +47,7 @@ def hf_config(
     mscales = (short_set.attention_factor, long_set.attention_factor)
     if mscales != (authors_attention_factor(window, original),) * 2:
         rope["short_mscale"], rope["long_mscale"] = mscales
-    if (partial := hf.partial_rotary_factor(config)) is not None:
-        rope["partial_rotary_factor"] = partial
+    rope.update(hf.layout(config))
     fields = {
         "rope_parameters": rope,
         "max_position_embeddings": window,

@@ -145,19 +145,6 @@ def compile_without_adapters(module: torch.nn.Module, vllm_config: Any) -> None:
         compiled.__init__(module, module._compile_prefix, module._is_encoder)
 
 
-_CURRENT_CONFIGURATION = Touch(
-    "vllm.config",
-    "get_current_vllm_config",
-    "the rotary layer does not know its model's factor file",
-    "get_rope passes unknown rope_parameters on",
-)
-
-
-def current_vllm_config() -> Any:
-    """The configuration of the engine whose model is being built."""
-    return resolve(_CURRENT_CONFIGURATION)()
-
-
 def platform_worker() -> type:
     """The worker class that vLLM would have used on this machine's platform."""
     from vllm.platforms import current_platform
@@ -289,7 +276,7 @@ TOUCHES = (
     _INPUTS,
     _PUNICA_WRAPPER,
     _PLATFORM_CONFIGURATION,
-    _CURRENT_CONFIGURATION,
+    _COMPILED,
     _ROTARY_MODULE,
     _ROPE_CACHE,
     _ACTIVE_ADAPTERS,

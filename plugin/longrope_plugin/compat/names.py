@@ -129,6 +129,12 @@ TOUCHES: dict[str, Touch] = {
             "discarded": "__init__:discard_request_mask",
         }.items()
     },
+    "mrope_positions": Touch(
+        _WORKER + ".gpu_model_runner",
+        "GPUModelRunner.__init__:mrope_positions",
+        "V1's CUDA graphs replay with positions that hold no set, if tokens have several positions",
+        PUBLIC_POSITIONS,
+    ),
     "dummy_run": Touch(
         _WORKER + ".gpu_model_runner",
         "GPUModelRunner._dummy_run:positions",

@@ -1,6 +1,8 @@
 """The rotary embedding that replaces vLLM's for `rope_type: longrope`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from longrope_factors.factor_file.schema import FactorFile, FactorFileError
@@ -10,7 +12,6 @@ from longrope_plugin.compat import hooks
 from longrope_plugin.rotation import cpu_rows, kernel
 from longrope_plugin.rotation.sections import sections
 from longrope_plugin.rotation.turns import TurnTable, turn_table
-from longrope_plugin.selection import Selection
 
 
 class LongRoPERotaryEmbedding(nn.Module):
@@ -113,44 +114,49 @@ class LongRoPERotaryEmbedding(nn.Module):
         return torch.cat((rotated, passed), dim=-1).view(x.shape)
 
 
-def from_vllm(
-    head_size: int,
-    rotary_dim: int,
-    max_position: int,
-    original_max_position: int,
-    base: float,
-    is_neox_style: bool,
-    dtype: torch.dtype,
-    short_factor: list[float],
-    long_factor: list[float],
-    short_mscale: float | None = None,
-    long_mscale: float | None = None,
-) -> LongRoPERotaryEmbedding:
-    """vLLM's `get_rope` calls this in place of `Phi3LongRoPEScaledRotaryEmbedding`.
+@dataclass(frozen=True)
+class LayerMaker:
+    """What vLLM's `get_rope` calls in place of `Phi3LongRoPEScaledRotaryEmbedding`.
 
-    The two lists are not enough to build the layer, because they give two sets only and no start
-    tokens. So it is built from the factor file of the model under construction. Raises
-    FactorFileError if the layer does not match that file.
+    The two lists that it is called with are not enough to build the layer, because they give two
+    sets only and no start tokens. So it has the factor file of the model that is being loaded.
+
+    rope_parameters: of the model's config.
     """
-    vllm_config = hooks.current_vllm_config()
-    selection = Selection.from_vllm_config(vllm_config)
-    assert selection is not None
-    parameters = vllm_config.model_config.hf_text_config.rope_parameters
-    model = selection.factor_file.model
-    for field, layer, file in (
-        ("rotary_dim", rotary_dim, model.rotary_dim),
-        ("rope_theta", base, model.rope_theta),
-        (
-            "original_max_position_embeddings",
-            original_max_position,
-            model.original_max_position_embeddings,
-        ),
-    ):
-        if layer != file:
-            raise FactorFileError(
-                f"The model has a longrope layer with {field} {layer}, but its factor sets are "
-                f"for {field} {file}: one factor file serves one kind of layer."
-            )
-    return LongRoPERotaryEmbedding(
-        selection.factor_file, head_size, is_neox_style, sections(parameters, rotary_dim)
-    )
+
+    factor_file: FactorFile
+    rope_parameters: Mapping[str, Any]
+
+    def __call__(
+        self,
+        head_size: int,
+        rotary_dim: int,
+        max_position: int,
+        original_max_position: int,
+        base: float,
+        is_neox_style: bool,
+        dtype: torch.dtype,
+        short_factor: list[float],
+        long_factor: list[float],
+        short_mscale: float | None = None,
+        long_mscale: float | None = None,
+    ) -> LongRoPERotaryEmbedding:
+        """The layer. Raises FactorFileError if it does not match the factor file."""
+        model = self.factor_file.model
+        for field, layer, file in (
+            ("rotary_dim", rotary_dim, model.rotary_dim),
+            ("rope_theta", base, model.rope_theta),
+            (
+                "original_max_position_embeddings",
+                original_max_position,
+                model.original_max_position_embeddings,
+            ),
+        ):
+            if layer != file:
+                raise FactorFileError(
+                    f"The model has a longrope layer with {field} {layer}, but its factor sets are "
+                    f"for {field} {file}: one factor file serves one kind of layer."
+                )
+        return LongRoPERotaryEmbedding(
+            self.factor_file, head_size, is_neox_style, sections(self.rope_parameters, rotary_dim)
+        )

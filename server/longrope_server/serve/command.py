@@ -131,15 +131,13 @@ def _from_file(
     """
     factor_file = schema.load(path)
     adapter_files.check(factor_file, path)  # the plug-in also checks it against the model's weights
-    partial = architecture = None
     notes = []
     if config is not None:
         base = hf.base(config, model, Path(model))
         base.check(factor_file, path)
         if base.replaces_scaling(factor_file):
             notes.append(_about_replaced(base, factor_file))
-        partial, architecture = hf.partial_rotary_factor(config), base.identity.architecture
-    ours = hf.hf_overrides(factor_file, path, partial, architecture)
+    ours = hf.hf_overrides(factor_file, path, config)
     return factor_file, _merged(overrides, ours, "hf-overrides"), notes
 
 
@@ -160,8 +158,8 @@ def factors_path(factors: str) -> Path:
 
 def _named_by(config: dict[str, Any], model: str) -> str | None:
     """The factor file that the model's own config names; None if it names none."""
-    named = config.get("longrope_factors")
-    return None if named is None else str(Path(model) / str(named))
+    named = hf.named_file(config)
+    return None if named is None else str(Path(model) / named)
 
 
 def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str, Any]:
