@@ -21,10 +21,7 @@ from tests.plugin.engine import (
 from tests.plugin.models import TinyModel, tiny_model
 from tests.plugin.reference import Reference
 
-pytestmark = [
-    pytest.mark.both_runners,
-    pytest.mark.skipif(ON_GPU, reason="the copies here are a CPU's"),
-]
+pytestmark = pytest.mark.skipif(ON_GPU, reason="the copies here are a CPU's")
 
 CONNECTORS = {
     "OffloadingConnector": offload.offloading_on_a_cpu,
@@ -75,6 +72,7 @@ def test_tokens_stay_right_through_promotions_and_loads(
         assert external_hits(llm) >= 32 + 32 + 96 + 96
 
 
+@pytest.mark.both_runners
 @pytest.mark.parametrize("steps", STEPS)
 def test_after_a_promotion_no_key_of_the_old_set_is_used(
     model: TinyModel, reference: Reference, steps: str

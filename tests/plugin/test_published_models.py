@@ -156,6 +156,7 @@ def test_qwen_with_yarn(name: str, rows: dict[str, str], tmp_path: Path) -> None
     rows[name] = f"exact: as plain and as static YaRN in transformers, {reference.compared} tokens"
 
 
+@pytest.mark.slow
 def test_prompts_around_32768_tokens(rows: dict[str, str], tmp_path: Path) -> None:
     """The shipped file as it is: up to 32,768 the plain model's tokens, beyond static YaRN's."""
     small = {"hidden_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1}
@@ -223,6 +224,7 @@ def test_two_lists(name: str, rows: dict[str, str], tmp_path: Path) -> None:
 LATENT = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "v_head_dim": 32}
 
 
+@pytest.mark.slow
 def test_minicpm3(rows: dict[str, str], tmp_path: Path) -> None:
     """Both lists are alike and the config states no length beyond them, so there is one set.
 
