@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WORKER = "longrope_plugin.worker.LongRoPEWorker"
 SCHEDULER = "longrope_plugin.scheduler.scheduler"
 
-XDROPE = "xdrope_section"
 DRAFTS_WITHOUT_A_MODEL = ("ngram", "ngram_gpu", "suffix")
 
 
@@ -33,13 +32,13 @@ def configure(vllm_config: "VllmConfig") -> None:
         _refuse_length,
         _refuse_foreign_classes,
         _refuse_draft_model,
-        _refuse_layouts,
+        _refuse_split_prefill,
     ):
         refusal(vllm_config, selection)
     if vllm_config.cache_config.kv_offloading_size is None:  # else vLLM names the connector later
         judgement.check(vllm_config, selection)
     adapters.configure(vllm_config, selection)
-    hooks.check_arrivals(arrivals.check)
+    hooks.check_arrivals(arrivals.Served.from_vllm_config, arrivals.check)
     vllm_config.parallel_config.worker_cls = WORKER
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
 
@@ -79,12 +78,7 @@ def _refuse_draft_model(vllm_config: "VllmConfig", selection: Selection) -> None
         )
 
 
-def _refuse_layouts(vllm_config: "VllmConfig", selection: Selection) -> None:
-    if getattr(vllm_config.model_config.hf_text_config, "rope_parameters", {}).get(XDROPE):
-        raise ValueError(
-            f"{vllm_config.model_config.model} has {XDROPE}, positions of four kinds (XD-RoPE): "
-            "longrope factor sets are for models with one position a token or with mrope_section."
-        )
+def _refuse_split_prefill(vllm_config: "VllmConfig", selection: Selection) -> None:
     if vllm_config.parallel_config.prefill_context_parallel_size > 1:
         raise ValueError(
             "prefill_context_parallel_size is "

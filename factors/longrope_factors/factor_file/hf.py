@@ -85,7 +85,7 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
     text = _text(config)
     rope = _rope_parameters(text)
     kind = rope_type(config)
-    own_rotation.check_attention(text)
+    own_rotation.check_attention(text, rope)
     if not is_longrope(config):
         own_rotation.check(rope, kind, text)
     theta = rope.get("rope_theta", text.get("rope_theta"))

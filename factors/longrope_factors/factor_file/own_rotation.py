@@ -55,8 +55,16 @@ def place(text: Mapping[str, Any]) -> str:
     return "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
 
 
-def check_attention(text: Mapping[str, Any]) -> None:
-    """Raise FactorFileError for an attention that rotates by other positions than a token's own."""
+def check_attention(text: Mapping[str, Any], rope: Mapping[str, Any]) -> None:
+    """Raise FactorFileError for an attention whose positions are not supported.
+
+    These are other positions than a token's own, and four positions for each token (XD-RoPE).
+    """
+    if rope.get("xdrope_section") or text.get("xdrope_section"):
+        raise FactorFileError(
+            "The model's config has xdrope_section, a rotation by four positions at once, which a "
+            "vector of factors cannot express here: a text model's config has none."
+        )
     if not (chunked := text.get("dual_chunk_attention_config")):
         return
     trained = chunked.get(_ORIGINAL) if isinstance(chunked, Mapping) else None
@@ -80,11 +88,6 @@ def check(rope: Mapping[str, Any], rope_type: str, text: Mapping[str, Any]) -> N
             f"The model's config has rope_type {shown(rope_type)}, whose rotation is not one "
             "vector of factors: to extend the plain rotation, remove rope_type and its fields "
             f"from {where}."
-        )
-    if rope.get("xdrope_section") or text.get("xdrope_section"):
-        raise FactorFileError(
-            "The model's config has xdrope_section, a rotation by four positions at once, which is "
-            "not supported: a text model's config has none."
         )
     said = {name for name, value in rope.items() if value is not None}
     if is_scaled(rope_type) and (more := said - _FIELDS[rope_type] - _EVERY):
