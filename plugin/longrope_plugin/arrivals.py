@@ -1,33 +1,39 @@
 """Refuses requests that could only be served wrongly, in the engine's front end."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longrope_plugin import adapters
 from longrope_plugin.kv_connectors import handover, judgement
 from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.v1.engine import EngineCoreRequest
 
 
 @dataclass(frozen=True)
-class _Served:
+class Served:
     """What a front end has to know of its engine."""
 
     selection: Selection
     hands_over: bool
 
+    @classmethod
+    def from_vllm_config(cls, vllm_config: "VllmConfig") -> "Served | None":
+        """Reads the factor file; None for a model without longrope."""
+        selection = Selection.from_vllm_config(vllm_config)
+        if selection is None:
+            return None
+        return cls(selection, judgement.hands_over(vllm_config))
 
-def check(input_processor: Any, request: "EngineCoreRequest") -> None:
+
+def check(served: Served | None, request: "EngineCoreRequest") -> None:
     """Raises ValueError, a sentence.
 
     It does so if the caller names an adapter and a set that the request may reach has one, and if
     the request's prefill was computed elsewhere under another set.
     """
-    if not hasattr(input_processor, "longrope_served"):  # once: it reads the factor file
-        input_processor.longrope_served = _served(input_processor.vllm_config)
-    served: _Served | None = input_processor.longrope_served
     if served is None:
         return
     prompt, sampling = request.prompt_token_ids, request.sampling_params
@@ -40,13 +46,6 @@ def check(input_processor: Any, request: "EngineCoreRequest") -> None:
     if served.hands_over and sampling is not None and not request.resumable:
         params = (sampling.extra_args or {}).get("kv_transfer_params")
         index = served.selection.start(prompt_tokens, max_tokens)
-        fingerprint = served.selection.factor_file.sets[index].fingerprint
-        if (sentence := handover.mismatch(params, fingerprint)) is not None:
+        sentence = handover.mismatch(params, served.selection.fingerprint(index))
+        if sentence is not None:
             raise ValueError(sentence)
-
-
-def _served(vllm_config: Any) -> _Served | None:
-    selection = Selection.from_vllm_config(vllm_config)
-    if selection is None:
-        return None
-    return _Served(selection, judgement.hands_over(vllm_config))

@@ -40,13 +40,15 @@ class FactorSetScheduling(Base):
     max_num_scheduled_tokens: int  # vLLM's: the tokens of one step
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        selection = Selection.from_vllm_config(self.vllm_config)
+        vllm_config = kwargs["vllm_config"]
+        selection = Selection.from_vllm_config(vllm_config)
         assert selection is not None
+        judgement.check(vllm_config, selection)  # by now vLLM has named every connector
+        super().__init__(*args, **kwargs)
         self.selection: Selection = selection
         self.adapters = adapters.requests(selection)
         self.salts = Salts(
-            tuple(factor_set.fingerprint for factor_set in selection.factor_file.sets),
+            tuple(map(selection.fingerprint, range(len(selection.factor_file.sets)))),
             first_set_is_salted=judgement.has_shared_store(self.vllm_config),
         )
         self.hands_over = judgement.hands_over(self.vllm_config)
@@ -172,7 +174,7 @@ class FactorSetScheduling(Base):
         """
         if not self.hands_over or getattr(request, "abort_immediately", False):
             return
-        fingerprint = self.selection.factor_file.sets[request.factor_set].fingerprint
+        fingerprint = self.selection.fingerprint(request.factor_set)
         sentence = handover.mismatch(request.kv_transfer_params, fingerprint)
         if sentence is not None:
             logger.warning("%s Request %s is computed here.", sentence, request.request_id)
@@ -181,8 +183,7 @@ class FactorSetScheduling(Base):
     def _connector_finished(self, request: Request) -> tuple[bool, dict[str, Any] | None]:
         delays, params = super()._connector_finished(request)
         if self.hands_over:
-            fingerprint = self.selection.factor_file.sets[request.factor_set].fingerprint
-            handover.state(params, fingerprint)
+            handover.state(params, self.selection.fingerprint(request.factor_set))
         return delays, params
 
     def _preempt_outgrown(self) -> None:
@@ -237,10 +238,6 @@ def scheduler(**kwargs: Any) -> Scheduler:
     It is not a class, because vLLM decides on asynchronous scheduling after our configuration hook.
     """
     hooks.add_prefill_progress()
-    vllm_config = kwargs["vllm_config"]
-    selection = Selection.from_vllm_config(vllm_config)
-    assert selection is not None
-    judgement.check(vllm_config, selection)  # by now vLLM has named every connector
-    if vllm_config.scheduler_config.async_scheduling:
+    if kwargs["vllm_config"].scheduler_config.async_scheduling:
         return LongRoPEAsyncScheduler(**kwargs)
     return LongRoPEScheduler(**kwargs)

@@ -60,6 +60,10 @@ class Selection:
         """The longest sequence, in tokens, that set `index` serves."""
         return self.factor_file.sets[index].max_length
 
+    def fingerprint(self, index: int) -> str:
+        """What identifies set `index` in salts, and to another engine."""
+        return self.factor_file.sets[index].fingerprint
+
     def start(self, prompt_tokens: int, max_tokens: int | None) -> int:
         """The index of the set that a request starts with."""
         if self.policy == "length":

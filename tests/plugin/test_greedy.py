@@ -16,11 +16,6 @@ pytestmark = pytest.mark.both_runners
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return tiny_model(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
 def reference(model: TinyModel) -> Iterator[Reference]:
     reference = Reference(model.directory, model.factor_file)
     yield reference
@@ -130,6 +125,13 @@ def test_compiled(model: TinyModel, reference: Reference) -> None:
         assert scheduler(llm).promotions == 4
     for prompt, output in zip(prompts, outputs, strict=True):
         reference.expect(prompt, output)
+
+
+def test_the_factor_file_is_read_when_the_engine_starts(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    with engine(model) as llm:
+        (model.directory / "longrope_factors.json").unlink()
+        assert tokens(generate(llm, random_prompts([10]), max_tokens=2))
 
 
 def test_two_lists_of_a_hugging_face_config(tmp_path: Path) -> None:

@@ -51,17 +51,36 @@ _INPUTS = Touch(
 )
 
 
-def check_arrivals(check: Callable[[Any, Any], None]) -> None:
-    """Makes an engine's front end call `check` for each request.
+_FRONT_END = Touch(
+    "vllm.v1.engine.input_processor",
+    "InputProcessor.__init__:vllm_config",
+    "a front end does not know its engine's sets",
+    PUBLIC_SCHEDULER,
+)
 
-    check: takes the InputProcessor and the request. The client gets the ValueError that it raises.
+
+def check_arrivals(read: Callable[[Any], Any], check: Callable[[Any, Any], None]) -> None:
+    """Makes an engine's front end call `read` when it starts, and `check` for each request.
+
+    read: takes the VllmConfig. check: takes what `read` returned, and the request. The client gets
+    the ValueError that it raises.
     """
+
+    def reading(original: Any) -> Any:
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            self.longrope_served = read(self.vllm_config)
+
+        return init
+
+    replace(_FRONT_END, reading)
 
     def checking(original: Any) -> Any:
         def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
             request = original(self, *args, **kwargs)
             try:
-                check(self, request)
+                # An engine that started before this hook was set is without longrope.
+                check(getattr(self, "longrope_served", None), request)
             except ValueError as error:  # some of vLLM's routes answer it with 500
                 from vllm.exceptions import VLLMValidationError
 
@@ -274,6 +293,7 @@ def add_prefill_progress() -> None:
 TOUCHES = (
     _CONFIGURATION,
     _INPUTS,
+    _FRONT_END,
     _PUNICA_WRAPPER,
     _PLATFORM_CONFIGURATION,
     _COMPILED,
