@@ -7,8 +7,13 @@ is no GPU, its Triton kernels then run in Triton's interpreter.
 import os
 import runpy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from tests.plugin.models import TinyModel
+    from tests.plugin.reference import Reference
 
 ON_GPU = torch.cuda.is_available()
 ON_V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
@@ -39,3 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("both_runners") is None:
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> "TinyModel":
+    """A tiny Llama with three sets, where a file has no model of its own."""
+    from tests.plugin.models import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def reference(model: "TinyModel") -> "Reference":
+    """What Hugging Face computes with the model."""
+    from tests.plugin.reference import Reference
+
+    return Reference(model.directory, model.factor_file)

@@ -23,6 +23,16 @@ from longrope_server.serve.embedded import model_directory
 from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCABULARY = 512
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "tie_word_embeddings": False,
+}
 PROVENANCE = Provenance(
     method="longrope", source="drawn at random for a test", date="2026-11-23", tool_version="0"
 )
@@ -87,31 +97,15 @@ def tiny_model(
     architecture: what the published config calls it, where that is not transformers' class.
     two_lists: the config alone says everything, as Hugging Face's do: no factor file.
     """
-    head_dim = 32
-    config = AutoConfig.for_model(
-        model_type,
-        **{
-            "vocab_size": VOCABULARY,
-            "hidden_size": 128,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": head_dim,
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-            "pad_token_id": 2,
-            "tie_word_embeddings": False,
-            **config_fields,
-        },
-    )
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    config = AutoConfig.for_model(model_type, **{**SIZES, **special, **config_fields})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     draw_wide(model)
     model.save_pretrained(directory)
     architecture = architecture or type(model).__name__
     factor_file = random_factor_file(
-        int(head_dim * partial_rotary_factor),
+        int(SIZES["head_dim"] * partial_rotary_factor),
         list(limits),
         architecture=architecture,
         seed=seed,

@@ -8,13 +8,8 @@ from longrope_plugin.compat.names import CONNECTOR_TOUCHES
 from longrope_plugin.kv_connectors import judgement
 from longrope_plugin.kv_connectors.handover import KEY, mismatch
 
-from tests.plugin.models import TinyModel, tiny_model
+from tests.plugin.models import TinyModel
 from tests.plugin.test_configuration import configure
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def transfer(name: str, **fields: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.plugin.engine import (
     scheduler,
     tokens,
 )
-from tests.plugin.models import TinyModel, tiny_model
+from tests.plugin.models import TinyModel
 from tests.plugin.reference import Reference
 
 pytestmark = pytest.mark.skipif(ON_GPU, reason="the copies here are a CPU's")
@@ -38,16 +38,6 @@ def offloading(name: str) -> dict[str, Any]:
         kv_connector=name, kv_role="kv_both", kv_connector_extra_config=extra
     )
     return {"kv_transfer_config": transfer}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return tiny_model(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def reference(model: TinyModel) -> Reference:
-    return Reference(model.directory, model.factor_file)
 
 
 def external_hits(llm: Any) -> int:

@@ -17,7 +17,7 @@ from longrope_plugin.kv_connectors.handover import KEY
 
 from tests.plugin.conftest import ON_GPU
 from tests.plugin.engine import counter, engine, random_prompts, scheduler
-from tests.plugin.models import TinyModel, random_factor_file, tiny_model
+from tests.plugin.models import TinyModel, random_factor_file
 from tests.plugin.reference import Reference
 
 pytestmark = [
@@ -116,11 +116,6 @@ def prefilled(llm: Any, prompts: Sequence[list[int]]) -> list[dict[str, Any]]:
     """What a router gets from the prefill engine for each prompt, and passes on."""
     outputs = answers(llm, prompts, [1] * len(prompts), [{"do_remote_decode": True}] * len(prompts))
     return [output.kv_transfer_params for output in outputs]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return tiny_model(tmp_path_factory.mktemp("llama"))
 
 
 PROMPTS = random_prompts([40, 62, 100, 128], seed=7)

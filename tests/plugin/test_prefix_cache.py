@@ -6,20 +6,10 @@ from typing import Any
 import pytest
 
 from tests.plugin.engine import engine, generate, random_prompts, tokens
-from tests.plugin.models import TinyModel, tiny_model
+from tests.plugin.models import TinyModel
 from tests.plugin.reference import Reference
 
 pytestmark = pytest.mark.both_runners
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return tiny_model(tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="module")
-def reference(model: TinyModel) -> Reference:
-    return Reference(model.directory, model.factor_file)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5TextRotaryEmbedd
 
 from tests.plugin.engine import engine, generate, random_prompts, scheduler, tokens
 from tests.plugin.image_processing import import_model
-from tests.plugin.models import VOCABULARY, TinyModel, draw_wide, random_factor_file
+from tests.plugin.models import SIZES, TinyModel, draw_wide, random_factor_file
 from tests.plugin.reference import Reference
 
 pytestmark = pytest.mark.both_runners
@@ -70,16 +70,6 @@ MODELS = {
         {"mrope_section": [6, 5, 5], "mrope_interleaved": True},
     ),
 }
-TEXT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 128,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "tie_word_embeddings": False,
-}
 VISION = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 32}
 VISION |= {"out_hidden_size": 128, "fullatt_block_indexes": [0], "deepstack_visual_indexes": [0]}
 
@@ -88,13 +78,13 @@ def tiny_model_with_images(directory: Path, model_type: str) -> TinyModel:
     """Random weights, three sets, and a config that is nested, as those of such models are."""
     architecture, rope_fields = MODELS[model_type]
     rope = {"rope_type": "default", "rope_theta": 10000.0, **rope_fields}
-    text = {**TEXT, "rope_parameters": rope}
+    text = {**SIZES, "rope_parameters": rope}
     config = AutoConfig.for_model(model_type, text_config=text, vision_config=VISION)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     draw_wide(model)
     model.save_pretrained(directory)
-    file = random_factor_file(32, [64, 128, 256], architecture=architecture)
+    file = random_factor_file(SIZES["head_dim"], [64, 128, 256], architecture=architecture)
     save(file, directory / "longrope_factors.json")
     return TinyModel(directory, file)
 
