@@ -17,10 +17,6 @@ from longrope_plugin.compat.names import (
     get_forward_context,
 )
 
-# Up to so many columns one product with a block diagonal matrix beats one for each slice: reading
-# and writing y takes the time, not the arithmetic.
-THIN = 64
-
 # The tokens of a step by the slot of their adapter: a slice if they lie side by side, otherwise
 # their indices, int64. Tokens without an adapter are in no group.
 Groups = tuple[tuple[int, slice | torch.Tensor], ...]
@@ -71,8 +67,7 @@ class LayerAdapters:
 class _Weights(NamedTuple):
     """The adapter weights of a layer.
 
-    a: [slots, 1, slices x rank, in]. b: one block diagonal matrix for all slices, [slots, 1, sum of
-    the widths, slices x rank], or [slots, 1, width, rank] for each slice.
+    a: [slots, 1, slices x rank, in]. b: [slots, 1, width, rank] for each slice.
     """
 
     a: torch.Tensor
@@ -90,7 +85,7 @@ def number_layers(model: torch.nn.Module, vllm_config: Any) -> GroupedAdapters |
     Returns the engine's record of which token has which adapter; None if no layer can have one.
 
     The A of all slices become parts of one tensor, so that a step's tokens are multiplied by all of
-    them at once; the B as well if they are thin.
+    them at once.
     """
     layers: list[_Weights] = []
     grouped = None
@@ -100,30 +95,12 @@ def number_layers(model: torch.nn.Module, vllm_config: Any) -> GroupedAdapters |
         grouped = layer.punica_wrapper
         a = torch.cat(layer.lora_a_stacked, 2)
         layer.lora_a_stacked = a.chunk(len(layer.lora_a_stacked), 2)
-        products = layer.lora_b_stacked
-        if a.shape[2] <= THIN:
-            joined, layer.lora_b_stacked = _block_diagonal(products)
-            products = (joined,)
         layer.punica_wrapper = LayerAdapters(len(layers))
-        layers.append(_Weights(a, products))
+        layers.append(_Weights(a, layer.lora_b_stacked))
     if grouped is not None:
         grouped.layers = tuple(layers)
         _by_engine[id(vllm_config.compilation_config.static_forward_context)] = grouped
     return grouped
-
-
-def _block_diagonal(
-    slices: tuple[torch.Tensor, ...],
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """One matrix with the B of all slices on its diagonal, and these parts of it."""
-    slots, _, _, rank = slices[0].shape
-    widths = [b.shape[2] for b in slices]
-    joined = slices[0].new_zeros(slots, 1, sum(widths), len(slices) * rank)
-    rows = joined.split(widths, 2)
-    parts = tuple(part[..., i * rank : (i + 1) * rank] for i, part in enumerate(rows))
-    for part, b in zip(parts, slices, strict=True):
-        part.copy_(b)
-    return joined, parts
 
 
 def _add_adapters(y: torch.Tensor, x: torch.Tensor, layer: int) -> None:
