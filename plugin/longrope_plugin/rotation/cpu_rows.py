@@ -22,7 +22,7 @@ class _LastRows:
         turns: torch.Tensor,
         start_tokens: torch.Tensor,
         attention_factor: torch.Tensor,
-        sections: torch.Tensor,
+        sections: torch.Tensor | None,
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not (
@@ -51,7 +51,7 @@ def _cos_sin(
     turns: torch.Tensor,
     start_tokens: torch.Tensor,
     attention_factor: torch.Tensor,
-    sections: torch.Tensor,
+    sections: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
     # Copied, because compiled code reuses the memory of what it is given.

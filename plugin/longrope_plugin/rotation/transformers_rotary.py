@@ -34,13 +34,12 @@ class TransformersRotaryEmbedding(nn.Module):
         self.register_buffer("turns", table.turns, persistent=False)
         self.register_buffer("start_tokens", table.start_tokens, persistent=False)
         self.register_buffer("attention_factor", table.attention_factor, persistent=False)
-        self.register_buffer("sections", table.sections, persistent=False)
 
     def forward(
         self, hidden: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin, [batch, n, width], at packed `position_ids`, int64 [batch, n]."""
-        table = TurnTable(self.turns, self.start_tokens, self.attention_factor, self.sections)
+        table = TurnTable(self.turns, self.start_tokens, self.attention_factor)
         cos_sin = table.cos_sin(position_ids.flatten(), self.dtype)
         cos, sin = cos_sin.view(*position_ids.shape, -1).chunk(2, dim=-1)
         laid_out = LAYOUTS[self.layout]

@@ -27,14 +27,14 @@ class TurnTable:
     first `start_tokens` positions keep.
     start_tokens: int64 [sets].
     attention_factor: float32 [sets].
-    sections: int64 [rotary_dim / 2], the row of a token's positions that each pair turns by, for
-    models whose tokens have several (M-RoPE).
+    sections: int64 [rotary_dim / 2], the row of a token's positions that each pair turns by; None
+    for models whose tokens have one position (all but those with M-RoPE).
     """
 
     turns: torch.Tensor
     start_tokens: torch.Tensor
     attention_factor: torch.Tensor
-    sections: torch.Tensor
+    sections: torch.Tensor | None = None
 
     def cos_sin(self, packed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """cos and sin side by side, times the attention factor.
@@ -45,6 +45,7 @@ class TurnTable:
         positions, sets = unpack(packed)
         of_pairs = positions.unsqueeze(-1)
         if packed.ndim == 2:
+            assert self.sections is not None, "tokens have several positions without sections"
             of_pairs = positions.index_select(0, self.sections).T
             positions, sets = positions[0], sets[0]
         unscaled_row = self.turns.shape[0] - 1
@@ -58,7 +59,7 @@ class TurnTable:
 
 
 def turn_table(factor_file: FactorFile, sections: Sequence[int] | None = None) -> TurnTable:
-    """The table of a factor file, on torch's default device; without sections, those of text."""
+    """The table of a factor file, on torch's default device."""
     model = factor_file.model
     unscaled = [1.0] * (model.rotary_dim // 2)
     rows = [_turns(model.rope_theta, s.factors) for s in factor_file.sets]
@@ -69,7 +70,7 @@ def turn_table(factor_file: FactorFile, sections: Sequence[int] | None = None) -
         attention_factor=torch.tensor(
             [s.attention_factor for s in factor_file.sets], dtype=torch.float32
         ),
-        sections=torch.tensor(sections or [0] * (model.rotary_dim // 2), dtype=torch.int64),
+        sections=None if sections is None else torch.tensor(sections, dtype=torch.int64),
     )
 
 
