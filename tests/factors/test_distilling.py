@@ -124,7 +124,9 @@ def test_a_longer_set_goes_on_from_the_adapter_below_it_and_keeps_it(tmp_path: P
     settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2)
     first = training.run(settings).output
     found = schema.load(first / "factors.json")
-    longer = found.sets[-1].model_copy(update={"max_length": 256, "adapter": None})
+    last = found.sets[-1]
+    invented = last.provenance.model_copy(update={"method": "longrope"})
+    longer = last.model_copy(update={"max_length": 256, "adapter": None, "provenance": invented})
     schema.save(schema.build(found.model, [*found.sets, longer]), first / "longer.json")
     again = finetuning.replace(
         settings,
