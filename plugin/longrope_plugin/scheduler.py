@@ -128,10 +128,18 @@ class FactorSetScheduling(Base):
                 self.waiting.prepend_requests(reversed(requests))
 
     def _behind_another_long_prompt(self) -> list[Request]:
-        """The waiting requests that must not start yet: long prompts, while another one runs."""
-        if not any(self._is_long(request) for request in self.running):
+        """The waiting requests that must not start yet: long prompts, while another one runs.
+
+        A more urgent one may start; only the policy `priority` lets requests be so.
+        """
+        urgencies = [request.priority for request in self.running if self._is_long(request)]
+        if not urgencies:
             return []
-        return [request for request in self.waiting if self._is_long(request)]
+        return [
+            request
+            for request in self.waiting
+            if self._is_long(request) and request.priority >= min(urgencies)
+        ]
 
     def _too_early_to_resume(self) -> list[Request]:
         """The waiting requests that must not resume in this step.
