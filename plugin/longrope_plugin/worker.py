@@ -44,6 +44,17 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
                 plain_twin.run_plain_steps(model, self.vllm_config, lambda: bool(grouped.groups))
         positions_check.check(self.model_runner)
 
+    def sleep(self, level: int = 1) -> None:
+        """Frees the device's memory; raises ValueError if adapters of ours would be lost."""
+        selection = Selection.from_vllm_config(self.vllm_config)
+        assert selection is not None
+        if level == 2 and any(s.adapter is not None for s in selection.factor_file.sets):
+            raise ValueError(
+                "Sleep at level 2 discards the adapters of the factor sets, which vLLM would not "
+                "load again: wake the engine up, and let it sleep at level 1."
+            )
+        super().sleep(level)
+
     def _applies_adapters_on_a_cpu(self) -> bool:
         from vllm.platforms import current_platform
 

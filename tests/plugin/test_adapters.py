@@ -174,3 +174,11 @@ def test_the_engine_is_made_ready(llm: Any) -> None:
     assert lora.max_lora_rank == 8  # the least of vLLM's that holds 4
     assert lora.max_loras == 2 + (not ON_GPU)
     assert set(lora.target_modules) == set(TARGETS)
+
+
+def test_sleep_that_would_lose_the_adapters_is_refused(llm: Any, reference: Reference) -> None:
+    with pytest.raises(ValueError, match="level 2 discards the adapters"):
+        llm.sleep(level=2)
+    llm.wake_up()
+    (prompt,) = random_prompts([70], seed=15)
+    reference.expect(prompt, tokens(generate(llm, [prompt], max_tokens=4))[0])
