@@ -25,14 +25,15 @@ class Copy:
     pairs: list[tuple[torch.Tensor, torch.Tensor]]  # from, to
     source: Any  # block numbers
     target: Any
+    fails: bool = False
     polls: int = 0
     is_done: bool = False
 
     def synchronize(self) -> None:
-        if not self.is_done:
+        if not self.is_done and not self.fails:
             for taken, given in self.pairs:
                 given[self.target] = taken[self.source]
-            self.is_done = True
+        self.is_done = True
 
     def query(self) -> bool:
         self.polls += 1
@@ -43,10 +44,16 @@ class Copy:
 
 @dataclass
 class Copies:
-    """The `OffloadingWorker` of OffloadingConnector. pairs: of KV cache and store."""
+    """The `OffloadingWorker` of OffloadingConnector.
+
+    pairs: of KV cache and store. failing: every so many loads, one copies nothing; 0 for none.
+    """
 
     pairs: list[tuple[torch.Tensor, torch.Tensor]]
+    failing: int = 0
     copies: dict[int, Copy] = field(default_factory=dict)
+    loads: int = 0
+    not_loaded: set[int] = field(default_factory=set)  # block numbers that vLLM is not told of yet
 
     def submit_store(self, job_id: int, source: Any, target: Any) -> bool:
         self.copies[job_id] = Copy(self.pairs, source.block_ids, target.block_ids)
@@ -54,7 +61,9 @@ class Copies:
 
     def submit_load(self, job_id: int, source: Any, target: Any) -> bool:
         back = [(store, cache) for cache, store in self.pairs]
-        self.copies[job_id] = Copy(back, source.block_ids, target.block_ids)
+        self.loads += 1
+        fails = bool(self.failing) and self.loads % self.failing == 0
+        self.copies[job_id] = Copy(back, source.block_ids, target.block_ids, fails)
         return True
 
     def get_finished(self) -> list[Any]:
@@ -62,8 +71,15 @@ class Copies:
 
         finished = [job_id for job_id, copy in self.copies.items() if copy.query()]
         for job_id in finished:
-            del self.copies[job_id]
+            copy = self.copies.pop(job_id)
+            if copy.fails:
+                self.not_loaded.update(map(int, copy.target))
         return [TransferResult(job_id=job_id, success=True) for job_id in finished]
+
+    def take_not_loaded(self) -> set[int]:
+        """The blocks of failed loads since the last call."""
+        taken, self.not_loaded = self.not_loaded, set()
+        return taken
 
     def wait(self, job_ids: set[int]) -> None:
         for job_id in job_ids & self.copies.keys():
@@ -74,14 +90,27 @@ class Copies:
 
 
 @contextmanager
-def offloading_on_a_cpu() -> Iterator[None]:
-    """Lets OffloadingConnector run without CUDA, for the engines made inside the block."""
+def offloading_on_a_cpu(failing: int = 0) -> Iterator[None]:
+    """Lets OffloadingConnector run without CUDA, for the engines made inside the block.
+
+    failing: every so many loads, one fails and is reported; 0 for none.
+    """
+    workers: list[Copies] = []
 
     def get_worker(spec: Any, kv_caches: Any) -> Copies:
         tensors = [cache.tensor for cache in kv_caches.tensors]
-        return Copies([(t, torch.zeros_like(t[:1]).repeat(spec.num_chunks, 1)) for t in tensors])
+        pairs = [(t, torch.zeros_like(t[:1]).repeat(spec.num_chunks, 1)) for t in tensors]
+        workers.append(Copies(pairs, failing))
+        return workers[-1]
 
-    with mock.patch("vllm.v1.kv_offload.cpu.spec.CPUOffloadingSpec.get_worker", get_worker):
+    def load_errors(connector: Any) -> set[int]:
+        return set().union(*(worker.take_not_loaded() for worker in workers))
+
+    connector = "vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector"
+    with (
+        mock.patch("vllm.v1.kv_offload.cpu.spec.CPUOffloadingSpec.get_worker", get_worker),
+        mock.patch(f"{connector}.OffloadingConnector.get_block_ids_with_load_errors", load_errors),
+    ):
         yield
 
 

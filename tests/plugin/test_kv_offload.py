@@ -29,13 +29,19 @@ CONNECTORS = {
 }
 
 
-def offloading(name: str) -> dict[str, Any]:
-    """The arguments of an engine that stores whatever it computes, outputs too."""
+def offloading(name: str, after_failure: str = "fail") -> dict[str, Any]:
+    """The arguments of an engine that stores whatever it computes, outputs too.
+
+    after_failure: what becomes of a request whose blocks cannot be loaded: fail or recompute.
+    """
     from vllm.config import KVTransferConfig
 
     extra = {"cpu_bytes_to_use": 2**26, "offload_prompt_only": False}
     transfer = KVTransferConfig(
-        kv_connector=name, kv_role="kv_both", kv_connector_extra_config=extra
+        kv_connector=name,
+        kv_role="kv_both",
+        kv_connector_extra_config=extra,
+        kv_load_failure_policy=after_failure,
     )
     return {"kv_transfer_config": transfer}
 
@@ -130,6 +136,29 @@ def test_preempted_for_memory_before_and_after_promotions(
         for prompt, output in zip(prompts, outputs, strict=True):
             reference.expect(prompt, output)
         assert counter(llm, "vllm:num_preemptions") > scheduler(llm).promotions == 7
+        assert keys.loaded
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_loads_that_fail_are_computed_anew(
+    model: TinyModel, reference: Reference, steps: str
+) -> None:
+    prompts = random_prompts([40, 60, 100, 120], seed=1)
+    arguments = {
+        "async_scheduling": steps == "async",
+        "num_gpu_blocks_override": 14,  # preempted for memory as well
+        **offloading("OffloadingConnector", after_failure="recompute"),
+    }
+    with offload.offloading_on_a_cpu(failing=2), engine(model, **arguments) as llm:
+        core = scheduler(llm)
+        for _ in range(3):
+            before = core.promotions
+            with offload.noted(llm) as keys:
+                outputs = tokens(generate(llm, prompts, max_tokens=[100, 60, 60, 90]))
+            for prompt, output in zip(prompts, outputs, strict=True):
+                reference.expect(prompt, output)
+            assert core.promotions - before == 2 + 1 + 1 + 1
+            assert core.reset_prefix_cache()
         assert keys.loaded
 
 
