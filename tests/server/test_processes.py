@@ -1,7 +1,10 @@
-"""Several API processes are one server: its counters, its limits and its keys."""
+"""Two engines behind two API processes are one server: its tokens, counters and keys."""
 
+import asyncio
 import signal
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -9,43 +12,85 @@ import pytest
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-from tests.serving import LONGROPE_SERVE, running
+from tests.plugin.models import give_bytes, tiny_model
+from tests.plugin.reference import Reference
+from tests.serving import LONGROPE_SERVE, Server, running
 
-BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
-CHATS = 24
+# vLLM starts as many API processes as engines.
+FLAGS = ("--data-parallel-size=2", "--dtype=float32")
+PROMPTS = [
+    [3 + (7 * request + n * n) % 500 for n in range(40 + 12 * request)] for request in range(6)
+]
+NEW_TOKENS = 100  # each request is promoted, and the first ones twice
+
+
+def samples(text: str, name: str) -> list[Sample]:
+    families = text_string_to_metric_families(text)
+    return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 def total(text: str, name: str) -> float:
-    families = text_string_to_metric_families(text)
-    return sum(each.value for family in families for each in family.samples if each.name == name)
+    return sum(sample.value for sample in samples(text, name))
 
 
 def key_line(name: str, key: str) -> str:
     return key_file.line_of(Key(name, key_file.digest_of(key)))
 
 
+def complete_all(
+    server: Server, prompts: Sequence[list[int]], key: str = "alice"
+) -> list[httpx.Response]:
+    """All prompts at once, each over a connection of its own, which either process may accept."""
+
+    async def complete(prompt: list[int]) -> httpx.Response:
+        async with httpx.AsyncClient(timeout=300) as client:
+            return await client.post(
+                f"{server.url}/v1/completions",
+                json={
+                    "prompt": prompt,
+                    "max_tokens": NEW_TOKENS,
+                    "temperature": 0,
+                    "ignore_eos": True,
+                    "return_token_ids": True,
+                },
+                headers={"Authorization": f"Bearer {key}"},
+            )
+
+    async def complete_each() -> list[httpx.Response]:
+        return await asyncio.gather(*map(complete, prompts))
+
+    return asyncio.run(complete_each())
+
+
 @pytest.mark.slow
-def test_two_processes_count_as_one_and_both_forget_a_key(tmp_path: Path) -> None:
+def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{key_line('ops', 'ops')}\n{key_line('alice', 'alice')}\n")
-    flags = [f"--api-key-file={keys}", "--api-server-count=2"]
-
-    def chat(url: str, key: str) -> int:
-        # A connection each: whichever process accepts it.
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx.post(
-            f"{url}/v1/chat/completions", json=BODY, headers=headers, timeout=60
-        ).status_code
-
-    with running((*LONGROPE_SERVE, *flags), tmp_path / "log") as server:
-        assert [chat(server.url, "alice") for _ in range(CHATS)] == [200] * CHATS
+    model = give_bytes(tiny_model(tmp_path / "model"))
+    command = (*LONGROPE_SERVE, model.directory, *FLAGS, f"--api-key-file={keys}")
+    with running(command, tmp_path / "log", OMP_NUM_THREADS="1") as server:
+        reference = Reference(model.directory, model.factor_file)
+        for prompt, answer in zip(PROMPTS, complete_all(server, PROMPTS), strict=True):
+            assert answer.status_code == 200, answer.text
+            (choice,) = answer.json()["choices"]
+            reference.expect(prompt, choice["token_ids"])
+            assert answer.json()["usage"]["factor_set"]["promoted"]
         ops = {"Authorization": "Bearer ops"}
-        texts = [httpx.get(f"{server.url}/metrics", headers=ops).text for _ in range(6)]
-        for text in texts:  # each process says the same
-            assert total(text, "longrope_requests_total") == CHATS
+        for _ in range(6):  # each process says the same
+            text = httpx.get(f"{server.url}/metrics", headers=ops).text
+            assert total(text, "longrope_requests_total") == len(PROMPTS)
+            assert total(text, "longrope_generated_tokens_total") == len(PROMPTS) * NEW_TOKENS
+            assert total(text, "vllm:generation_tokens_total") == len(PROMPTS) * NEW_TOKENS
             assert total(text, "longrope_tokens_in_flight") == 0
+        by_engine = Counter[str]()
+        for sample in samples(text, "vllm:request_success_total"):
+            by_engine[sample.labels["engine"]] += int(sample.value)
+        assert set(by_engine) == {"0", "1"}
+        assert all(by_engine.values())
+
         keys.write_text(f"{key_line('ops', 'ops')}\n")
         server.process.send_signal(signal.SIGHUP)
         time.sleep(2)
-        assert {chat(server.url, "alice") for _ in range(12)} == {401}
+        assert {answer.status_code for answer in complete_all(server, [[5]] * 12)} == {401}

@@ -85,11 +85,13 @@ class LongRoPEEndpoint:
         ask = None
         if selection is not None and engine_client is not None:
             ask = partial(prefill_progress, engine_client)
+        engines = _engines(config)
+        kv_tokens = getattr(config.cache_config, "kv_cache_size_tokens", None)  # of one engine
         self.front_end = FrontEnd(
             Settings.from_environment(os.environ),
             boundaries=_boundaries(config, selection),
-            max_num_seqs=config.scheduler_config.max_num_seqs,
-            kv_tokens=getattr(config.cache_config, "kv_cache_size_tokens", None),
+            max_num_seqs=config.scheduler_config.max_num_seqs * engines,
+            kv_tokens=None if kv_tokens is None else kv_tokens * engines,
             engine=engine_client,
             ask=ask,
         )
@@ -104,6 +106,14 @@ class LongRoPEEndpoint:
         seconds = config.shutdown_timeout
         shutdown = draining_first(engine_client.shutdown, self.front_end.life, seconds)
         _replace(engine_client, "shutdown", shutdown)
+
+
+def _engines(config: "VllmConfig") -> int:
+    """The number of data parallel engines that this server sends requests to."""
+    parallel = config.parallel_config
+    if parallel.local_engines_only:
+        return max(parallel.data_parallel_size_local, 1)
+    return int(parallel.data_parallel_size)
 
 
 def _boundaries(config: "VllmConfig", selection: Selection | None) -> list[int]:

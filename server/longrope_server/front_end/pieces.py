@@ -37,8 +37,8 @@ class FrontEnd:
     """What we add to one API process of vLLM's.
 
     boundaries: the longest sequences of the factor sets, ascending, the served length last.
-    max_num_seqs, kv_tokens: those of the engine. ask: asks how far prefills are; None if the engine
-    cannot tell.
+    max_num_seqs, kv_tokens: those of all engines together. ask: asks how far prefills are; None if
+    the engine cannot tell.
     """
 
     def __init__(

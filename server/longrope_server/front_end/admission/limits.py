@@ -48,8 +48,8 @@ class Limits(Limit):
         """The same limits, with defaults for those that the operator has not set.
 
         boundaries: the longest sequences of the factor sets, ascending, the served length last.
-        kv_tokens: the tokens that the KV cache holds; None if not known. By default every class but
-        the first may fill half of it, so that short requests always find room.
+        kv_tokens: the tokens that the KV caches of all engines hold; None if not known. By default
+        every class but the first may fill half of them, so that short requests always find room.
         """
         longest = boundaries[-1]
         if self.classes:
