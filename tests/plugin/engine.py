@@ -51,6 +51,7 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
         patches.enter_context(_kernels_registered_once())
         if arguments.get("async_scheduling"):
             patches.enter_context(_async_scheduling())
+        patches.enter_context(_left_clean())
         llm = LLM(
             model=str(model.directory),
             **{
@@ -90,12 +91,25 @@ def _kernels_registered_once() -> Iterator[None]:
     from vllm.platforms import current_platform
 
     global _kernels_registered
-    if ON_GPU or not _kernels_registered:
+    platform, name = type(current_platform), "register_triton_kernel_overrides"
+    if ON_GPU or not _kernels_registered or not hasattr(platform, name):  # not in every release
         yield
         _kernels_registered = True
         return
-    with mock.patch.object(type(current_platform), "register_triton_kernel_overrides"):
+    with mock.patch.object(platform, name):
         yield
+
+
+@contextlib.contextmanager
+def _left_clean() -> Iterator[None]:
+    """Takes the KV connector of an engine that does not start out of this process."""
+    from vllm.distributed.kv_transfer import ensure_kv_transfer_shutdown
+
+    try:
+        yield
+    except BaseException:
+        ensure_kv_transfer_shutdown()
+        raise
 
 
 def _forget_graphs() -> None:

