@@ -120,7 +120,8 @@ async def test_the_responses_api_says_it_too(client: openai.AsyncOpenAI) -> None
     assert stream.headers[HEADER] == "8192"
     events = [event async for event in stream.parse()]
     assert events[0].type == "response.created"
-    assert events[-1].type == "response.completed"
+    # Since 0.33, vLLM calls an answer incomplete that was cut off.
+    assert events[-1].type in ("response.completed", "response.incomplete")
     assert events[-1].response.usage.model_dump()["factor_set"] == only(8192)
 
 

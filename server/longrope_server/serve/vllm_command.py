@@ -29,14 +29,13 @@ def run_vllm_serve(words: list[str]) -> None:
         raise UsageError(str(error)) from error
 
     from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     # If the endpoint plug-in cannot be imported, raise: vLLM would only log it, and serve without
     # keys or limits.
     importlib.import_module("longrope_server.front_end.endpoint")
-    cli_env_setup()
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     parser = FlexibleArgumentParser(prog="longrope")
     command = ServeSubcommand()
     command.subparser_init(parser.add_subparsers(dest="subparser"))

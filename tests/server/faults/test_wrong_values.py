@@ -20,7 +20,12 @@ STREAMED = 0.3  # of the requests
 # Read as no limit they let a model generate to the end of the served length: let that be near.
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 FLAGS = ("--max-model-len=128", "--enable-auto-tool-choice", "--tool-call-parser=hermes")
-COMPLETE = (b"data: [DONE]", b'"type":"response.completed"', b'"type":"message_stop"')
+COMPLETE = (
+    b"data: [DONE]",
+    b'"type":"response.completed"',
+    b'"type":"response.incomplete"',
+    b'"type":"message_stop"',
+)
 JSON = b"Content-Type: application/json\r\n"
 BODY = b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}'
 

@@ -6,11 +6,12 @@ from longrope_server.front_end.vllm_patches import prefill, refusal_texts, stumb
 
 KNOWN_TO_WORK = "0.31 to 0.33"
 
-_BY_NAME = "`vllm serve` can be called by its name in a program"
 TOUCHES = (
-    Touch("vllm.logger", "configure_logging_from_args", "no `longrope serve`", _BY_NAME),
     Touch(
-        "vllm.entrypoints.serve.utils.api_utils", "cli_env_setup", "no `longrope serve`", _BY_NAME
+        "vllm.logger",
+        "configure_logging_from_args",
+        "no `longrope serve`",
+        "`vllm serve` can be called by its name in a program",
     ),
     *prefill.TOUCHES,
     *refusal_texts.TOUCHES,
