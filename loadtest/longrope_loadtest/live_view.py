@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from longrope_loadtest.profiles.profile import ALL
+from longrope_loadtest.results.conversations import chosen
 from longrope_loadtest.results.results import Result
 from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
@@ -78,6 +79,8 @@ def print_summary(result: Result, console: Console) -> None:
             console.print(f"{name}: {correct} of {asked} passkeys right")
         if name == ALL:
             continue
+        if of.get("conversations"):
+            _print_conversations(name, of["conversations"], console)
         for kind, number in of["errors"].items():
             first = next(r for r in result.records if r.class_name == name and r.error == kind)
             said = f": {first.message}" if first.message else ""
@@ -90,6 +93,43 @@ def print_summary(result: Result, console: Console) -> None:
         f"{100 * client['cpu_share']:.0f} % of a core; "
         f"requests' sha256 {result.about['requests_sha256'][:16]}"
     )
+
+
+def _print_conversations(name: str, found: Figures, console: Console) -> None:
+    columns = ("turn", "answered", "prompt p50", "cached", "TTFT p50, p99", "output p50", "crossed")
+    table = Table(*columns)
+    for row in chosen(found["by_turn"]):
+        table.add_row(
+            str(row["turn"]),
+            str(row["requests"]),
+            _number(row["prompt_tokens_p50"]),
+            _percent(row["cached_share"]),
+            f"{_seconds(row['ttft_p50'])}, {_seconds(row['ttft_p99'])}",
+            _number(row["output_tokens_p50"]),
+            str(row["crossed"] or ""),
+        )
+    console.print(table)
+    share = _percent(found["history_cached_share"])
+    console.print(
+        f"{name}: {found['whole']} of {found['begun']} conversations answered to the end; "
+        f"{share} of their histories cached"
+    )
+    for row in found["crossings"]:
+        gap = f", longest gap {_seconds(row['longest_gap_p50'])}" if row["in"] == "answer" else ""
+        console.print(
+            f"{name}: {row['conversations']} crossed from set {row['from']} to {row['to']} in the "
+            f"{row['in']} of turn {_number(row['turn_p50'])}, with a prompt of "
+            f"{_number(row['prompt_tokens_p50'])} tokens ({_percent(row['cached_share'])} cached): "
+            f"TTFT {_seconds(row['ttft_p50'])}{gap}"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _seconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from longrope_loadtest.live_view import LiveView
-from longrope_loadtest.profiles.plan import Plan
+from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results import results
 from longrope_loadtest.results.results import Journal, Result

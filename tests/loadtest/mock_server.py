@@ -50,6 +50,7 @@ class Behaviour:
     promoted_to: int | None = None
     comments: int = 0  # lines before the first token
     passkey: str = "right"  # or "wrong"
+    thinks: str = ""  # the first token's event has it as reasoning too
     stall_from: float | None = None  # since the server's first request
     stall_for: float = 0  # seconds in which nothing moves for any request that says so
 
@@ -134,7 +135,8 @@ class Mock:
             return
         await self._reach(begin + does.gap * (asked - 1), does)
         text = "".join(words)
-        choice = {"message": {"content": text}} if "messages" in request else {"text": text}
+        message = {"content": text, "reasoning": does.thinks}
+        choice = {"message": message} if "messages" in request else {"text": text}
         answer = {"choices": [choice | {"index": 0, "finish_reason": "length"}]}
         truth.tokens.append(time.perf_counter())
         await _json(send, answer | ({"usage": usage} if does.usage else {}), 200, _set(does))
@@ -179,6 +181,8 @@ class Mock:
                 return
             last = number == len(words) - 1
             event = _word_event(word, chat, last and ("stop" if does.eos else "length"))
+            if number == 0 and does.thinks:
+                event = _event(_delta({"content": word, "reasoning": does.thinks}))
             if number == does.raw_at:
                 event = does.raw.encode()
             if number == 0 and not does.role_early:
@@ -221,10 +225,13 @@ def _words(request: Json, does: Behaviour, number: int) -> list[str]:
 
 def _prompt(request: Json) -> str:
     if "messages" in request:
-        content = request["messages"][0]["content"]
-        return content if isinstance(content, str) else content[0]["text"]
+        return " ".join(_text(message["content"]) for message in request["messages"])
     prompt = request["prompt"]
     return prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else content[0]["text"]
 
 
 def _usage(request: Json, does: Behaviour, output: int) -> Json:

@@ -154,6 +154,6 @@ def test_a_server_that_meets_its_objectives_at_no_rate(
 
 def test_our_profiles_are_listed_and_printed() -> None:
     listed = loadtest("profiles").stdout
-    for name in ("chat", "documents", "mixed", "quarter-million", "two-million"):
+    for name in ("agent", "chat", "documents", "mixed", "quarter-million", "two-million"):
         assert name in listed
         assert "classes:" in loadtest("profiles", name).stdout

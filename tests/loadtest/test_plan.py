@@ -39,6 +39,16 @@ classes:
       shared_prefix: {tokens: 10, hit_rate: 0.9}
     output_tokens: 4
     extra: {temperature: 0}
+  talk:
+    prompt:
+      kind: conversation
+      tokens: 20
+      growth: {kind: uniform, min: 10, max: 40}
+      turns: {kind: choice, values: [1, 2, 5]}
+      think: {kind: exponential, mean: 1}
+      system: {tokens: 12, hit_rate: 0.5}
+    output_tokens: 4
+    cancel: {share: 0.1, after: 1}
   loop:
     arrivals: {kind: closed, users: 2, requests: 9, think: {kind: exponential, mean: 1}}
     prompt: {kind: words, tokens: 20}
@@ -120,6 +130,57 @@ def test_another_class_does_not_move_the_arrivals_of_one_with_its_own() -> None:
     assert with_rate(1) == with_rate(100)
 
 
+TALK = {
+    "kind": "conversation",
+    "tokens": 100,
+    "growth": {"kind": "uniform", "min": 50, "max": 150},
+    "turns": 6,
+    "think": {"kind": "uniform", "min": 1, "max": 2},
+    "system": {"tokens": 40, "hit_rate": 0.5},
+}
+
+
+@given(st.integers(0, 2**32))
+def test_a_conversation_grows_by_its_messages_and_answers(seed: int) -> None:
+    arrivals = {"kind": "constant", "rate": 1, "requests": 20}
+    planned = plan.make(profile(arrivals, prompt=TALK), seed)
+    assert len(planned) == len(list(planned)) == 20 * 6
+    assert [request.number for request in planned] == list(range(120))
+    systems = [first.prefix for first in planned.open]
+    assert 1 < len(set(systems)) < 20
+    for at, first in enumerate(planned.open):
+        assert (first.intended, first.think, first.prefix_tokens) == (at, 0, 40)
+        history = 40
+        for number, turn in enumerate(first.turns(), 1):
+            assert turn.turn == number
+            assert turn.prompt_tokens == history + turn.message_tokens
+            history = turn.prompt_tokens + turn.output_tokens
+        assert all(turn.intended is None and 1 <= turn.think <= 2 for turn in first.later)
+        assert all(50 <= turn.message_tokens <= 150 for turn in first.later)
+
+
+@pytest.mark.parametrize(("context", "turns"), [(1, 1), (147, 1), (148, 1), (256, 2), (10**6, 6)])
+def test_a_conversation_ends_before_its_context_is_full(context: int, turns: int) -> None:
+    prompt = TALK | {"growth": 100, "context": context}
+    arrivals = {"kind": "closed", "users": 1, "requests": 1}
+    (first,) = plan.make(profile(arrivals, prompt=prompt), 0).closed[0].requests
+    assert len(first.turns()) == turns
+    assert context < 148 or first.turns()[-1].prompt_tokens + 8 <= context
+
+
+def test_all_turns_of_a_conversation_that_begins_after_the_warm_up_count() -> None:
+    arrivals = {"kind": "constant", "rate": 1, "requests": 4}
+    assert plan.make(profile(arrivals, prompt=TALK), 0).counted(warm_up=3) == 6
+
+
+def test_the_agent_grows_from_2000_to_128000_tokens() -> None:
+    (users,) = plan.make(profiles.load(shipped.find("agent")), 0).closed
+    for first in users.requests:
+        assert first.prompt_tokens == 2000
+        last = first.turns()[-1]
+        assert 112_000 < last.prompt_tokens + last.output_tokens <= 128_000
+
+
 @given(st.integers(0, 2**32), st.floats(0, 1))
 def test_the_hit_rate_is_what_was_asked(seed: int, hit_rate: float) -> None:
     many = 800
@@ -161,7 +222,7 @@ def test_a_plan_without_a_request_is_refused() -> None:
         plan.make(profile({"kind": "poisson", "rate": 0.001, "duration": 0.001}), 0)
 
 
-@pytest.mark.parametrize("name", ["chat", "documents", "mixed"])
+@pytest.mark.parametrize("name", ["agent", "chat", "documents", "mixed"])
 def test_the_profiles_that_come_along_can_be_planned(name: str) -> None:
     path = shipped.find(name)
     loaded = profiles.load(path)

@@ -26,6 +26,7 @@ def refusal(folder: Path, text: str) -> str:
     return sentence
 
 
+CONVERSATION = "{kind: conversation, tokens: 9, growth: 9, turns: 2"
 # A change of WHOLE, and what the sentence says of it.
 WRONG = [
     ("rate: 2", "rate: 0", "arrivals.poisson.rate: Input should be greater than 0, not 0"),
@@ -65,6 +66,8 @@ WRONG = [
     ),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
+    ("{kind: words, tokens: 10}", CONVERSATION + "}\n    api: completions", "needs api: chat"),
+    ("{kind: words, tokens: 10}", CONVERSATION + ", history: all}", "conversation.history: Input"),
 ]
 
 
@@ -94,8 +97,17 @@ def test_arrivals_that_no_class_uses_are_refused(tmp_path: Path) -> None:
     assert "would be unused" in refusal(tmp_path, own)
 
 
+def test_conversations_do_not_follow_a_trace(tmp_path: Path) -> None:
+    text = WHOLE.replace("{kind: words, tokens: 10}", CONVERSATION + "}")
+    text = text.replace("{kind: poisson, rate: 2, duration: 60}", "{kind: trace, path: a}")
+    says = "class chat has conversations, but a trace has the lengths of single requests"
+    assert says in refusal(tmp_path, text)
+
+
 def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match=r"no file chta, .*: chat, documents, mixed") as error:
+    with pytest.raises(
+        UsageError, match=r"no file chta, .*: agent, chat, documents, mixed"
+    ) as error:
         shipped.find("chta")
     assert "\n" not in str(error.value)
 

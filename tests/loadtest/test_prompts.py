@@ -8,7 +8,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_loadtest.profiles import plan
-from longrope_loadtest.profiles.plan import Planned
+from longrope_loadtest.profiles.planned import Planned
 from longrope_loadtest.profiles.profile import Passkey, Profile, TokenIds, Words
 from longrope_loadtest.profiles.prompts import FILLER, PASSKEY, QUESTION, text_of, token_ids_of
 from longrope_server.serve.embedded import model_directory

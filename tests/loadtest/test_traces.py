@@ -7,7 +7,7 @@ import pytest
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles import profile as profiles
-from longrope_loadtest.profiles.plan import Planned
+from longrope_loadtest.profiles.planned import Planned
 from longrope_loadtest.profiles.profile import TokenIds, Words
 from longrope_loadtest.profiles.prompts import text_of, token_ids_of
 from longrope_loadtest.profiles.trace_units import DEFAULT_BLOCK_TOKENS as BLOCK_TOKENS

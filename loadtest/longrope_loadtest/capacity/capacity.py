@@ -6,7 +6,7 @@ from typing import Any
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
-from longrope_loadtest.profiles.plan import Plan
+from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.slo import Goodput, met
 from longrope_loadtest.run.record import Record
@@ -133,8 +133,7 @@ class StopWhenLost:
     def __init__(
         self, profile: Profile, plan: Plan, repeats: int, stop: Callable[[], None]
     ) -> None:
-        counted = sum((planned.intended or 0) >= profile.warm_up for planned in plan)
-        self._still_good = self._all = counted * repeats
+        self._still_good = self._all = plan.counted(profile.warm_up) * repeats
         self._profile = profile
         self._stop = stop
 

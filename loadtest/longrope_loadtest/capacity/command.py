@@ -9,6 +9,7 @@ from rich.table import Table
 from longrope_loadtest.capacity import capacity
 from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
 from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.results.slo import Goodput, counted, met
@@ -71,9 +72,9 @@ def find_capacity(
     return outcome
 
 
-def _goodput(profile: Profile, planned: plan.Plan, records: list[Record]) -> Goodput:
+def _goodput(profile: Profile, planned: Plan, records: list[Record]) -> Goodput:
     """The goodput of all planned requests; those that a stopped run did not send were not good."""
-    due = sum((request.intended or 0) >= profile.warm_up for request in planned)
+    due = planned.counted(profile.warm_up)
     left = sum(not r.warm_up and r.outcome == "cancelled" for r in records)
     good = sum(met(r, profile.classes[r.class_name].slo) for r in counted(records))
     return Goodput(due - left, good, 0, 0, 1)

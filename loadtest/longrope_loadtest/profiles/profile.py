@@ -17,7 +17,7 @@ from pydantic import (
 from longrope_loadtest import text_files
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import yaml_numbers
-from longrope_loadtest.profiles.arrivals import Arrivals, Closed
+from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
 from longrope_loadtest.profiles.distributions import Distribution, Strict
 
 ALL = "all"  # names the figures of all classes together
@@ -66,6 +66,22 @@ class Passkey(Strict):
     )
 
 
+class Conversation(Strict):
+    """Turns that each send the whole history, with the model's own answers in it.
+
+    The request class's arrivals begin conversations. A turn that is not answered ends its own.
+    """
+
+    kind: Literal["conversation"]
+    tokens: Distribution  # of the first message, random words
+    growth: Distribution  # tokens of each later message
+    turns: Distribution
+    think: Distribution = Field(default=0, validate_default=True)  # seconds before a later turn
+    system: SharedPrefix | None = None  # a system prompt, and how many conversations share one
+    context: PositiveInt | None = None  # the last turn's prompt and answer have at most so many
+    history: Literal["answer", "reasoning_and_answer"] = "answer"  # what is sent back
+
+
 class Slo(Strict):
     """Service level objectives in seconds; `ttft` and `e2e` count from the intended time."""
 
@@ -89,7 +105,7 @@ class RequestClass(Strict):
     arrivals: Arrivals | None = None  # its own; without them, it shares the profile's
     api: Literal["chat", "completions"] = "chat"
     stream: bool = True
-    prompt: Annotated[Words | TokenIds | Passkey, Field(discriminator="kind")]
+    prompt: Annotated[Words | TokenIds | Passkey | Conversation, Field(discriminator="kind")]
     output_tokens: Distribution  # max_tokens
     extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the body
     cancel: Cancel | None = None
@@ -98,9 +114,11 @@ class RequestClass(Strict):
     slo: Slo | None = None
 
     @model_validator(mode="after")
-    def _ids_in_completions(self) -> Self:
+    def _api_of_the_prompt(self) -> Self:
         if self.prompt.kind == "token_ids" and self.api == "chat":
             raise ValueError("prompt kind token_ids needs api: completions")
+        if self.prompt.kind == "conversation" and self.api != "chat":
+            raise ValueError("prompt kind conversation needs api: chat")
         return self
 
     @model_validator(mode="after")
@@ -134,6 +152,13 @@ class Profile(Strict):
             raise ValueError(f"class {without[0]} has no arrivals, and the profile has none")
         if self.arrivals is not None and not without:
             raise ValueError("every class has arrivals of its own: the profile's would be unused")
+        for arrivals, classes in self.streams():
+            for name, request_class in classes.items():
+                if isinstance(arrivals, Trace) and request_class.prompt.kind == "conversation":
+                    raise ValueError(
+                        f"class {name} has conversations, but a trace has the lengths of single "
+                        "requests: give the class arrivals of another kind"
+                    )
         return self
 
     def shared_classes(self) -> dict[str, RequestClass]:

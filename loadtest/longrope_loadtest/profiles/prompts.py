@@ -14,7 +14,7 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from longrope_loadtest.profiles.plan import Planned
+from longrope_loadtest.profiles.planned import Planned
 from longrope_loadtest.profiles.profile import Passkey, TokenIds, Words
 
 OWN_WORDS = 8  # words of its own before a passkey's introduction, which all prompts share
@@ -52,6 +52,18 @@ def text_of(planned: Planned, prompt: Words | Passkey, seed: int) -> str:
     if planned.blocks:
         text = " ".join(text.split(" ")[: planned.prompt_tokens])
     return text + prompt.ending
+
+
+def messages_of(planned: Planned, seed: int) -> list[dict[str, str]]:
+    """The messages that a turn adds: its own and, in a first turn, the system prompt before it."""
+    own = {
+        "role": "user",
+        "content": _words(f"{seed}/words/{planned.number}", planned.message_tokens),
+    }
+    if planned.prefix is None:
+        return [own]
+    system = _words(f"{seed}/prefix/{planned.prefix}", planned.prefix_tokens)
+    return [{"role": "system", "content": system}, own]
 
 
 def token_ids_of(planned: Planned, prompt: TokenIds, seed: int) -> list[int]:

@@ -9,9 +9,19 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from longrope_loadtest.report import client, latencies, lengths, server, tables, texts, timelines
+from longrope_loadtest.report import (
+    client,
+    conversations,
+    latencies,
+    lengths,
+    server,
+    tables,
+    texts,
+    timelines,
+)
 from longrope_loadtest.report.drawing import Picture
 from longrope_loadtest.report.looks import looks_of
+from longrope_loadtest.report.tables import Table
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.results.results import Result
 
@@ -35,7 +45,7 @@ class Section:
     pictures: list[Picture]
     note: str = ""
     by_class: bool = True  # whether it needs the legend of classes
-    table: tables.Table | None = None
+    tables: list[Table] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -141,9 +151,16 @@ def _sections(result: Result) -> list[Section]:
         ),
         Section("By length of the prompt", lengths.by_prompt_length(by_class, looks)),
         Section(
+            "Conversations",
+            conversations.by_turn(by_class, looks),
+            "A turn sends the whole history. Where the history crosses a factor set, all of it is "
+            "computed again.",
+            tables=_present(tables.turns(figures), tables.crossings(figures)),
+        ),
+        Section(
             "Passkeys",
             lengths.passkeys(figures, looks),
-            table=tables.passkeys(figures),
+            tables=_present(tables.passkeys(figures)),
         ),
         Section(
             "The server's metrics",
@@ -159,6 +176,10 @@ def _sections(result: Result) -> list[Section]:
         ),
     ]
     return [section for section in sections if section.pictures or section.facts]
+
+
+def _present(*several: Table | None) -> list[Table]:
+    return [table for table in several if table is not None]
 
 
 def _file(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from longrope_loadtest.profiles.profile import ALL, Profile, Slo
 from longrope_loadtest.report import texts
+from longrope_loadtest.results.conversations import chosen
 from longrope_loadtest.run.record import Record
 
 Of = dict[str, Any]  # the figures of one class
@@ -101,6 +102,20 @@ def summary(figures: dict[str, Of], profile: Profile) -> list[Group]:
                 row("of prompts, cached", lambda of: texts.percent(of["cached_share"])),
             ],
         ),
+        Group(
+            "Conversations",
+            [
+                row("begun", lambda of: _of_conversations(of, "begun", texts.count)),
+                row(
+                    "with every turn answered",
+                    lambda of: _of_conversations(of, "whole", texts.count),
+                ),
+                row(
+                    "of histories, cached",
+                    lambda of: _of_conversations(of, "history_cached_share", texts.percent),
+                ),
+            ],
+        ),
         Group("Answers", [row("passkeys right", _passkeys)]),
         Group(
             "Factor sets (requests)",
@@ -144,6 +159,70 @@ def passkeys(figures: dict[str, Of]) -> Table | None:
     ]
     head = ["class", "prompt up to (tokens)", "asked", "right", "share", "TTFT p50"]
     return Table(head, rows) if rows else None
+
+
+def turns(figures: dict[str, Of]) -> Table | None:
+    """The turns of conversations by class; None if there was no conversation."""
+    rows = [
+        [
+            name,
+            texts.count(row["turn"]),
+            texts.count(row["requests"]),
+            *_turn_cells(row),
+            texts.duration(row["ttft_p99"]),
+            _count(row["output_tokens_p50"]),
+            _unless_zero(row["crossed"]),
+        ]
+        for name, found in _conversations(figures)
+        for row in chosen(found["by_turn"])
+    ]
+    head = ["class", "turn", "answered", "prompt p50 (tokens)", "cached", "TTFT p50", "TTFT p99"]
+    return Table([*head, "output p50 (tokens)", "crossed a set"], rows) if rows else None
+
+
+def crossings(figures: dict[str, Of]) -> Table | None:
+    """Where histories crossed a factor set, by class; None if none did."""
+    rows = [
+        [
+            name,
+            f"{row['from']} → {row['to']}",
+            row["in"],
+            texts.count(row["conversations"]),
+            _count(row["turn_p50"]),
+            *_turn_cells(row),
+            texts.duration(row["longest_gap_p50"]),
+        ]
+        for name, found in _conversations(figures)
+        for row in found["crossings"]
+    ]
+    head = ["class", "factor set", "crossed in the", "conversations", "turn p50"]
+    return (
+        Table([*head, "prompt p50 (tokens)", "cached", "TTFT p50", "longest gap p50"], rows)
+        if rows
+        else None
+    )
+
+
+def _conversations(figures: dict[str, Of]) -> list[tuple[str, Of]]:
+    return [
+        (name, found)
+        for name, of in figures.items()
+        if name != ALL and (found := of.get("conversations")) is not None
+    ]
+
+
+def _turn_cells(row: Of) -> list[str]:
+    prompt, cached = _count(row["prompt_tokens_p50"]), texts.percent(row["cached_share"])
+    return [prompt, cached, texts.duration(row["ttft_p50"])]
+
+
+def _count(number: float | None) -> str:
+    return texts.NOTHING if number is None else texts.count(number)
+
+
+def _of_conversations(of: Of, key: str, text: Callable[[Any], str]) -> str:
+    found = of.get("conversations")  # results of earlier versions have none
+    return texts.NOTHING if found is None else text(found[key])
 
 
 def _outcome(row: _MakeRow, name: str, key: str) -> Row:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from longrope_loadtest.profiles.profile import ALL, Profile
+from longrope_loadtest.results.conversations import conversations
 from longrope_loadtest.results.slo import counted, goodput
 from longrope_loadtest.run.record import Record
 
@@ -105,6 +106,7 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
     }
     asked = [record for record in complete if record.correct is not None]
     figures["passkeys"] = _accuracy(asked) if asked else None
+    figures["conversations"] = conversations(kept)
     return figures
 
 

@@ -10,6 +10,7 @@ from longrope_loadtest.run.record import Record
 from longrope_loadtest.run.sse import Events
 
 KEPT = 200  # the most characters kept of a passkey's answer and of an error
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 DONE = "[DONE]"  # after the last event
 GIVEN_UP = ("abort", "error")  # vLLM's finish reasons for answers that it did not complete
 
@@ -26,7 +27,8 @@ class BrokenAnswerError(Exception):
 class _Choice:
     """One of the answers to a request, which may ask for several with `n`."""
 
-    text: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)  # where the server separates it
     finish_reason: str | None = None
 
 
@@ -77,9 +79,11 @@ class Answer:
             self._count(answer)
             for index, choice in enumerate(answer.get("choices") or ()):
                 message = choice.get("message") or {}
-                text = choice.get("text") or message.get("content") or ""
+                content = choice.get("text") or message.get("content") or ""
                 reason = _finish_reason(choice) or "stop"  # HTTP marks the end of the answer
-                self._choices[index] = _Choice([_checked(text)], reason)
+                self._choices[index] = _Choice(
+                    [_checked(content)], [_checked(_reasoning_of(message))], reason
+                )
         self._record.last_token = time
 
     def end(self) -> None:
@@ -97,17 +101,33 @@ class Answer:
         if record.last_token is None:
             raise BrokenAnswerError("no token", "The answer ended without a token.")
         if record.passkey is not None:
-            text = "".join(choices[0].text)
+            text = "".join(choices[0].reasoning + choices[0].content)
             record.correct = record.passkey in text
             record.answer = text[:KEPT]
+
+    def message(self, *, reasoning: bool) -> dict[str, str]:
+        """The first choice as a message of the history; `reasoning`: with the model's thoughts.
+
+        If the server did not separate them, they are what is before `</think>`.
+        """
+        choice = self._choices[min(self._choices)]
+        content, thoughts = "".join(choice.content), "".join(choice.reasoning)
+        if not reasoning:
+            _, thinks, answer = content.rpartition(THOUGHT_ENDS)
+            if not thinks and answer.lstrip().startswith(THOUGHT_BEGINS):
+                answer = ""  # it was cut off before it answered
+            return {"role": "assistant", "content": answer.lstrip() if thinks else answer}
+        message = {"role": "assistant", "content": content}
+        return message | {"reasoning": thoughts} if thoughts else message
 
     def _take(self, event: dict[str, Any]) -> bool:
         """Keep the text and finish reason of one choice of an event; whether it is a token."""
         choice = self._choices.setdefault(_index(event), _Choice())
-        text = _text_of(event)
-        is_token = text is not None and choice.finish_reason is None
-        if is_token:
-            choice.text.append(_checked(text))
+        said = _said(event)
+        is_token = said is not None and choice.finish_reason is None
+        if said is not None and is_token:
+            choice.content.append(_checked(said[0]))
+            choice.reasoning.append(_checked(said[1]))
         choice.finish_reason = _finish_reason(event) or choice.finish_reason
         return is_token
 
@@ -194,13 +214,20 @@ def _finish_reason(choice: dict[str, Any]) -> str | None:
     return _checked(reason) if reason else None
 
 
-def _text_of(choice: dict[str, Any]) -> str | None:
-    """The text of a token's event; None if it only announces a chat's role or has no text field."""
+def _said(choice: dict[str, Any]) -> tuple[str, str] | None:
+    """The content and the reasoning in a token's event.
+
+    None if the event only announces a chat's role or has no text field.
+    """
     delta = choice.get("delta")
     if delta is None:
-        return (choice["text"] or "") if "text" in choice else None
-    text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
+        return (choice["text"] or "", "") if "text" in choice else None
+    content, reasoning = delta.get("content") or "", _reasoning_of(delta)
     announces = delta.get("role") and not delta.get("tool_calls")
-    if not text and announces and not choice.get("finish_reason"):
+    if not content and not reasoning and announces and not choice.get("finish_reason"):
         return None
-    return text or ""
+    return content, reasoning
+
+
+def _reasoning_of(message: dict[str, Any]) -> str:
+    return message.get("reasoning") or message.get("reasoning_content") or ""

@@ -7,29 +7,33 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from longrope_loadtest.profiles.plan import Plan, Planned
+from longrope_loadtest.profiles.planned import Plan, Planned
 from longrope_loadtest.profiles.profile import Profile, RequestClass
-from longrope_loadtest.profiles.prompts import text_of, token_ids_of
+from longrope_loadtest.profiles.prompts import messages_of, text_of, token_ids_of
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
 def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int) -> bytes:
-    """The JSON body of a request."""
-    if request_class.prompt.kind == "token_ids":
-        prompt: str | list[int] = token_ids_of(planned, request_class.prompt, seed)
-    else:
-        prompt = text_of(planned, request_class.prompt, seed)
-    body: dict[str, object] = {"model": model}
-    if request_class.api == "chat":
-        body["messages"] = [{"role": "user", "content": prompt}]
-    else:
-        body["prompt"] = prompt
+    """The JSON body of a request; that of a turn has only the messages that the turn adds."""
+    body: dict[str, object] = {"model": model, **_prompt(planned, request_class, seed)}
     body["max_tokens"] = planned.output_tokens
     body["stream"] = request_class.stream
     if request_class.stream:
         body["stream_options"] = {"include_usage": True}
     return json.dumps(body | request_class.extra, separators=(",", ":")).encode()
+
+
+def _prompt(planned: Planned, request_class: RequestClass, seed: int) -> dict[str, object]:
+    prompt = request_class.prompt
+    if prompt.kind == "conversation":
+        return {"messages": messages_of(planned, seed)}
+    if prompt.kind == "token_ids":
+        return {"prompt": token_ids_of(planned, prompt, seed)}
+    text = text_of(planned, prompt, seed)
+    if request_class.api == "chat":
+        return {"messages": [{"role": "user", "content": text}]}
+    return {"prompt": text}
 
 
 class Bodies:

@@ -43,15 +43,16 @@ class Client:
     ) -> None:
         self._session = session
         self._url = url
-        self._clock = clock
+        self.clock = clock
 
-    async def send(self, body: memoryview, sending: Sending, record: Record) -> None:
+    async def send(self, body: memoryview | bytes, sending: Sending, record: Record) -> Answer:
         """Send a request and fill in `record`, even if this task is cancelled."""
-        clock = self._clock
+        clock = self.clock
+        answer = Answer(record)
         record.dispatched = clock()
         try:
             async with asyncio.timeout(sending.cancel_after) as leaving:
-                await self._with_retries(body, sending, record)
+                await self._with_retries(body, sending, record, answer)
             record.outcome = "complete"
         except asyncio.CancelledError:
             record.outcome = "interrupted"
@@ -69,16 +70,21 @@ class Client:
             _fail(record, "broken connection", str(error) or type(error).__name__)
         finally:
             record.ended = clock()
+        return answer
 
-    async def _with_retries(self, body: memoryview, sending: Sending, record: Record) -> None:
+    async def _with_retries(
+        self, body: memoryview | bytes, sending: Sending, record: Record, reading: Answer
+    ) -> None:
         while True:
-            again_after = await self._once(body, sending, record)
+            again_after = await self._once(body, sending, record, reading)
             if again_after is None:
                 return
             record.retries += 1
             await asyncio.sleep(again_after)
 
-    async def _once(self, body: memoryview, sending: Sending, record: Record) -> float | None:
+    async def _once(
+        self, body: memoryview | bytes, sending: Sending, record: Record, reading: Answer
+    ) -> float | None:
         """Make one attempt; returns the seconds after which to try again, or None."""
         timeout = aiohttp.ClientTimeout(
             total=sending.timeout, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
@@ -89,7 +95,7 @@ class Client:
             headers={"Content-Length": str(len(body)), "Content-Type": "application/json"},
             timeout=timeout,
         ) as answer:
-            record.first_byte = self._clock()
+            record.first_byte = self.clock()
             record.status = answer.status
             record.factor_set = answer.headers.get("x-longrope-factor-set")
             if answer.status != 200:
@@ -97,20 +103,19 @@ class Client:
                 if answer.status in (429, 503) and record.retries < sending.retries:
                     return _retry_after(answer.headers.get("Retry-After"))
                 raise BrokenAnswerError(f"http {answer.status}", message)
-            reading = Answer(record)
             if sending.stream:
                 async for piece in answer.content.iter_any():
-                    reading.feed(piece, self._clock())
+                    reading.feed(piece, self.clock())
             else:
                 content = await answer.read()
-                reading.whole(content, self._clock())
+                reading.whole(content, self.clock())
             reading.end()
         return None
 
-    async def _pieces(self, body: memoryview, record: Record) -> AsyncIterator[bytes]:
+    async def _pieces(self, body: memoryview | bytes, record: Record) -> AsyncIterator[bytes]:
         for begin in range(0, len(body), PIECE):
             yield bytes(body[begin : begin + PIECE])
-        record.sent = self._clock()
+        record.sent = self.clock()
 
 
 @asynccontextmanager

@@ -11,10 +11,12 @@ from typing import Protocol
 
 import uvloop  # with it, aiohttp uses a third less of our core
 
-from longrope_loadtest.profiles.plan import Plan, Planned, Users
+from longrope_loadtest.profiles.planned import Plan, Planned, Users
 from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.run.answers import Answer
 from longrope_loadtest.run.bodies import PATHS, Bodies
 from longrope_loadtest.run.client import Client, Sending, connected
+from longrope_loadtest.run.history import History
 from longrope_loadtest.run.lag import ClientLoad, LoopLag
 from longrope_loadtest.run.record import Record
 
@@ -102,9 +104,36 @@ class Run:
             await asyncio.sleep(think)
             await self._send(client, planned, time.perf_counter() - start)
 
-    async def _send(self, client: Client, planned: Planned, intended: float) -> None:
-        request_class = self.profile.classes[planned.class_name]
-        body = self.bodies.of(planned.number)
+    async def _send(self, client: Client, first: Planned, intended: float) -> None:
+        """Send a request, or a conversation turn by turn until one is not answered."""
+        body: memoryview | bytes = self.bodies.of(first.number)
+        record = self._record(first, body, intended)
+        answer = await self._request(client, first, body, record)
+        if not first.later:
+            return
+        prompt = self.profile.classes[first.class_name].prompt
+        assert prompt.kind == "conversation"
+        history = History(reasoning=prompt.history == "reasoning_and_answer")
+        previous = first
+        for turn in first.later:
+            if record.outcome != "complete":
+                return
+            history.add(self.bodies.of(previous.number), answer)
+            body = history.body(self.bodies.of(turn.number))
+            due = record.ended + turn.think
+            await asyncio.sleep(due - client.clock())
+            record = self._record(turn, body, due, record)
+            answer = await self._request(client, turn, body, record)
+            previous = turn
+
+    def _record(
+        self,
+        planned: Planned,
+        body: memoryview | bytes,
+        intended: float,
+        previous: Record | None = None,
+    ) -> Record:
+        """The record of a request that is about to be sent; `previous` is the previous turn's."""
         record = Record(
             number=planned.number,
             class_name=planned.class_name,
@@ -112,9 +141,19 @@ class Run:
             planned_prompt_tokens=planned.prompt_tokens,
             planned_output_tokens=planned.output_tokens,
             body_bytes=len(body),
-            warm_up=intended < self.profile.warm_up,
+            warm_up=previous.warm_up if previous else intended < self.profile.warm_up,
             passkey=planned.passkey,
+            turn=planned.turn,
         )
+        if planned.turn is not None:
+            record.conversation = previous.conversation if previous else planned.number
+            record.turns = previous.turns if previous else len(planned.turns())
+        return record
+
+    async def _request(
+        self, client: Client, planned: Planned, body: memoryview | bytes, record: Record
+    ) -> Answer:
+        request_class = self.profile.classes[planned.class_name]
         sending = Sending(
             path=PATHS[request_class.api],
             stream=request_class.stream,
@@ -126,7 +165,7 @@ class Run:
         for watcher in self.watchers:
             watcher.dispatched(record)
         try:
-            await client.send(body, sending, record)
+            return await client.send(body, sending, record)
         finally:
             self.records.append(record)
             for watcher in self.watchers:

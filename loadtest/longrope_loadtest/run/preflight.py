@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import httpx
 
 from longrope_loadtest.errors import UsageError
-from longrope_loadtest.profiles.plan import Plan
+from longrope_loadtest.profiles.planned import Plan
 
 SECONDS = 10
 

@@ -41,6 +41,9 @@ class Record:
     passkey: str | None = None
     correct: bool | None = None  # for passkeys
     answer: str | None = None  # its beginning, for passkeys
+    conversation: int | None = None  # the number of its first turn's request
+    turn: int | None = None  # from 1
+    turns: int | None = None  # that the conversation was planned to have
 
     def ttft(self, since: Literal["dispatched", "intended"] = "dispatched") -> float | None:
         """Time to first token, in seconds."""
