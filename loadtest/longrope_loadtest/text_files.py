@@ -1,6 +1,7 @@
 """Text files that people write: UTF-8, with or without a byte order mark."""
 
 import codecs
+import re
 from pathlib import Path
 
 from longrope_loadtest.errors import UsageError
@@ -36,3 +37,11 @@ def read(path: Path) -> str:
         raise UsageError(
             f"{path} cannot be read: it is not UTF-8 text (byte {error.start})."
         ) from error
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, without the space around them.
+
+    Unlike `str.splitlines`, it does not split at the other line ends that a JSON string may hold.
+    """
+    return [line.strip() for line in re.split(r"\r\n|\r|\n", text)]

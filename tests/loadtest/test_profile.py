@@ -47,7 +47,7 @@ WRONG = [
     ("tokens: 10", "words: 10", "classes.chat.prompt.words.tokens: Field required"),
     ("kind: words", "kind: prose", "classes.chat.prompt: Input tag 'prose'"),
     ("kind: words", "kind: token_ids", "token_ids needs api: completions"),
-    ("    output_tokens: 4", "", "classes.chat.output_tokens: Field required"),
+    ("    output_tokens: 4", "", "classes.chat: output_tokens is missing"),
     ("output_tokens: 4", "output_tokens: 4\n    slo: {ttfb: 1}", "classes.chat.slo.ttfb: Extra"),
     ("output_tokens: 4", "output_tokens: 4\n    slo: {ttft: 0}", "classes.chat.slo.ttft: "),
     ("output_tokens: 4", "output_tokens: 4\n    api: chats", "classes.chat.api: "),

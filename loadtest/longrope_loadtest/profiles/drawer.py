@@ -2,11 +2,23 @@
 
 import random
 from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
 
-from longrope_loadtest.profiles import traces
+from longrope_loadtest.profiles import own_prompts, traces
 from longrope_loadtest.profiles.distributions import draw_tokens
 from longrope_loadtest.profiles.planned import Planned
-from longrope_loadtest.profiles.profile import Conversation, Profile, RequestClass, SharedPrefix
+from longrope_loadtest.profiles.profile import (
+    Conversation,
+    OwnPrompts,
+    Passkey,
+    Profile,
+    Replay,
+    RequestClass,
+    SharedPrefix,
+    TokenIds,
+    Words,
+)
 
 
 class Drawer:
@@ -16,11 +28,18 @@ class Drawer:
     turn, except for the shared prefix, which also depends on the earlier requests of the class.
     """
 
-    def __init__(self, profile: Profile, seed: int) -> None:
+    def __init__(self, profile: Profile, seed: int, directory: Path) -> None:
         self._profile = profile
         self._seed = seed
         self._prefixes: dict[str, int] = {}
         self._number = 0
+        self._lines = {
+            name: cycle(
+                own_prompts.read(directory / prompt.path, of.api, whole=prompt.kind == "replay")
+            )
+            for name, of in profile.classes.items()
+            if isinstance(prompt := of.prompt, OwnPrompts | Replay)
+        }
 
     def draw(
         self, class_name: str, time: float | None, traced: traces.Traced | None = None
@@ -30,8 +49,10 @@ class Drawer:
         prompt = self._profile.classes[class_name].prompt
         if isinstance(prompt, Conversation):
             planned = self._conversation(class_name, time, prompt, rng)
+        elif isinstance(prompt, OwnPrompts | Replay):
+            planned = self._own(class_name, time, traced, rng)
         else:
-            planned = self._single(class_name, time, traced, rng)
+            planned = self._single(class_name, time, prompt, traced, rng)
         self._number += len(planned.turns())
         return planned
 
@@ -39,15 +60,14 @@ class Drawer:
         self,
         class_name: str,
         time: float | None,
+        prompt: Words | TokenIds | Passkey,
         traced: traces.Traced | None,
         rng: random.Random,
     ) -> Planned:
         request_class = self._profile.classes[class_name]
-        prompt = request_class.prompt
-        assert not isinstance(prompt, Conversation)
         if traced is None:
             prompt_tokens = draw_tokens(prompt.tokens, rng)
-            output_tokens = draw_tokens(request_class.output_tokens, rng)
+            output_tokens = _output_tokens(request_class, rng)
         else:
             prompt_tokens, output_tokens = traced.prompt_tokens, traced.output_tokens
         prefix, prefix_tokens, passkey, depth = None, 0, None, 0.0
@@ -72,6 +92,28 @@ class Drawer:
             cancel_after=_cancel_after(request_class, rng),
         )
 
+    def _own(
+        self,
+        class_name: str,
+        time: float | None,
+        traced: traces.Traced | None,
+        rng: random.Random,
+    ) -> Planned:
+        request_class = self._profile.classes[class_name]
+        line = next(self._lines[class_name])
+        output_tokens = line.output_tokens
+        if output_tokens is None:
+            output_tokens = _output_tokens(request_class, rng) if request_class.output_tokens else 0
+        return Planned(
+            number=self._number,
+            class_name=class_name,
+            intended=time,
+            prompt_tokens=0 if traced is None else traced.prompt_tokens,
+            output_tokens=output_tokens,
+            cancel_after=_cancel_after(request_class, rng),
+            line=line,
+        )
+
     def _conversation(
         self, class_name: str, time: float | None, prompt: Conversation, rng: random.Random
     ) -> Planned:
@@ -82,7 +124,7 @@ class Drawer:
         turns: list[Planned] = []
         for turn in range(1, draw_tokens(prompt.turns, rng) + 1):
             message = draw_tokens(prompt.tokens if turn == 1 else prompt.growth, rng)
-            output = draw_tokens(request_class.output_tokens, rng)
+            output = _output_tokens(request_class, rng)
             think = prompt.think.draw(rng)
             context += message
             if turns and prompt.context is not None and context + output > prompt.context:
@@ -111,6 +153,11 @@ class Drawer:
             return f"{class_name}/{rng.randrange(known)}"
         self._prefixes[class_name] = known + 1
         return f"{class_name}/{known}"
+
+
+def _output_tokens(request_class: RequestClass, rng: random.Random) -> int:
+    assert request_class.output_tokens is not None  # only recorded bodies have none
+    return draw_tokens(request_class.output_tokens, rng)
 
 
 def _cancel_after(request_class: RequestClass, rng: random.Random) -> float | None:

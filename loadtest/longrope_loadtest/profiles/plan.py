@@ -24,12 +24,12 @@ class _Arrival:
 def make(profile: Profile, seed: int, directory: Path = Path()) -> Plan:
     """The plan of a profile; equal arguments make equal plans.
 
-    The paths of traces are relative to `directory`.
+    The paths of traces and of the user's own prompts are relative to `directory`.
 
     Raises:
-        UsageError: A trace cannot be used, or nothing would be sent.
+        UsageError: A trace or a file of prompts cannot be used, or nothing would be sent.
     """
-    drawer = Drawer(profile, seed)
+    drawer = Drawer(profile, seed, directory)
     arrivals: list[_Arrival] = []
     loops: list[tuple[Closed, dict[str, RequestClass], random.Random]] = []
     for index, (process, classes) in enumerate(profile.streams()):

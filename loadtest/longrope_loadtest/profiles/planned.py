@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from longrope_loadtest.profiles.own_prompts import Line
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -11,7 +13,7 @@ class Planned:
     number: int  # from 0, by intended time, with a conversation's turns together; closed loops last
     class_name: str
     intended: float | None  # seconds from the start of the run; None in a closed loop
-    prompt_tokens: int  # of a turn: with the history, and answers as long as planned
+    prompt_tokens: int  # of a turn: with the history, and answers as long as planned; 0: unknown
     output_tokens: int
     prefix: str | None = None  # the name of the text of its first prefix_tokens tokens
     prefix_tokens: int = 0
@@ -20,6 +22,7 @@ class Planned:
     passkey: str | None = None
     depth: float = 0  # of the passkey, 0 to 1
     cancel_after: float | None = None  # seconds from dispatch
+    line: Line | None = None  # of the user's own prompts
     turn: int | None = None  # from 1; None outside a conversation
     message_tokens: int = 0  # of a turn's own message
     think: float = 0  # seconds from the previous turn's answer

@@ -22,6 +22,7 @@ from longrope_loadtest.profiles.distributions import Distribution, Strict
 
 ALL = "all"  # names the figures of all classes together
 Share = Annotated[float, Field(ge=0, le=1)]
+FilePath = Annotated[Path, Field(strict=False)]  # YAML has text
 
 
 class SharedPrefix(Strict):
@@ -66,6 +67,20 @@ class Passkey(Strict):
     )
 
 
+class OwnPrompts(Strict):
+    """Prompts from a JSON Lines file, in its order and from its beginning again."""
+
+    kind: Literal["file"]
+    path: FilePath
+
+
+class Replay(Strict):
+    """Recorded bodies from a JSON Lines file, sent as they are, in its order and over again."""
+
+    kind: Literal["replay"]
+    path: FilePath
+
+
 class Conversation(Strict):
     """Turns that each send the whole history, with the model's own answers in it.
 
@@ -105,8 +120,11 @@ class RequestClass(Strict):
     arrivals: Arrivals | None = None  # its own; without them, it shares the profile's
     api: Literal["chat", "completions"] = "chat"
     stream: bool = True
-    prompt: Annotated[Words | TokenIds | Passkey | Conversation, Field(discriminator="kind")]
-    output_tokens: Distribution  # max_tokens
+    prompt: Annotated[
+        Words | TokenIds | Passkey | Conversation | OwnPrompts | Replay,
+        Field(discriminator="kind"),
+    ]
+    output_tokens: Distribution | None = None  # max_tokens; None for recorded bodies, which have it
     extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the body
     cancel: Cancel | None = None
     timeout: PositiveFloat = 3600  # seconds for the whole request
@@ -119,6 +137,17 @@ class RequestClass(Strict):
             raise ValueError("prompt kind token_ids needs api: completions")
         if self.prompt.kind == "conversation" and self.api != "chat":
             raise ValueError("prompt kind conversation needs api: chat")
+        return self
+
+    @model_validator(mode="after")
+    def _recorded_bodies_stay_as_they_are(self) -> Self:
+        if self.prompt.kind != "replay":
+            if self.output_tokens is None:
+                raise ValueError("output_tokens is missing")
+        elif self.output_tokens is not None or self.extra:
+            raise ValueError(
+                "prompt kind replay sends bodies as they are: leave out output_tokens and extra"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,6 @@ units of timestamps and blocks.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,8 +85,8 @@ def read(path: Path, unit: Unit | None = None, block_tokens: int | None = None) 
         UsageError: The trace cannot be read, a line is wrong, the hash ids do not fit the lengths,
             or a unit is ambiguous; the message has the line's number and the field.
     """
-    lines = re.split(r"\r\n|\r|\n", text_files.read(path))
-    parsed = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(text_files.lines(text_files.read(path)), 1)
+    parsed = [_parsed(path, number, line) for number, line in lines if line]
     if not parsed:
         raise UsageError(f"The trace {path} has no requests.")
     per_second = PER_SECOND[unit or _unit(path, parsed)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from longrope_loadtest.profiles.planned import Plan, Planned
-from longrope_loadtest.profiles.profile import Profile, RequestClass
+from longrope_loadtest.profiles.profile import Passkey, Profile, RequestClass, Words
 from longrope_loadtest.profiles.prompts import messages_of, text_of, token_ids_of
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -16,12 +16,18 @@ PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int) -> bytes:
     """The JSON body of a request; that of a turn has only the messages that the turn adds."""
-    body: dict[str, object] = {"model": model, **_prompt(planned, request_class, seed)}
-    body["max_tokens"] = planned.output_tokens
+    line = planned.line
+    if line is not None and request_class.prompt.kind == "replay":
+        return line.text.encode()
+    body: dict[str, object] = {"model": model}
+    body |= _prompt(planned, request_class, seed) if line is None else line.fields
+    if line is None or line.output_tokens is None:
+        body["max_tokens"] = planned.output_tokens
     body["stream"] = request_class.stream
     if request_class.stream:
         body["stream_options"] = {"include_usage": True}
-    return json.dumps(body | request_class.extra, separators=(",", ":")).encode()
+    own = {} if line is None else line.fields
+    return json.dumps(body | request_class.extra | own, separators=(",", ":")).encode()
 
 
 def _prompt(planned: Planned, request_class: RequestClass, seed: int) -> dict[str, object]:
@@ -30,6 +36,7 @@ def _prompt(planned: Planned, request_class: RequestClass, seed: int) -> dict[st
         return {"messages": messages_of(planned, seed)}
     if prompt.kind == "token_ids":
         return {"prompt": token_ids_of(planned, prompt, seed)}
+    assert isinstance(prompt, Words | Passkey)
     text = text_of(planned, prompt, seed)
     if request_class.api == "chat":
         return {"messages": [{"role": "user", "content": text}]}

@@ -12,7 +12,7 @@ from typing import Protocol
 import uvloop  # with it, aiohttp uses a third less of our core
 
 from longrope_loadtest.profiles.planned import Plan, Planned, Users
-from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.profile import Profile, RequestClass
 from longrope_loadtest.run.answers import Answer
 from longrope_loadtest.run.bodies import PATHS, Bodies
 from longrope_loadtest.run.client import Client, Sending, connected
@@ -156,7 +156,7 @@ class Run:
         request_class = self.profile.classes[planned.class_name]
         sending = Sending(
             path=PATHS[request_class.api],
-            stream=request_class.stream,
+            stream=_is_streamed(planned, request_class),
             timeout=request_class.timeout,
             stall=request_class.stall,
             cancel_after=planned.cancel_after,
@@ -170,6 +170,12 @@ class Run:
             self.records.append(record)
             for watcher in self.watchers:
                 watcher.ended(record)
+
+
+def _is_streamed(planned: Planned, request_class: RequestClass) -> bool:
+    if planned.line is not None and request_class.prompt.kind == "replay":
+        return bool(planned.line.fields.get("stream"))
+    return request_class.stream
 
 
 @contextlib.contextmanager

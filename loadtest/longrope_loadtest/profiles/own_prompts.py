@@ -1,0 +1,72 @@
+"""The user's own prompts and recorded bodies: JSON Lines, one request per line."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longrope_loadtest import text_files
+from longrope_loadtest.errors import UsageError
+
+CONTENT = {"chat": "messages", "completions": "prompt"}  # the field that a line must have
+EXAMPLES = {
+    "chat": '{"messages": [{"role": "user", "content": "Hello"}]}',
+    "completions": '{"prompt": "Hello"}',
+}
+SET_BY_THE_CLASS = ("model", "stream", "stream_options")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: the fields of a body, and the text as it is in the file."""
+
+    text: str
+    fields: dict[str, Any]
+
+    @property
+    def output_tokens(self) -> int | None:
+        """The most tokens that the line asks for; None if it does not say."""
+        for name in ("max_completion_tokens", "max_tokens"):
+            tokens = self.fields.get(name)
+            if isinstance(tokens, int):
+                return tokens
+        return None
+
+
+def read(path: Path, api: str, *, whole: bool) -> list[Line]:
+    """The lines of a file; `whole`: they are whole bodies, to be sent as they are.
+
+    Raises:
+        UsageError: The file cannot be read or a line is wrong; the message has the line's number.
+    """
+    texts = enumerate(text_files.lines(text_files.read(path)), 1)
+    lines = [_line(f"{path}, line {number}", text, api, whole) for number, text in texts if text]
+    if not lines:
+        raise UsageError(f"{path} has no prompts.")
+    return lines
+
+
+def _line(place: str, text: str, api: str, whole: bool) -> Line:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place} is not JSON.") from error
+    name = CONTENT[api]
+    if not isinstance(fields, dict) or not fields.get(name):
+        raise UsageError(f"{place}: must be an object with {name}, for example {EXAMPLES[api]}.")
+    if api == "chat" and not _are_messages(fields[name]):
+        raise UsageError(f"{place}: messages must be a list of objects with a role.")
+    if not whole:
+        for field in SET_BY_THE_CLASS:
+            if field in fields:
+                raise UsageError(
+                    f"{place}: {field} is set by the class; to send recorded bodies as they are, "
+                    "use prompt kind replay."
+                )
+    return Line(text, fields)
+
+
+def _are_messages(messages: object) -> bool:
+    return isinstance(messages, list) and all(
+        isinstance(message, dict) and "role" in message for message in messages
+    )
