@@ -24,6 +24,7 @@ from longrope_loadtest.results.compare import compared, print_comparison
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.run.preflight import ServedModel, served_model
+from longrope_loadtest.sweep.command import rates_of, sweep
 from longrope_loadtest.whole_run import run_profile
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ LOCAL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True)
 class _Load:
-    """What to send and where to: the arguments of `run` and `capacity`, looked up."""
+    """What to send and where to: the arguments of `run`, `capacity` and `sweep`, looked up."""
 
     profile: Profile
     seed: int
@@ -166,6 +167,45 @@ def capacity(
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
     sys.exit(0 if outcome.rate is not None else MISSED)
+
+
+@app.command("sweep")
+def sweep_rates(
+    profile: ProfileName,
+    url: Url = LOCAL,
+    output: Output = None,
+    model: ModelName = None,
+    seed: Seed = None,
+    api_key: ApiKey = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Requests a second, separated by commas. Default: from a quarter of the profile's "
+            "rate to four times it."
+        ),
+    ] = None,
+) -> None:
+    """Run a profile at several rates, and draw latency against rate.
+
+    Each run's result is in a folder of the directory; sweep.html has the curves and sweep.json
+    their figures. Exit status 0: every run was made; 2: an error was found before any request was
+    sent; 130: Ctrl-C.
+    """
+    with _one_sentence():
+        load = _load(profile, url, output, model, seed, api_key)
+        try:
+            sweep(
+                load.profile,
+                rates_of(rates, load.profile),
+                load.seed,
+                load.target,
+                load.model,
+                load.directory,
+                Console(stderr=True),
+                load.traces,
+            )
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from longrope_loadtest.capacity import capacity
 from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.rates import at_rate, rate_of
 from longrope_loadtest.results.slo import Goodput
 
 from tests.loadtest.mocking import profile
@@ -120,14 +121,12 @@ def test_warm_up_requests_are_not_among_those_that_can_mend() -> None:
 
 
 def test_the_rate_of_the_shared_arrivals_is_set() -> None:
-    at = capacity.at_rate(profile(CONSTANT, slo={"ttft": 1}), 7)
-    assert at.arrivals is not None
-    assert at.arrivals.rate == 7  # type: ignore[union-attr]
+    assert rate_of(at_rate(profile(CONSTANT), 7)) == 7
 
 
 def test_profiles_without_a_rate_or_objectives_are_refused() -> None:
     with pytest.raises(UsageError, match="objectives"):
-        capacity.at_rate(profile(CONSTANT), 1)
+        capacity.check(profile(CONSTANT))
     closed = {"kind": "closed", "users": 1, "requests": 1}
     with pytest.raises(UsageError, match="constant, poisson or gamma"):
-        capacity.at_rate(profile(closed, slo={"ttft": 1}), 1)
+        capacity.check(profile(closed, slo={"ttft": 1}))

@@ -8,6 +8,7 @@ from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.rates import rate_of
 from longrope_loadtest.results.slo import Goodput, met
 from longrope_loadtest.run.record import Record
 
@@ -43,20 +44,15 @@ class Capacity:
         return asdict(self)
 
 
-def at_rate(profile: Profile, rate: float) -> Profile:
-    """The profile with its shared arrivals at another rate.
+def check(profile: Profile) -> None:
+    """Check that a capacity can be searched with the profile.
 
     Raises:
-        UsageError: The profile's arrivals have no single rate, or no class has objectives.
+        UsageError: Its arrivals have no single rate, or no class has objectives.
     """
-    if not isinstance(profile.arrivals, Constant | Poisson | Gamma):
-        raise UsageError(
-            "A capacity search needs a profile whose arrivals are constant, poisson or gamma."
-        )
+    rate_of(profile)
     if not any(request_class.slo for request_class in profile.classes.values()):
         raise UsageError("A capacity search needs a class with objectives (slo).")
-    arrivals = profile.arrivals.model_copy(update={"rate": rate})
-    return profile.model_copy(update={"arrivals": arrivals})
 
 
 def lowest_rate(profile: Profile) -> float:

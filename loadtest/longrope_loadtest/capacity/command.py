@@ -11,6 +11,7 @@ from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.rates import at_rate, rate_of
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.results.slo import Goodput, counted, met
 from longrope_loadtest.run.driving import Run, Target
@@ -40,31 +41,29 @@ def find_capacity(
         UsageError: The profile cannot be run at several rates.
         KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
-    capacity.at_rate(profile, 1)
+    capacity.check(profile)
     new_directory(directory)
     number_of_run = 0
 
     def measure(rate: float, number: int) -> Goodput:
         nonlocal number_of_run
-        at_rate = capacity.at_rate(profile, rate)
+        at = at_rate(profile, rate)
         number_of_run += 1
         own_seed = seed + number_of_run
         console.print(f"{_rate(rate)} requests/s, repeat {number + 1} of {repeats}")
-        planned = plan.make(at_rate, own_seed, traces)
+        planned = plan.make(at, own_seed, traces)
 
         def watcher(run: Run) -> StopWhenLost:
-            return StopWhenLost(at_rate, run.plan, repeats, run.stop)
+            return StopWhenLost(at, run.plan, repeats, run.stop)
 
         where = directory / f"{number_of_run:02}-rate-{_rate(rate)}-repeat-{number + 1}"
-        result = run_profile(at_rate, planned, own_seed, target, model, where, console, watcher)
+        result = run_profile(at, planned, own_seed, target, model, where, console, watcher)
         if result.about["interrupted"]:
             raise KeyboardInterrupt
-        return _goodput(at_rate, planned, result.records)
+        return _goodput(at, planned, result.records)
 
-    assert profile.arrivals is not None
-    start = profile.arrivals.rate  # type: ignore[union-attr]  # at_rate has checked the kind
     outcome = capacity.find(
-        start, capacity.lowest_rate(profile), repeats, profile.attainment, measure
+        rate_of(profile), capacity.lowest_rate(profile), repeats, profile.attainment, measure
     )
     text = json.dumps(outcome.as_json(), indent=1) + "\n"
     (directory / FILE).write_text(text, encoding="utf-8")

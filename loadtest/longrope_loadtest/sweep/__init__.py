@@ -1,0 +1,1 @@
+"""Run a profile at several rates, and draw the curve of latency against rate."""

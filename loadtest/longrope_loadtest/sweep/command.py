@@ -1,0 +1,99 @@
+"""`longrope loadtest sweep`: one run at each rate."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from longrope_loadtest.errors import UsageError
+from longrope_loadtest.live_view import ROWS
+from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.profile import ALL, Profile
+from longrope_loadtest.profiles.rates import at_rate, rate_of
+from longrope_loadtest.results.results import new_directory
+from longrope_loadtest.run.driving import Target
+from longrope_loadtest.run.preflight import ServedModel
+from longrope_loadtest.sweep.point import Point
+from longrope_loadtest.whole_run import run_profile
+
+FILE = "sweep.json"
+AROUND = (0.25, 0.5, 1, 2, 4)  # the rates by default, as multiples of the profile's
+
+
+def rates_of(text: str | None, profile: Profile) -> list[float]:
+    """The rates in `text`, separated by commas, or some around the profile's own; ascending.
+
+    Raises:
+        UsageError: They are not numbers above 0, or the profile has no single rate.
+    """
+    own = rate_of(profile)
+    if text is None:
+        return [own * factor for factor in AROUND]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]*\.?[0-9]+", part) and float(part) > 0 for part in parts):
+        raise UsageError(f"--rates {text}: must be numbers above 0 such as 0.5,1,2.")
+    return sorted({float(part) for part in parts})
+
+
+def sweep(
+    profile: Profile,
+    rates: list[float],
+    seed: int,
+    target: Target,
+    model: ServedModel,
+    directory: Path,
+    console: Console,
+    traces: Path,
+) -> None:
+    """Run the profile at each rate, and write sweep.json and sweep.html.
+
+    Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
+    run.
+
+    Raises:
+        UsageError: An error was found before any request was sent.
+        KeyboardInterrupt: Ctrl-C; the results so far are kept.
+    """
+    new_directory(directory)
+    points: list[Point] = []
+    interrupted = False
+    for number, rate in enumerate(rates, 1):
+        console.print(f"{rate:.3g} requests/s")
+        at = at_rate(profile, rate)
+        planned = plan.make(at, seed + number, traces)
+        where = directory / f"{number:02}-rate-{rate:.3g}"
+        result = run_profile(at, planned, seed + number, target, model, where, console)
+        interrupted = result.about["interrupted"]
+        if interrupted:
+            break
+        points.append(Point(rate, where.name, result.about["figures"]))
+        for verdict in result.about["client"]["verdicts"]:
+            console.print(verdict, style="bold red")
+    text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
+    (directory / FILE).write_text(text, encoding="utf-8")
+    if points:
+        # Importing matplotlib takes a second, for which `longrope loadtest --help` should not wait.
+        from longrope_loadtest.sweep import page
+
+        _print(points, console)
+        path = page.write(points, profile, target, directory)
+        console.print(f"{path}", highlight=False, soft_wrap=True)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _print(points: list[Point], console: Console) -> None:
+    table = Table("requests/s", *(f"{point.rate:.3g}" for point in points))
+    for label, cell in ROWS:
+        table.add_row(label, *(cell(_together(point.figures)) for point in points))
+    console.print(table)
+
+
+def _together(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of all classes together."""
+    together: dict[str, Any] = figures.get(ALL, next(iter(figures.values())))
+    return together
