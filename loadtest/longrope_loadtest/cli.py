@@ -19,7 +19,7 @@ from longrope_loadtest.profiles import plan, shipped
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.report import write_report
-from longrope_loadtest.results import results
+from longrope_loadtest.results import gate, results
 from longrope_loadtest.results.compare import compared, print_comparison
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.run.driving import Target
@@ -228,14 +228,29 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(metavar="OTHER", help="Directory of the other result.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="RATIO",
+            help="Fail if a latency is more than so many times the baseline's, such as 1.1.",
+        ),
+    ] = None,
 ) -> None:
-    """Compare OTHER's figures with BASELINE's, class by class, with 95 % confidence intervals."""
+    """Compare OTHER's figures with BASELINE's, class by class, with 95 % confidence intervals.
+
+    With --fail-above, exit status 1: OTHER is worse than that; 2: an error, or too few requests.
+    """
     with _one_sentence():
         comparison = compared(results.read(a), results.read(b))
+        failed = [] if fail_above is None else gate.failures(comparison, fail_above)
     if as_json:
         typer.echo(json.dumps(comparison.as_json(), indent=1))
     else:
         print_comparison(comparison, Console())
+    for sentence in failed:
+        print(f"longrope: {sentence}", file=sys.stderr)
+    sys.exit(MISSED if failed else 0)
 
 
 @app.command("profiles")

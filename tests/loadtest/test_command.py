@@ -157,3 +157,18 @@ def test_our_profiles_are_listed_and_printed() -> None:
     for name in ("agent", "chat", "documents", "mixed", "quarter-million", "two-million"):
         assert name in listed
         assert "classes:" in loadtest("profiles", name).stdout
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_comparison_can_fail(server: MockServer, tmp_path: Path) -> None:
+    for name, first in (("a", 0.02), ("b", 0.06)):
+        path = written(tmp_path, TWENTY, {"first": first})
+        loadtest("run", path, "--url", server.url, "-o", tmp_path / name)
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert loadtest("compare", a, b).status == 0
+    worse = loadtest("compare", a, b, "--fail-above", "1.1")
+    assert worse.status == 1
+    assert "longrope: a: TTFT p50 is" in worse.stderr
+    assert "worse" in worse.stdout
+    assert loadtest("compare", b, a, "--fail-above", "1.1").status == 0
+    assert loadtest("compare", a, b, "--fail-above", "0.5").status == 2

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.results import gate
 from longrope_loadtest.results.compare import Change, Comparison, compared, print_comparison
 from longrope_loadtest.results.results import Result
 from longrope_loadtest.run.record import Record
@@ -203,6 +205,40 @@ def test_prints_a_table() -> None:
     assert "worse" in text
     assert "A and B sent different requests." in text
     assert "repeat both" in text
+
+
+@pytest.mark.parametrize(
+    ("slower", "above", "fails"), [(1.2, 1.1, True), (1.2, 1.4, False), (0.5, 1, False)]
+)
+def test_a_gate_fails_what_is_too_slow(slower: float, above: float, fails: bool) -> None:
+    sentences = gate.failures(both(crowd(1000), crowd(1000, seed=1, slower=slower)), above)
+    assert bool(sentences) == fails
+    if fails:
+        assert sentences[0].startswith("chat: TTFT p50 is 1.")
+        assert sentences[0].endswith("above 1.1.")
+
+
+def test_a_gate_fails_what_answers_less() -> None:
+    fewer = crowd(170) + [failed(number) for number in range(170, 200)]
+    assert gate.failures(both(crowd(200), fewer), 2) == ["chat: goodput share fell by 15.0 points."]
+    none = [failed(number) for number in range(200)]
+    assert gate.failures(both(crowd(200), none), 2) == ["chat: goodput share fell by 100.0 points."]
+
+
+def test_a_gate_passes_what_is_due_to_chance() -> None:
+    a, b = crowd(12), crowd(12, seed=3)
+    ratio = of(both(a, b), "ttft", "p50").change
+    assert ratio is not None
+    slow, fast = (a, b) if ratio < 1 else (b, a)
+    assert max(ratio, 1 / ratio) > 1.02
+    assert gate.failures(both(fast, slow), 1.02) == []
+
+
+def test_a_gate_that_can_judge_nothing_says_so() -> None:
+    with pytest.raises(UsageError, match="need 10 complete requests"):
+        gate.failures(both(crowd(9), crowd(1000)), 1.1)
+    with pytest.raises(UsageError, match="no latency to judge"):
+        gate.failures(both(crowd(1000), []), 1.1)
 
 
 def test_fifty_thousand_requests() -> None:
