@@ -61,6 +61,13 @@ ApiKey = Annotated[
         help="Key for the server; better set in the environment.",
     ),
 ]
+ResetCache = Annotated[
+    bool,
+    typer.Option(
+        "--reset-cache",
+        help="Empty the server's prefix cache before each run; needs VLLM_SERVER_DEV_MODE=1 there.",
+    ),
+]
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -83,6 +90,7 @@ def _load(
     model: str | None,
     seed: int | None,
     key: str | None,
+    reset_cache: bool,
 ) -> _Load:
     path = shipped.find(profile)
     loaded = profiles.load(path)
@@ -91,7 +99,7 @@ def _load(
     return _Load(
         profile=loaded,
         seed=loaded.seed if seed is None else seed,
-        target=Target(base, served.name, key),
+        target=Target(base, served.name, key, reset_cache),
         model=served,
         directory=output or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"),
         traces=path.parent,
@@ -106,6 +114,7 @@ def run(
     model: ModelName = None,
     seed: Seed = None,
     api_key: ApiKey = None,
+    reset_cache: ResetCache = False,
     find_the_capacity: Annotated[bool, typer.Option("--find-capacity", hidden=True)] = False,
     repeats: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -122,7 +131,7 @@ def run(
                 "--find-capacity is a command now, and --repeats its option: "
                 f"`longrope loadtest capacity {profile}`."
             )
-        load = _load(profile, url, output, model, seed, api_key)
+        load = _load(profile, url, output, model, seed, api_key, reset_cache)
         planned = plan.make(load.profile, load.seed, load.traces)
         result = run_profile(
             load.profile, planned, load.seed, load.target, load.model, load.directory, console
@@ -143,6 +152,7 @@ def capacity(
     model: ModelName = None,
     seed: Seed = None,
     api_key: ApiKey = None,
+    reset_cache: ResetCache = False,
     repeats: Annotated[int, typer.Option(min=1, help="Runs at each rate.")] = 3,
 ) -> None:
     """Find the highest rate at which a server meets a profile's objectives.
@@ -152,7 +162,7 @@ def capacity(
     Ctrl-C.
     """
     with _one_sentence():
-        load = _load(profile, url, output, model, seed, api_key)
+        load = _load(profile, url, output, model, seed, api_key, reset_cache)
         try:
             outcome = find_capacity(
                 load.profile,
@@ -177,6 +187,7 @@ def sweep_rates(
     model: ModelName = None,
     seed: Seed = None,
     api_key: ApiKey = None,
+    reset_cache: ResetCache = False,
     rates: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +203,7 @@ def sweep_rates(
     sent; 130: Ctrl-C.
     """
     with _one_sentence():
-        load = _load(profile, url, output, model, seed, api_key)
+        load = _load(profile, url, output, model, seed, api_key, reset_cache)
         try:
             sweep(
                 load.profile,

@@ -11,7 +11,7 @@ from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results import results
 from longrope_loadtest.results.results import Journal, Result
-from longrope_loadtest.run import bodies
+from longrope_loadtest.run import bodies, cache
 from longrope_loadtest.run.driving import Run, Target, Watcher
 from longrope_loadtest.run.preflight import ServedModel, check_lengths
 from longrope_loadtest.run.scrape import Scraper
@@ -35,6 +35,8 @@ def run_profile(
         UsageError: An error was found before any request was sent.
     """
     check_lengths(planned, model)
+    if target.reset_cache:
+        cache.reset(target.url, target.key)
     results.new_directory(directory)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("making the requests", total=len(planned))

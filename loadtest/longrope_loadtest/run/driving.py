@@ -30,6 +30,7 @@ class Target:
     url: str
     model: str
     key: str | None = field(repr=False)
+    reset_cache: bool = False  # whether its prefix cache is emptied before a run
 
 
 class Watcher(Protocol):
