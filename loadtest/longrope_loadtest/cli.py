@@ -115,6 +115,9 @@ def run(
     seed: Seed = None,
     api_key: ApiKey = None,
     reset_cache: ResetCache = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that send, where one would be saturated.")
+    ] = 1,
     find_the_capacity: Annotated[bool, typer.Option("--find-capacity", hidden=True)] = False,
     repeats: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -134,7 +137,14 @@ def run(
         load = _load(profile, url, output, model, seed, api_key, reset_cache)
         planned = plan.make(load.profile, load.seed, load.traces)
         result = run_profile(
-            load.profile, planned, load.seed, load.target, load.model, load.directory, console
+            load.profile,
+            planned,
+            load.seed,
+            load.target,
+            load.model,
+            load.directory,
+            console,
+            processes=processes,
         )
         live_view.print_summary(result, console)
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from longrope_loadtest.results.results import Journal, Result
 from longrope_loadtest.run import bodies, cache
 from longrope_loadtest.run.driving import Run, Target, Watcher
 from longrope_loadtest.run.preflight import ServedModel, check_lengths
+from longrope_loadtest.run.processes import Processes
 from longrope_loadtest.run.scrape import Scraper
 
 
@@ -26,6 +27,7 @@ def run_profile(
     directory: Path,
     console: Console,
     watcher: Callable[[Run], Watcher] | None = None,
+    processes: int = 1,
 ) -> Result:
     """Run a profile's plan against a server and write the result, except the report.
 
@@ -51,15 +53,17 @@ def run_profile(
             run = Run(planned, profile, made, target)
             if watcher is not None:
                 run.watchers.append(watcher(run))
-            return _driven(run, seed, directory, console)
+            return _driven(run, seed, directory, console, processes)
 
 
-def _driven(run: Run, seed: int, directory: Path, console: Console) -> Result:
+def _driven(run: Run, seed: int, directory: Path, console: Console, processes: int) -> Result:
+    # Before the view and the scraper, which have threads.
+    drive = run.drive if processes == 1 else Processes(run, processes).follow
     journal = Journal(directory)
     view = LiveView(run, console)
     run.watchers += [journal, view]
     scraper = Scraper(run.target.url, run.target.key)
     with view.live, scraper.watching():
-        run.drive()
+        drive()
     journal.close()
     return results.write(directory, run, seed, scraper.scrapes())

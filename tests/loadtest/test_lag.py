@@ -2,7 +2,7 @@ import asyncio
 import time
 
 import pytest
-from longrope_loadtest.run.lag import LoopLag
+from longrope_loadtest.run.lag import Busy, LoopLag, client_load
 
 from tests.loadtest.records import record
 
@@ -11,7 +11,7 @@ def measured(latenesses: list[float], *, is_open: bool = True, e2e: float = 0.1)
     records = [
         record(n, at=n / 10, late=late, token_times=(e2e,)) for n, late in enumerate(latenesses)
     ]
-    return LoopLag().measured(records, is_open=is_open).verdicts
+    return client_load(records, [LoopLag().busy()], is_open=is_open).verdicts
 
 
 def test_a_client_that_kept_up_has_no_verdict() -> None:
@@ -35,7 +35,7 @@ def test_a_rate_that_was_not_reached_is_told() -> None:
 
 
 def test_a_closed_loop_has_no_rate_to_reach() -> None:
-    load = LoopLag().measured([record(0), record(1, at=1)], is_open=False)
+    load = client_load([record(0), record(1, at=1)], [LoopLag().busy()], is_open=False)
     assert (load.intended_rate, load.achieved_rate, load.verdicts) == (None, None, ())
 
 
@@ -44,7 +44,7 @@ def test_a_core_that_is_used_up_is_told() -> None:
     end = time.perf_counter() + 0.3
     while time.perf_counter() < end:
         pass
-    load = lag.measured([], is_open=True)
+    load = client_load([], [lag.busy()], is_open=True)
     if load.cpu_share <= 0.9:
         pytest.skip("another process had the core")
     assert "of a core" in load.verdicts[0]
@@ -53,7 +53,7 @@ def test_a_core_that_is_used_up_is_told() -> None:
 def test_a_moment_tells_nothing_of_the_core() -> None:
     lag = LoopLag()
     sum(range(10_000))  # all of the moment is the client's own
-    assert lag.measured([], is_open=True).verdicts == ()
+    assert client_load([], [lag.busy()], is_open=True).verdicts == ()
 
 
 async def test_an_event_loop_that_is_held_up_is_seen() -> None:
@@ -63,4 +63,10 @@ async def test_an_event_loop_that_is_held_up_is_seen() -> None:
     time.sleep(0.3)
     await asyncio.sleep(0.01)
     watching.cancel()
-    assert lag.measured([], is_open=True).loop_lag_p99 > 0.2
+    assert lag.busy().loop_lag_p99 > 0.2
+
+
+def test_of_several_processes_the_busiest_is_told() -> None:
+    load = client_load([record(0)], [Busy(0.001, 0.3, 1), Busy(0.2, 0.95, 1)], is_open=True)
+    assert (load.loop_lag_p99, load.cpu_share) == (0.2, 0.95)
+    assert load.verdicts[0].endswith("give it more with --processes.")

@@ -84,7 +84,6 @@ def write(directory: Path, run: Run, seed: int, scrapes: list[Scrape]) -> Result
     with (directory / METRICS).open("w", encoding="utf-8") as file:
         for scrape in scrapes:
             file.write(json.dumps({"at": scrape.at, "values": scrape.values}) + "\n")
-    assert run.load is not None
     about = {
         "format": FORMAT,
         "longrope": importlib.metadata.version("longrope"),

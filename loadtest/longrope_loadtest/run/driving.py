@@ -17,7 +17,7 @@ from longrope_loadtest.run.answers import Answer
 from longrope_loadtest.run.bodies import PATHS, Bodies
 from longrope_loadtest.run.client import Client, Sending, connected
 from longrope_loadtest.run.history import History
-from longrope_loadtest.run.lag import ClientLoad, LoopLag
+from longrope_loadtest.run.lag import Busy, ClientLoad, LoopLag, client_load
 from longrope_loadtest.run.record import Record
 
 LEAD = 0.2  # seconds before the first request
@@ -53,9 +53,15 @@ class Run:
     target: Target
     watchers: list[Watcher] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)  # by number once it is over
-    load: ClientLoad | None = None
+    busy: list[Busy] = field(default_factory=list)  # of each process that sent it, once it is over
     began_at: float = 0  # Unix time of second 0
     interrupted: bool = False  # by Ctrl-C
+    start: float | None = None  # second 0, by time.perf_counter; None: as soon as possible
+
+    @property
+    def load(self) -> ClientLoad:
+        """How busy the client was, once the run is over."""
+        return client_load(self.records, self.busy, is_open=self.profile.is_open())
 
     def drive(self) -> None:
         """Run until every request has ended, or until `stop` or Ctrl-C."""
@@ -71,8 +77,8 @@ class Run:
         self.stop()
 
     async def _drive(self) -> None:
-        start = time.perf_counter() + LEAD
-        self.began_at = time.time() + LEAD
+        start = self.start or time.perf_counter() + LEAD
+        self.began_at = time.time() + start - time.perf_counter()
         lag = LoopLag()
         watching = asyncio.create_task(lag.watch())
         async with connected(self.target.url, self.target.key, start) as client:
@@ -82,7 +88,7 @@ class Run:
                 await self._sending
         watching.cancel()
         self.records.sort(key=lambda record: record.number)
-        self.load = lag.measured(self.records, is_open=self.profile.is_open())
+        self.busy = [lag.busy()]
 
     async def _send_all(self, client: Client, start: float) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -25,8 +25,8 @@ class ClientLoad:
     send_lag_p50: float  # from the intended time to the dispatch
     send_lag_p99: float
     send_lag_max: float
-    loop_lag_p99: float  # how late the event loop was
-    cpu_share: float  # of one core
+    loop_lag_p99: float  # how late the event loop was; of several processes, the latest
+    cpu_share: float  # of one core; of several processes, the greatest
     intended_rate: float | None  # requests per second; None in a closed loop
     achieved_rate: float | None
     verdicts: tuple[str, ...]  # sentences; none if the client kept up
@@ -34,6 +34,15 @@ class ClientLoad:
     def as_json(self) -> dict[str, object]:
         """All fields."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Busy:
+    """How busy one process of the client was."""
+
+    loop_lag_p99: float  # seconds
+    cpu_share: float  # of one core
+    span: float  # seconds in which it was measured
 
 
 class LoopLag:
@@ -50,43 +59,54 @@ class LoopLag:
             await asyncio.sleep(TICK)
             self._lags.append(max(0.0, time.perf_counter() - due))
 
-    def measured(self, records: Sequence[Record], *, is_open: bool) -> ClientLoad:
-        """The client's load from the beginning until now."""
+    def busy(self) -> Busy:
+        """How busy the process was from the beginning until now."""
         wall, cpu = self._began
         span = time.perf_counter() - wall
-        share = (time.process_time() - cpu) / max(1e-9, span)
-        lags = [record.dispatched - record.intended for record in records] or [0.0]
-        p99 = float(np.percentile(lags, 99))
-        intended = _rate([record.intended for record in records]) if is_open else None
-        achieved = _rate([record.dispatched for record in records]) if is_open else None
-        latencies = [latency for record in records if (latency := record.e2e()) is not None]
-        allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
-        verdicts = []
-        if p99 > allowed:
-            verdicts.append(
-                f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
-                f"or later. Latencies from dispatch look better than they were for a user."
-            )
-        if intended and achieved and achieved < RATE_LIMIT * intended:
-            verdicts.append(
-                f"The client did not reach the intended rate: {achieved:.1f} requests/s instead of "
-                f"{intended:.1f}."
-            )
-        if share > CPU_LIMIT and span >= CPU_SPAN:
-            verdicts.append(
-                f"The client used {100 * share:.0f} % of a core, all that one process can: "
-                f"run several of it, with different seeds."
-            )
-        return ClientLoad(
-            send_lag_p50=float(np.percentile(lags, 50)),
-            send_lag_p99=p99,
-            send_lag_max=max(lags),
+        return Busy(
             loop_lag_p99=float(np.percentile(self._lags or [0.0], 99)),
-            cpu_share=share,
-            intended_rate=intended,
-            achieved_rate=achieved,
-            verdicts=tuple(verdicts),
+            cpu_share=(time.process_time() - cpu) / max(1e-9, span),
+            span=span,
         )
+
+
+def client_load(
+    records: Sequence[Record], processes: Sequence[Busy], *, is_open: bool
+) -> ClientLoad:
+    """The load of a client of one process or several."""
+    share = max(busy.cpu_share for busy in processes)
+    lags = [record.dispatched - record.intended for record in records] or [0.0]
+    p99 = float(np.percentile(lags, 99))
+    intended = _rate([record.intended for record in records]) if is_open else None
+    achieved = _rate([record.dispatched for record in records]) if is_open else None
+    latencies = [latency for record in records if (latency := record.e2e()) is not None]
+    allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
+    verdicts = []
+    if p99 > allowed:
+        verdicts.append(
+            f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
+            f"or later. Latencies from dispatch look better than they were for a user."
+        )
+    if intended and achieved and achieved < RATE_LIMIT * intended:
+        verdicts.append(
+            f"The client did not reach the intended rate: {achieved:.1f} requests/s instead of "
+            f"{intended:.1f}."
+        )
+    if share > CPU_LIMIT and min(busy.span for busy in processes) >= CPU_SPAN:
+        verdicts.append(
+            f"The client used {100 * share:.0f} % of a core, all that one process can: "
+            f"give it more with --processes."
+        )
+    return ClientLoad(
+        send_lag_p50=float(np.percentile(lags, 50)),
+        send_lag_p99=p99,
+        send_lag_max=max(lags),
+        loop_lag_p99=max(busy.loop_lag_p99 for busy in processes),
+        cpu_share=share,
+        intended_rate=intended,
+        achieved_rate=achieved,
+        verdicts=tuple(verdicts),
+    )
 
 
 def _rate(times: Sequence[float]) -> float | None:
