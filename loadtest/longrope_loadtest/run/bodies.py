@@ -20,14 +20,17 @@ def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int
     if line is not None and request_class.prompt.kind == "replay":
         return line.text.encode()
     body: dict[str, object] = {"model": model}
-    body |= _prompt(planned, request_class, seed) if line is None else line.fields
+    if line is None:
+        body |= _prompt(planned, request_class, seed)
     if line is None or line.output_tokens is None:
         body["max_tokens"] = planned.output_tokens
     body["stream"] = request_class.stream
     if request_class.stream:
         body["stream_options"] = {"include_usage": True}
-    own = {} if line is None else line.fields
-    return json.dumps(body | request_class.extra | own, separators=(",", ":")).encode()
+    body |= request_class.extra
+    if line is not None:
+        body |= line.fields
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _prompt(planned: Planned, request_class: RequestClass, seed: int) -> dict[str, object]:
