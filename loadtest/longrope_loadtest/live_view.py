@@ -109,11 +109,15 @@ def _print_conversations(name: str, found: Figures, console: Console) -> None:
             str(row["crossed"] or ""),
         )
     console.print(table)
-    share = _percent(found["history_cached_share"])
-    console.print(
-        f"{name}: {found['whole']} of {found['begun']} conversations answered to the end; "
-        f"{share} of their histories cached"
-    )
+    share = found["history_cached_share"]
+    cached = "" if share is None else f"; {_percent(share)} of their histories cached"
+    whole, begun = found["whole"], found["begun"]
+    console.print(f"{name}: {whole} of {begun} conversations answered to the end{cached}")
+    if all(row["cached_share"] is None for row in found["by_turn"]):
+        console.print(
+            "The server does not state cached tokens; vLLM and `longrope serve` do with "
+            "--enable-prompt-tokens-details."
+        )
     for row in found["crossings"]:
         gap = f", longest gap {_seconds(row['longest_gap_p50'])}" if row["in"] == "answer" else ""
         console.print(

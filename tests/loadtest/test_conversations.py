@@ -1,16 +1,19 @@
 """Conversations: what is sent, when, and the figures of their turns."""
 
+import io
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from longrope_loadtest.live_view import print_summary
 from longrope_loadtest.results.conversations import MOST_ROWS, chosen, conversations
 from longrope_loadtest.results.figures import summary
 from longrope_loadtest.run.answers import Answer
 from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
+from rich.console import Console
 
 from tests.loadtest.examples import answered, failed, result_of
 from tests.loadtest.mock_server import Truth
@@ -185,6 +188,18 @@ def test_a_table_has_the_first_turn_and_the_last() -> None:
     assert chosen(rows[:5]) == rows[:5]
     few = [row["turn"] for row in chosen(rows)]
     assert (few[0], few[-1], len(few)) == (1, 100, MOST_ROWS)
+
+
+def test_the_summary_shows_turns_and_says_what_the_server_did_not(tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    print_summary(result_of(tmp_path, talk(0, *CROSSING)), console)
+    text = out.getvalue()
+    assert "chat: 1 of 1 conversations answered to the end; 66.6 % of their histories" in text
+    assert "crossed from set 8192 to 32768 in the prompt of turn 3, with a prompt of 12000" in text
+    assert "does not state cached tokens" not in text
+    print_summary(result_of(tmp_path, talk(0, {}, {})), console)
+    assert "does not state cached tokens" in out.getvalue()
 
 
 def test_the_report_shows_turns_and_crossings(tmp_path: Path) -> None:
