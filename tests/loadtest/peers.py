@@ -2,7 +2,8 @@
 
 The server is `longrope serve` with the embedded model. One user sends requests of equal length one
 after another: `longrope loadtest`, `vllm bench serve` and guidellm take turns, so that what else
-the machine does falls on all of them. guidellm's packages are its own: it lives in a virtual
+the machine does falls on all of them. With `--turns`, the requests are turns of conversations,
+which `vllm bench serve` does not send. guidellm's packages are its own: it lives in a virtual
 environment beside ours, which `scripts/bench-peers` makes.
 """
 
@@ -24,7 +25,7 @@ from rich.table import Table
 from tests.serving import LONGROPE_SERVE, running
 
 MODEL = SERVED_NAMES[0]
-PROMPT, OUTPUT = 200, 24  # tokens
+PROMPT, OUTPUT = 200, 24  # tokens; of a conversation, those that a turn adds
 VLLM = (
     "from vllm.benchmarks.serve import add_cli_args, main\n"
     "from vllm.utils.argparse_utils import FlexibleArgumentParser\n"
@@ -40,6 +41,7 @@ def main(
     guidellm: Annotated[Path, typer.Option(help="guidellm's command.")],
     rounds: Annotated[int, typer.Option(min=1)] = 4,
     requests: Annotated[int, typer.Option(min=4, help="Of each harness in each round.")] = 12,
+    turns: Annotated[int, typer.Option(min=1, help="Of each conversation; 1: none.")] = 1,
 ) -> None:
     """Print the medians of TTFT and TPOT that each harness reports, and ours over theirs."""
     seen: dict[str, list[Medians]] = defaultdict(list)
@@ -49,10 +51,11 @@ def main(
             for number in range(rounds):
                 where = place / str(number)
                 where.mkdir()
-                seen[OURS].append(_ours(server.url, where, requests, seed=number))
-                seen[BENCH].append(_vllm_bench(server.url, where, requests, seed=100 + number))
+                seen[OURS].append(_ours(server.url, where, requests, turns, seed=number))
+                if turns == 1:
+                    seen[BENCH].append(_vllm_bench(server.url, where, requests, seed=100 + number))
                 seen[GUIDELLM].append(
-                    _guidellm(guidellm, server.url, where, requests, 200 + number)
+                    _guidellm(guidellm, server.url, where, requests, turns, 200 + number)
                 )
     table = Table("harness", "TTFT p50", "ours over it", "TPOT p50", "ours over it")
     medians = {
@@ -71,18 +74,20 @@ def main(
     print(json.dumps(seen))
 
 
-def _ours(url: str, where: Path, requests: int, seed: int) -> Medians:
+def _ours(url: str, where: Path, requests: int, turns: int, seed: int) -> Medians:
     profile = where / "profile.yaml"
+    words = {"kind": "words", "tokens": PROMPT}
+    talk = {"kind": "conversation", "tokens": PROMPT, "growth": PROMPT, "turns": turns}
     request_class = {
-        "api": "completions",
-        "prompt": {"kind": "words", "tokens": PROMPT},
+        "api": "completions" if turns == 1 else "chat",
+        "prompt": words if turns == 1 else talk,
         "output_tokens": OUTPUT,
         "extra": {"temperature": 0, "ignore_eos": True},
     }
-    closed = {"kind": "closed", "users": 1, "requests": requests}
+    closed = {"kind": "closed", "users": 1, "requests": requests // turns}
     profile.write_text(yaml.safe_dump({"arrivals": closed, "classes": {"only": request_class}}))
-    words = ["loadtest", "run", profile, "--url", url, "-o", where / "ours", "--seed", seed]
-    _run([Path(sys.executable).with_name("longrope"), *words])
+    arguments = ["loadtest", "run", profile, "--url", url, "-o", where / "ours", "--seed", seed]
+    _run([Path(sys.executable).with_name("longrope"), *arguments])
     latency = json.loads((where / "ours" / "result.json").read_text())["figures"]["only"]["latency"]
     return 1000 * latency["ttft"]["p50"], 1000 * latency["tpot"]["p50"]
 
@@ -98,18 +103,25 @@ def _vllm_bench(url: str, where: Path, requests: int, seed: int) -> Medians:
     return result["median_ttft_ms"], result["median_tpot_ms"]
 
 
-def _guidellm(command: Path, url: str, where: Path, requests: int, seed: int) -> Medians:
+def _guidellm(
+    command: Path, url: str, where: Path, requests: int, turns: int, seed: int
+) -> Medians:
     """guidellm calls our TPOT inter-token latency: its own TPOT counts the first token in."""
     backend = {
         "kind": "openai_http",
         "target": url,
         "model": MODEL,
-        "request_format": "/v1/completions",
+        "request_format": "/v1/completions" if turns == 1 else "/v1/chat/completions",
         "extras": {"body": {"temperature": 0, "ignore_eos": True}},
     }
-    data = {"kind": "synthetic_text", "prompt_tokens": PROMPT, "output_tokens": OUTPUT}
+    data = {
+        "kind": "synthetic_text",
+        "prompt_tokens": PROMPT,
+        "output_tokens": OUTPUT,
+        "turns": turns,
+    }
     words = f"""--disable-console --profile kind=synchronous --seed kind=static,value={seed}
-        --constraint kind=max_requests,count={requests}
+        --constraint kind=max_requests,count={requests // turns * turns}
         --tokenizer kind=huggingface_auto,model={model_directory()}
         --output kind=json,path={where / "guidellm.json"}"""
     data_words = ["--backend", json.dumps(backend), "--data", json.dumps(data)]
