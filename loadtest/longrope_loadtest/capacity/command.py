@@ -35,7 +35,7 @@ def find_capacity(
     """Search, with a result in `directory` for every run, and write capacity.json.
 
     Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
-    run.
+    run. The user's own prompts are the same in every run.
 
     Raises:
         UsageError: The profile cannot be run at several rates.

@@ -4,12 +4,11 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from longrope_loadtest.profiles.distributions import Distribution, Strict
+from longrope_loadtest.profiles.distributions import Distribution, FilePath, Strict
 from longrope_loadtest.profiles.trace_units import Unit
 
 
@@ -106,7 +105,7 @@ class Trace(Strict):
     """Replay of a JSON Lines file, `speed` times as fast; docs/loadtest.md lists its fields."""
 
     kind: Literal["trace"]
-    path: Annotated[Path, Field(strict=False)]  # YAML has text
+    path: FilePath
     speed: PositiveFloat = 1
     requests: PositiveInt | None = None
     unit: Unit | None = None  # of its timestamps; None: deduced if it is unambiguous

@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -23,6 +24,7 @@ class Strict(BaseModel):
 
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # YAML has lists, not tuples
+FilePath = Annotated[Path, Field(strict=False)]  # YAML has text
 
 
 class Constant(Strict):

@@ -18,11 +18,10 @@ from longrope_loadtest import text_files
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import yaml_numbers
 from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
-from longrope_loadtest.profiles.distributions import Distribution, Strict
+from longrope_loadtest.profiles.distributions import Distribution, FilePath, Strict
 
 ALL = "all"  # names the figures of all classes together
 Share = Annotated[float, Field(ge=0, le=1)]
-FilePath = Annotated[Path, Field(strict=False)]  # YAML has text
 
 
 class SharedPrefix(Strict):

@@ -52,7 +52,7 @@ def sweep(
     """Run the profile at each rate, and write sweep.json and sweep.html.
 
     Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
-    run.
+    run. The user's own prompts are the same in every run.
 
     Raises:
         UsageError: An error was found before any request was sent.
