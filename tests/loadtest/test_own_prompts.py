@@ -10,6 +10,7 @@ from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.run import bodies
+from longrope_loadtest.run.driving import Run, Target
 
 from tests.loadtest.commands import loadtest, requests_in
 from tests.loadtest.mocking import MockServer
@@ -27,7 +28,7 @@ def written(folder: Path, *lines: object) -> Path:
 
 
 def profile(kind: str, requests: int = 3, **fields: Any) -> Profile:
-    request_class = {"prompt": {"kind": kind, "path": "prompts.jsonl"}, **fields}
+    request_class = {"prompt": {"kind": kind, "path": "prompts.jsonl"}} | fields
     arrivals = {"kind": "closed", "users": 1, "requests": requests}
     return Profile.model_validate({"arrivals": arrivals, "classes": {"a": request_class}})
 
@@ -67,6 +68,32 @@ def test_completions_have_prompts(tmp_path: Path) -> None:
     written(tmp_path, {"prompt": "Once"}, {"prompt": [1, 2, 3]})
     sent = made(tmp_path, profile("file", requests=2, api="completions", output_tokens=7))
     assert [json.loads(body)["prompt"] for body in sent] == ["Once", [1, 2, 3]]
+
+
+def test_a_line_can_be_a_conversation(server: MockServer, tmp_path: Path) -> None:
+    system, *_ = SYSTEM["messages"]
+    users = [{"role": "user", "content": text} for text in ("One?", "Two?", "Three?")]
+    theirs = {"role": "assistant", "content": "Not sent."}
+    written(tmp_path, {"messages": [system, users[0], theirs, users[1], theirs, users[2], theirs]})
+    prompt = {"kind": "file", "path": "prompts.jsonl", "by_turn": True}
+    what = profile("file", requests=1, prompt=prompt, output_tokens=2)
+    planned = plan.make(what, 0, tmp_path)
+    with bodies.made(planned, what, "mock", 0, lambda done: None) as made_bodies:
+        run = Run(planned, what, made_bodies, Target(server.url, "mock", None))
+        run.drive()
+        last = json.loads(bytes(made_bodies.of(2)))
+    assert [(record.turn, record.turns) for record in run.records] == [(1, 3), (2, 3), (3, 3)]
+    ours = {"role": "assistant", "content": " word word"}
+    history = [system, users[0], ours, users[1], ours, users[2]]
+    body = json.dumps(last | {"messages": history}, separators=(",", ":")).encode()
+    assert server.truths()[-1].body == zlib.crc32(body)
+
+
+def test_a_conversation_without_a_user_is_named(tmp_path: Path) -> None:
+    written(tmp_path, {"messages": SYSTEM["messages"][:1]})
+    prompt = {"kind": "file", "path": "prompts.jsonl", "by_turn": True}
+    with pytest.raises(UsageError, match="line 1: messages must have one of the user's"):
+        plan.make(profile("file", prompt=prompt, output_tokens=1), 0, tmp_path)
 
 
 def test_recorded_bodies_are_sent_byte_for_byte(server: MockServer, tmp_path: Path) -> None:

@@ -66,7 +66,12 @@ WRONG = [
     ),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
-    ("{kind: words, tokens: 10}", CONVERSATION + "}\n    api: completions", "needs api: chat"),
+    (
+        "{kind: words, tokens: 10}",
+        CONVERSATION + "}\n    api: completions",
+        "a conversation needs api: chat",
+    ),
+    ("{kind: words, tokens: 10}", "{kind: file, path: a, think: 1}", "think needs by_turn: true"),
     ("{kind: words, tokens: 10}", CONVERSATION + ", history: all}", "conversation.history: Input"),
 ]
 

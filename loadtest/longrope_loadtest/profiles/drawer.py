@@ -7,6 +7,7 @@ from pathlib import Path
 
 from longrope_loadtest.profiles import own_prompts, traces
 from longrope_loadtest.profiles.distributions import draw_tokens
+from longrope_loadtest.profiles.own_prompts import Line
 from longrope_loadtest.profiles.planned import Planned
 from longrope_loadtest.profiles.profile import (
     Conversation,
@@ -35,7 +36,12 @@ class Drawer:
         self._number = 0
         self._lines = {
             name: cycle(
-                own_prompts.read(directory / prompt.path, of.api, whole=prompt.kind == "replay")
+                own_prompts.read(
+                    directory / prompt.path,
+                    of.api,
+                    whole=prompt.kind == "replay",
+                    by_turn=of.has_conversations(),
+                )
             )
             for name, of in profile.classes.items()
             if isinstance(prompt := of.prompt, OwnPrompts | Replay)
@@ -50,7 +56,7 @@ class Drawer:
         if isinstance(prompt, Conversation):
             planned = self._conversation(class_name, time, prompt, rng)
         elif isinstance(prompt, OwnPrompts | Replay):
-            planned = self._own(class_name, time, traced, rng)
+            planned = self._own(class_name, time, prompt, traced, rng)
         else:
             planned = self._single(class_name, time, prompt, traced, rng)
         self._number += len(planned.turns())
@@ -96,23 +102,28 @@ class Drawer:
         self,
         class_name: str,
         time: float | None,
+        prompt: OwnPrompts | Replay,
         traced: traces.Traced | None,
         rng: random.Random,
     ) -> Planned:
         request_class = self._profile.classes[class_name]
+        by_turn = isinstance(prompt, OwnPrompts) and prompt.by_turn
         line = next(self._lines[class_name])
-        output_tokens = line.output_tokens
-        if output_tokens is None:
-            output_tokens = _output_tokens(request_class, rng) if request_class.output_tokens else 0
-        return Planned(
-            number=self._number,
-            class_name=class_name,
-            intended=time,
-            prompt_tokens=0 if traced is None else traced.prompt_tokens,
-            output_tokens=output_tokens,
-            cancel_after=_cancel_after(request_class, rng),
-            line=line,
-        )
+        planned = [
+            Planned(
+                number=self._number + at,
+                class_name=class_name,
+                intended=None if at else time,
+                prompt_tokens=0 if traced is None else traced.prompt_tokens,
+                output_tokens=_output_tokens_of(part, request_class, rng),
+                cancel_after=_cancel_after(request_class, rng),
+                line=part,
+                turn=at + 1 if by_turn else None,
+                think=prompt.think.draw(rng) if at and isinstance(prompt, OwnPrompts) else 0,
+            )
+            for at, part in enumerate(line.turns() if by_turn else [line])
+        ]
+        return replace(planned[0], later=tuple(planned[1:]))
 
     def _conversation(
         self, class_name: str, time: float | None, prompt: Conversation, rng: random.Random
@@ -157,6 +168,13 @@ class Drawer:
 
 def _output_tokens(request_class: RequestClass, rng: random.Random) -> int:
     assert request_class.output_tokens is not None  # only recorded bodies have none
+    return draw_tokens(request_class.output_tokens, rng)
+
+
+def _output_tokens_of(line: Line, request_class: RequestClass, rng: random.Random) -> int:
+    """What the line says, or the class; 0 for a recorded body that does not say."""
+    if line.output_tokens is not None or request_class.output_tokens is None:
+        return line.output_tokens or 0
     return draw_tokens(request_class.output_tokens, rng)
 
 

@@ -32,21 +32,38 @@ class Line:
                 return tokens
         return None
 
+    def turns(self) -> "list[Line]":
+        """A line for each user message, with the messages since the previous one.
 
-def read(path: Path, api: str, *, whole: bool) -> list[Line]:
-    """The lines of a file; `whole`: they are whole bodies, to be sent as they are.
+        The assistant's are left out, as the model gives its own.
+        """
+        parts: list[list[Any]] = [[]]
+        for message in self.fields["messages"]:
+            if message["role"] != "assistant":
+                parts[-1].append(message)
+            if message["role"] == "user":
+                parts.append([])
+        return [Line("", self.fields | {"messages": part}) for part in parts[:-1]]
+
+
+def read(path: Path, api: str, *, whole: bool = False, by_turn: bool = False) -> list[Line]:
+    """The lines of a file: prompts, `whole` bodies, or conversations to be sent `by_turn`.
 
     Raises:
         UsageError: The file cannot be read or a line is wrong; the message has the line's number.
     """
     texts = enumerate(text_files.lines(text_files.read(path)), 1)
-    lines = [_line(f"{path}, line {number}", text, api, whole) for number, text in texts if text]
+    lines = [
+        _line(f"{path}, line {number}", text, api, whole=whole, by_turn=by_turn)
+        for number, text in texts
+        if text
+    ]
     if not lines:
         raise UsageError(f"{path} has no prompts.")
     return lines
 
 
-def _line(place: str, text: str, api: str, whole: bool) -> Line:
+def _line(place: str, text: str, api: str, *, whole: bool, by_turn: bool) -> Line:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -63,7 +80,10 @@ def _line(place: str, text: str, api: str, whole: bool) -> Line:
                     f"{place}: {field} is set by the class; to send recorded bodies as they are, "
                     "use prompt kind replay."
                 )
-    return Line(text, fields)
+    line = Line(text, fields)
+    if by_turn and not line.turns():
+        raise UsageError(f"{place}: messages must have one of the user's, to be sent by_turn.")
+    return line
 
 
 def _are_messages(messages: object) -> bool:

@@ -66,11 +66,26 @@ class Passkey(Strict):
     )
 
 
-class OwnPrompts(Strict):
+class Talk(Strict):
+    """What all conversations have."""
+
+    think: Distribution = Field(default=0, validate_default=True)  # seconds before a later turn
+    history: Literal["answer", "reasoning_and_answer"] = "answer"  # what is sent back
+
+
+class OwnPrompts(Talk):
     """Prompts from a JSON Lines file, in its order and from its beginning again."""
 
     kind: Literal["file"]
     path: FilePath
+    by_turn: bool = False  # a line's user messages are turns, with the model's own answers between
+
+    @model_validator(mode="after")
+    def _turns_think(self) -> Self:
+        for name in ("think", "history"):
+            if name in self.model_fields_set and not self.by_turn:
+                raise ValueError(f"{name} needs by_turn: true")
+        return self
 
 
 class Replay(Strict):
@@ -80,7 +95,7 @@ class Replay(Strict):
     path: FilePath
 
 
-class Conversation(Strict):
+class Conversation(Talk):
     """Turns that each send the whole history, with the model's own answers in it.
 
     The request class's arrivals begin conversations. A turn that is not answered ends its own.
@@ -90,10 +105,8 @@ class Conversation(Strict):
     tokens: Distribution  # of the first message, random words
     growth: Distribution  # tokens of each later message
     turns: Distribution
-    think: Distribution = Field(default=0, validate_default=True)  # seconds before a later turn
     system: SharedPrefix | None = None  # a system prompt, and how many conversations share one
     context: PositiveInt | None = None  # the last turn's prompt and answer have at most so many
-    history: Literal["answer", "reasoning_and_answer"] = "answer"  # what is sent back
 
 
 class Slo(Strict):
@@ -130,12 +143,17 @@ class RequestClass(Strict):
     stall: PositiveFloat = 600  # seconds without a byte after which the request fails
     slo: Slo | None = None
 
+    def has_conversations(self) -> bool:
+        """Whether the class's arrivals begin conversations."""
+        prompt = self.prompt
+        return prompt.kind == "conversation" or (prompt.kind == "file" and prompt.by_turn)
+
     @model_validator(mode="after")
     def _api_of_the_prompt(self) -> Self:
         if self.prompt.kind == "token_ids" and self.api == "chat":
             raise ValueError("prompt kind token_ids needs api: completions")
-        if self.prompt.kind == "conversation" and self.api != "chat":
-            raise ValueError("prompt kind conversation needs api: chat")
+        if self.has_conversations() and self.api != "chat":
+            raise ValueError("a conversation needs api: chat")
         return self
 
     @model_validator(mode="after")
@@ -182,7 +200,7 @@ class Profile(Strict):
             raise ValueError("every class has arrivals of its own: the profile's would be unused")
         for arrivals, classes in self.streams():
             for name, request_class in classes.items():
-                if isinstance(arrivals, Trace) and request_class.prompt.kind == "conversation":
+                if isinstance(arrivals, Trace) and request_class.has_conversations():
                     raise ValueError(
                         f"class {name} has conversations, but a trace has the lengths of single "
                         "requests: give the class arrivals of another kind"

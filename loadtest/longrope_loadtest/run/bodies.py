@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from longrope_loadtest.profiles.own_prompts import CONTENT
 from longrope_loadtest.profiles.planned import Plan, Planned
 from longrope_loadtest.profiles.profile import Passkey, Profile, RequestClass, Words
 from longrope_loadtest.profiles.prompts import messages_of, text_of, token_ids_of
@@ -19,9 +20,7 @@ def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int
     line = planned.line
     if line is not None and request_class.prompt.kind == "replay":
         return line.text.encode()
-    body: dict[str, object] = {"model": model}
-    if line is None:
-        body |= _prompt(planned, request_class, seed)
+    body: dict[str, object] = {"model": model, **_prompt(planned, request_class, seed)}
     if line is None or line.output_tokens is None:
         body["max_tokens"] = planned.output_tokens
     body["stream"] = request_class.stream
@@ -35,6 +34,9 @@ def body_of(planned: Planned, request_class: RequestClass, model: str, seed: int
 
 def _prompt(planned: Planned, request_class: RequestClass, seed: int) -> dict[str, object]:
     prompt = request_class.prompt
+    if planned.line is not None:
+        name = CONTENT[request_class.api]
+        return {name: planned.line.fields[name]}
     if prompt.kind == "conversation":
         return {"messages": messages_of(planned, seed)}
     if prompt.kind == "token_ids":

@@ -12,7 +12,7 @@ from typing import Protocol
 import uvloop  # with it, aiohttp uses a third less of our core
 
 from longrope_loadtest.profiles.planned import Plan, Planned, Users
-from longrope_loadtest.profiles.profile import Profile, RequestClass
+from longrope_loadtest.profiles.profile import Profile, RequestClass, Talk
 from longrope_loadtest.run.answers import Answer
 from longrope_loadtest.run.bodies import PATHS, Bodies
 from longrope_loadtest.run.client import Client, Sending, connected
@@ -119,7 +119,7 @@ class Run:
         if not first.later:
             return
         prompt = self.profile.classes[first.class_name].prompt
-        assert prompt.kind == "conversation"
+        assert isinstance(prompt, Talk)
         history = History(reasoning=prompt.history == "reasoning_and_answer")
         previous = first
         for turn in first.later:
