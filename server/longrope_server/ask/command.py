@@ -51,10 +51,10 @@ def ask(
     does not fit.
     """
     from longrope_server.ask.asking import ask
-    from longrope_server.ask.document import read
     from longrope_server.ask.question import Question
     from longrope_server.ask.server import Server, ServerError
     from longrope_server.ask.show import Display
+    from longrope_server.documents.document import read
 
     if context.args:
         raise UsageError("QUESTION should be one argument: put it in quotes.")

@@ -21,10 +21,7 @@ def read(name: str) -> str:
         shown, content = "Standard input", sys.stdin.buffer.read()
     else:
         shown, content = name, _bytes_of(name)
-    text = _text_of_pdf(content, shown) if is_pdf(content, name) else _decoded(content, shown)
-    if not text.strip():
-        raise UsageError(f"{shown} is empty: give a document with text in it.")
-    return text
+    return text_of_pdf(content, shown) if is_pdf(content, name) else decoded(content, shown)
 
 
 def is_pdf(content: bytes, name: str) -> bool:
@@ -47,7 +44,8 @@ def _bytes_of(name: str) -> bytes:
         raise UsageError(f"{name!r} cannot be read: {reason}.") from None
 
 
-def _decoded(content: bytes, shown: str) -> str:
+def decoded(content: bytes, shown: str) -> str:
+    """The text in UTF-8 that `content` is. shown: what an error calls the document."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UsageError(f"{shown} is UTF-16 by its byte order mark (BOM): save it as UTF-8.")
     try:
@@ -56,6 +54,8 @@ def _decoded(content: bytes, shown: str) -> str:
         raise _not_text(shown, content[error.start], error.start) from None
     if (at := content.find(b"\0")) >= 0:
         raise _not_text(shown, 0, at)
+    if not text.strip():
+        raise UsageError(f"{shown} is empty: give a document with text in it.")
     return text
 
 
@@ -66,7 +66,8 @@ def _not_text(shown: str, byte: int, at: int) -> UsageError:
     )
 
 
-def _text_of_pdf(content: bytes, shown: str) -> str:
+def text_of_pdf(content: bytes, shown: str) -> str:
+    """The text of the pages of a PDF. shown: what an error calls the document."""
     import pypdf
     from pypdf.errors import DependencyError, FileNotDecryptedError
 

@@ -3,6 +3,7 @@
 import io
 
 import pypdf
+from pypdf.generic import NameObject, StreamObject
 
 
 def pdf(*pages: str) -> bytes:
@@ -34,10 +35,23 @@ def pdf(*pages: str) -> bytes:
     )
 
 
+def endless() -> bytes:
+    """A small PDF that takes minutes to read: a page of ten million operators."""
+    content = StreamObject()
+    content.set_data(b"BT ET " * 5_000_000)
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf("")))
+    writer.pages[0][NameObject("/Contents")] = writer._add_object(content.flate_encode())
+    return _written(writer)
+
+
 def encrypted(content: bytes, password: str, algorithm: str) -> bytes:
     """The same, to be opened with `password`."""
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(content))
     writer.encrypt(password, "the owner's", algorithm=algorithm)
+    return _written(writer)
+
+
+def _written(writer: pypdf.PdfWriter) -> bytes:
     file = io.BytesIO()
     writer.write(file)
     return file.getvalue()

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from longrope_server.ask.document import read
+from longrope_server.documents.document import read
 from longrope_server.errors import UsageError
 
-from tests.server.ask.pdfs import encrypted, pdf
+from tests.server.documents.pdfs import encrypted, pdf
 
 
 def refusal(path: Path | str) -> str:

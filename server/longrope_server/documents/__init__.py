@@ -1,0 +1,1 @@
+"""Documents, as the text that a model reads."""
