@@ -52,6 +52,8 @@ def serve(context: typer.Context) -> None:
     --max-body-bytes N, --body-timeout SECONDS: how large a request's body may be, and how long it
     may take to arrive; by default as large as the served length needs, and 60 seconds.
 
+    --page off: no page in the browser at /.
+
     --drain-timeout SECONDS: how long running requests may go on after SIGTERM; 30 by default.
 
     Every other flag is one of `vllm serve`: see `longrope serve --help=all`.

@@ -10,7 +10,7 @@ from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key, Quota
 from starlette.types import Receive, Scope, Send
 
-from tests.server.asgi import Connection, answers, body_in, http_scope
+from tests.server.asgi import Connection, answers, body_in, http_scope, say
 
 
 def front_end(tmp_path: Path, quota: Quota = Quota(), **settings: Any) -> FrontEnd:  # noqa: B008
@@ -18,6 +18,10 @@ def front_end(tmp_path: Path, quota: Quota = Quota(), **settings: Any) -> FrontE
     keys.write_text(key_file.line_of(Key("alice", key_file.digest_of("good"), quota)))
     given = Settings.model_validate({"key_file": str(keys), "body_bytes": 1000, **settings})
     return FrontEnd(given, [100, 200], max_num_seqs=4, kv_tokens=None, engine=None, ask=None)
+
+
+async def says(scope: Scope, receive: Receive, send: Send) -> None:
+    await say(send)
 
 
 async def asked(front: FrontEnd, *chunks: bytes, key: str = "good", **headers: str) -> Connection:
@@ -84,3 +88,12 @@ async def test_a_get_needs_a_key_but_no_place(tmp_path: Path) -> None:
     scope = http_scope("GET", "/v1/models", authorization="Bearer good")
     await front.around(lists)(scope, connection.receive, connection.send)
     assert connection.status == 200
+
+
+async def test_the_page_needs_no_key_and_can_be_shut_off(tmp_path: Path) -> None:
+    for served, statuses in ((True, [200, 200, 401]), (False, [401, 401, 401])):
+        front = front_end(tmp_path, page=served)
+        for path, status in zip(("/", "/page/page.js", "/page/none.js"), statuses, strict=True):
+            connection = Connection()
+            await front.around(says)(http_scope("GET", path), connection.receive, connection.send)
+            assert connection.status == status

@@ -32,6 +32,7 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
             '{"queue_seconds": 5}',
             "--max-body-bytes=1000",
             "--body-timeout=2.5",
+            "--page=off",
             "--drain-timeout=7",
             "--port=9",
         ]
@@ -44,6 +45,7 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
     assert settings.limits.queue_seconds == 5
     assert settings.limits.classes == {8192: Limit(queued=2)}
     assert (settings.body_bytes, settings.body_seconds) == (1000, 2.5)
+    assert not settings.page
 
 
 def test_settings_reach_another_process_as_they_were(model: Path) -> None:
@@ -78,6 +80,7 @@ def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
         (["--open-paths=/metrics"], "goes with --api-key-file"),
         (["--max-body-bytes=many"], "--max-body-bytes: input should be a valid integer"),
         (["--body-timeout=0"], "--body-timeout: input should be greater than 0"),
+        (["--page=never"], "--page: input should be a valid boolean"),
         (["--drain-timeout=soon"], "--drain-timeout is 'soon'; it should be a number"),
         (["--drain-timeout=-1"], "should be a number of seconds"),
         (["--drain-timeout=1_5"], "--drain-timeout is '1_5'; it should be a number"),

@@ -15,6 +15,7 @@ from longrope_server.front_end import metrics
 from longrope_server.front_end.factor_set.observe import ASKING, observed
 from longrope_server.front_end.factor_set.served_factors import factors
 from longrope_server.front_end.openai_error import http_error
+from longrope_server.front_end.page import page
 from longrope_server.front_end.pieces import FrontEnd
 from longrope_server.front_end.settings import Settings
 from longrope_server.front_end.stumbles import engine_has_it
@@ -87,8 +88,11 @@ class LongRoPEEndpoint:
             ask = partial(prefill_progress, engine_client)
         engines = _engines(config)
         kv_tokens = getattr(config.cache_config, "kv_cache_size_tokens", None)  # of one engine
+        settings = Settings.from_environment(os.environ)
+        if self.app is not None and settings.page:
+            page.add_routes(self.app)
         self.front_end = FrontEnd(
-            Settings.from_environment(os.environ),
+            settings,
             boundaries=_boundaries(config, selection),
             max_num_seqs=config.scheduler_config.max_num_seqs * engines,
             kv_tokens=None if kv_tokens is None else kv_tokens * engines,

@@ -16,8 +16,11 @@ from longrope_server.front_end.admission.ledger import Ledger
 from longrope_server.front_end.authentication import Authentication
 from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory, largest_body
 from longrope_server.front_end.bodies.readable_json import ReadableJSON
+from longrope_server.front_end.document_text import DocumentText
 from longrope_server.front_end.endable import Endable, Running
 from longrope_server.front_end.factor_set.factor_set_middleware import FactorSetMiddleware
+from longrope_server.front_end.page import page
+from longrope_server.front_end.page.announced import Announced
 from longrope_server.front_end.prefill_progress import PrefillProgress
 from longrope_server.front_end.prefills import Ask, Prefills
 from longrope_server.front_end.settings import Settings
@@ -72,12 +75,16 @@ class FrontEnd:
         app = FactorSetMiddleware(app)
         app = Admission(app, self.gate, metrics.refused)
         app = ReadableJSON(app, metrics.refused)
+        if self.settings.page:
+            app = Announced(DocumentText(app, self.body_bytes, metrics.refused))
         app = BodyLimit(
             app, self.body_bytes, self.settings.body_seconds, self.memory, metrics.refused
         )
         app = Endable(app, self.running, metrics.refused)
         if self.keys is not None:
             open_paths = {*takes_requests.LIVENESS, *self.settings.open_paths}
+            if self.settings.page:
+                open_paths |= page.PATHS
             app = Authentication(app, self.keys, open_paths, metrics.refused)
         return TakesRequests(app, self.life, metrics.refused)
 

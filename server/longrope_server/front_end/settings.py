@@ -25,7 +25,7 @@ class Settings(BaseModel):
     way. key_file: None if no key is required. open_paths: the paths that need no key, in addition
     to liveness and readiness. body_bytes: the largest body; None derives it from the served length.
     body_seconds: the time in which a body must arrive. progress_seconds: the time between two
-    comments on a prefill.
+    comments on a prefill. page: whether the page in the browser is served.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +37,7 @@ class Settings(BaseModel):
     body_bytes: Annotated[int, Field(ge=1)] | None = None
     body_seconds: Seconds = 60.0
     progress_seconds: Seconds = 1.0
+    page: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":

@@ -30,7 +30,11 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
         given["key_file"] = str(Path(file).absolute())
     if (paths := arguments.take("open-paths")) is not None:
         given["open_paths"] = [path.strip() for path in paths.split(",")]
-    for flag, field in (("max-body-bytes", "body_bytes"), ("body-timeout", "body_seconds")):
+    for flag, field in (
+        ("max-body-bytes", "body_bytes"),
+        ("body-timeout", "body_seconds"),
+        ("page", "page"),
+    ):
         if (value := arguments.take(flag)) is not None:
             given[field] = value
     try:
@@ -79,6 +83,7 @@ def _with_flags(sentence: str) -> str:
         ("limits", "--limits"),
         ("body_bytes", "--max-body-bytes"),
         ("body_seconds", "--body-timeout"),
+        ("page", "--page"),
     ):
         if sentence.startswith(field):
             return flag + sentence.removeprefix(field)

@@ -1,0 +1,75 @@
+"""Turns a document into its text, as `longrope ask` does, for the page in the browser.
+
+A pure ASGI piece: a document takes no place in a length class, because it asks nothing of the
+engine.
+"""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from longrope_server.documents.apart import text_of_pdf_apart
+from longrope_server.documents.document import decoded, is_pdf
+from longrope_server.errors import UsageError
+from longrope_server.front_end.authentication import path_of
+from longrope_server.front_end.bodies.body_limit import BODY, Body
+from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal
+
+PATH = "/v1/text"
+SHOWN = "The file"
+PDF_TYPE = "application/pdf"
+
+
+class DocumentText:
+    """Answers `POST /v1/text` in place of `app` with the text of the file that is its body.
+
+    largest: bytes of text. One PDF is read at a time; others wait, their bodies still counted by
+    `BodyLimit`, in front.
+    """
+
+    def __init__(self, app: ASGIApp, largest: int, refused: Count = ignore_refusal) -> None:
+        self.app = app
+        self.largest = largest
+        self.refused = refused
+        self.turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for one connection."""
+        body: Body | None = scope.get(BODY)
+        if body is None or path_of(scope) != PATH:
+            await self.app(scope, receive, send)
+            return
+        content_type = Headers(scope=scope).get("content-type", "")
+        reading = asyncio.ensure_future(self._read(body, content_type))
+        leaving = asyncio.ensure_future(_gone(body))
+        try:
+            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return
+            text = reading.result()
+        except UsageError as error:
+            refusal = Refusal(400, "unreadable_document", str(error))
+            self.refused(refusal.reason)
+            await refusal.send(scope, receive, send)
+        else:
+            headers = {"X-Content-Type-Options": "nosniff"}
+            await PlainTextResponse(text, headers=headers)(scope, receive, send)
+        finally:
+            reading.cancel()
+            leaving.cancel()
+            await asyncio.gather(reading, leaving, return_exceptions=True)
+
+    async def _read(self, body: Body, content_type: str) -> str:
+        name = "named.pdf" if content_type.lower().startswith(PDF_TYPE) else ""
+        content = b"".join(body.chunks)
+        if not is_pdf(content, name):
+            return await asyncio.to_thread(decoded, content, SHOWN)
+        async with self.turn:
+            return await text_of_pdf_apart(content, SHOWN, self.largest)
+
+
+async def _gone(body: Body) -> None:
+    while (await body.receive())["type"] != "http.disconnect":
+        pass
