@@ -1,0 +1,54 @@
+from collections.abc import Iterator
+
+import pytest
+from longrope_server.keys import key_file
+from longrope_server.keys.key_file import Key
+
+from tests.server.page.browser import CHROMIUM, DRIVER, MISSING, Browser, browsing, origin
+from tests.server.page.person import Person
+from tests.serving import LONGROPE_SERVE, Server, running
+
+KEY = "lr-of-the-page"
+BEHIND = "/behind/a/proxy"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded model as it is served behind a proxy's path, to those who have a key."""
+    folder = tmp_path_factory.mktemp("page")
+    keys = folder / "keys"
+    keys.write_text(key_file.line_of(Key("alice", key_file.digest_of(KEY))))
+    flags = (f"--api-key-file={keys}", f"--root-path={BEHIND}")
+    with running((*LONGROPE_SERVE, *flags), folder / "log") as server:
+        yield Server(f"{server.url}{BEHIND}", server.process)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip(MISSING)
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def stranger(server: Server, browser: Browser) -> Iterator[Person]:
+    """Someone without a key. Nothing is asked of another origin, and no policy is violated."""
+    browser.size(1400, 1000)
+    browser.get("about:blank")
+    browser.complaints()
+    browser.requests()
+    yield Person(browser, f"{server.url}/")
+    complaints = [line for line in browser.complaints() if "Failed to load resource" not in line]
+    assert complaints == []
+    assert {origin(url) for url in browser.requests()} == {origin(server.url)}
+
+
+@pytest.fixture
+def person(stranger: Person) -> Person:
+    """Someone who has given the key."""
+    stranger.wait_for_text("#refusal", "Give a key under Settings.")
+    stranger.give_key(KEY)
+    stranger.wait_for_text("#model", "smollm2-135m, up to 32,768 tokens")
+    stranger.wait_for_text("#server-state", "Ready")
+    return stranger
