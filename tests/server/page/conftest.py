@@ -12,7 +12,7 @@ KEY = "lr-of-the-page"
 BEHIND = "/behind/a/proxy"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded model as it is served behind a proxy's path, to those who have a key."""
     folder = tmp_path_factory.mktemp("page")
@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(f"{server.url}{BEHIND}", server.process)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip(MISSING)
