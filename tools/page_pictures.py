@@ -19,7 +19,7 @@ HEIGHTS = {1400: 1180, 400: 1760}
 
 
 def take(folder: Path) -> None:
-    """Asks what the README asks, with its note in a PDF of its own, and takes the pictures."""
+    """Asks what the README asks, of its manual and a PDF beside it, and takes the pictures."""
     manual, minutes = folder / "manual.txt", folder / "minutes.pdf"
     middle = MANUAL.find("\n\n", 20_000)
     manual.write_text(MANUAL[:middle] + NOTE + MANUAL[middle:])
