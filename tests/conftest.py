@@ -1,5 +1,6 @@
 """For all tests."""
 
+import os
 import signal
 from types import ModuleType
 
@@ -8,6 +9,9 @@ import pytest
 # What a shell runs in its background ignores Ctrl-C, and so does all that it starts in turn, which
 # some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tiny models on a busy two-core machine: threads that wait for one another cost 100 times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What starts an engine in this process, and a server with one.
 _STARTERS = ("tests.plugin.engine", "tests.serving")
