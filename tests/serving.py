@@ -21,12 +21,14 @@ STOCK_SERVE = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entr
 START_SECONDS = 300
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server: its address and the process that was started."""
+    """A running server: its address, the process that was started, and where its output goes."""
 
     url: str
     process: psutil.Process
+    log: Path
+    exit_status: int = 0  # at the end; a test that ends it otherwise says so here
 
     def memory(self) -> int:
         """Resident bytes of the process and all below it."""
@@ -54,9 +56,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(
-    command: Sequence[str | Path], log: Path, exit_status: int = 0, **environment: str
-) -> Iterator[Server]:
+def running(command: Sequence[str | Path], log: Path, **environment: str) -> Iterator[Server]:
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -78,9 +78,10 @@ def running(
         )
     try:
         _wait_until_healthy(port, process, log)
-        yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+        server = Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid), log)
+        yield server
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == exit_status, log.read_text()[-4000:]
+        assert process.wait(60) == server.exit_status, log.read_text()[-4000:]
         _wait_until_gone(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -12,10 +12,23 @@ from tests.serving import LONGROPE_SERVE, Server, running
 @pytest.fixture(scope="session")
 def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`longrope serve` with the embedded model and the flags of docs/clients.md, for all tests that
-    need no other; on the way out it is stopped as an operator would."""
+    need no other; the last of them ends it."""
     log = tmp_path_factory.mktemp("embedded") / "log"
     with running((*LONGROPE_SERVE, *document.serve_flags()), log) as server:
         yield server
+
+
+@pytest.fixture
+def dying_server(embedded_server: Server) -> Server:
+    """The same, for the test that ends it by killing a process of it."""
+    embedded_server.exit_status = 1
+    return embedded_server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that ends the server of all comes after them."""
+    items.sort(key=lambda item: "dying_server" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture
