@@ -12,7 +12,11 @@ from longrope_server.front_end.factor_set.answer import HEADER
 from tests.serving import Server
 
 MODEL = "smollm2-135m"
-LONG = "\n\n".join(pydoc_data.topics.topics.values())[:40_000]  # over 8,500 tokens
+MANUAL = "\n\n".join(pydoc_data.topics.topics.values())
+MIDDLE = MANUAL.find("\n\n", 20_000)
+NOTE = "\n\nThe code of the locker in the hall is 48213."
+# Over 8,500 tokens. README's example asks about the same, and finds it in the prefix cache.
+LONG = (MANUAL[:MIDDLE] + NOTE + MANUAL[MIDDLE:])[:40_000]
 SHORT = "What is the capital of Japan?"
 
 
