@@ -307,6 +307,7 @@ def test_a_models_own_sets(model: Path, corpus: Path, tmp_path: Path) -> None:
     assert len(results.read(output, Evaluation)) == 2
 
 
+@pytest.mark.long
 def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "letters.txt"
     corpus.write_text("abcdefghhgcab" * 400)

@@ -143,6 +143,7 @@ threads = 1
 """
 
 
+@pytest.mark.long
 def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
     tiny.save(tmp_path / "model", tiny.byte_level(), max_position_embeddings=1024)
     for name in ("a", "c", "d"):

@@ -294,6 +294,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert len(list((lost.output / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.long
 def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, steps=6, output=tmp_path / "whole")
     training.run(settings)

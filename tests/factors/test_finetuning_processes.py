@@ -79,6 +79,7 @@ def refused(settings: Settings, words: str) -> None:
         training.run(settings)
 
 
+@pytest.mark.long
 def test_a_shared_sequence_needs_gpus(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, context_parallel=2, device="cpu")
     refused(settings, "--context-parallel 2 should divide the number of processes, 1")

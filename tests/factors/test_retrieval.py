@@ -88,6 +88,7 @@ def test_a_seed_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
     assert answers[0] != answers[1]
 
 
+@pytest.mark.long
 def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     arguments = ["--model", model, "--method", "original", "--documents", "4", *QUICK]

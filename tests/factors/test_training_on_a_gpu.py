@@ -12,6 +12,7 @@ from longrope_factors.finetuning.data import loader, sequences
 from tests.factors import finetuning
 
 
+@pytest.mark.long
 def test_other_processes_make_the_same_batches(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, positions="skip", window=finetuning.ORIGINAL)
     job = jobs.checked(settings)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.loadtest.commands import loadtest, requests_in, started, written
 from tests.loadtest.mocking import MockServer
 
@@ -39,6 +41,7 @@ def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
+@pytest.mark.long
 def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = written(tmp_path, LONG, MOCK)

@@ -48,6 +48,7 @@ def a_thousand_a_second(seconds: float) -> Profile:
     return profile(arrivals, SHORT, prompt={"tokens": 64})
 
 
+@pytest.mark.long
 def test_a_thousand_streams_a_second_for_three_seconds(server: MockServer, tmp_path: Path) -> None:
     result = measured(server, a_thousand_a_second(3), tmp_path)
     assert len(server.truths()) == len(result.records) == result.about["planned_requests"]

@@ -12,6 +12,8 @@ from longrope_loadtest.results.figures import summary
 from tests.loadtest.mock_server import MODEL
 from tests.loadtest.mocking import MockServer, driven, profile
 
+pytestmark = pytest.mark.long  # vLLM is imported
+
 PERCENTILES = [50.0, 90.0, 95.0, 99.0]
 POISSON = {"kind": "poisson", "rate": 60, "requests": 60}
 MOCK = {"first": 0.03, "gap": 0.01}

@@ -24,6 +24,7 @@ def unpack(cache: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_unpacking_survives_a_kill_and_company(tmp_path: Path) -> None:
     killed = unpack(tmp_path)
     deadline = time.monotonic() + 120

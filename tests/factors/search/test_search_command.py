@@ -301,6 +301,7 @@ def test_other_settings_on_the_same_log(model: Path, corpus: list[str], whole: P
     assert whole.with_suffix(".jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing(
     model: Path, corpus: list[str], whole: Path, tmp_path: Path
 ) -> None:

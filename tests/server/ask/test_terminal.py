@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.server.ask.stand_in import PARIS, StandIn, delta
 
 COMMAND = """
@@ -103,6 +105,7 @@ def on_terminal(*words: str) -> tuple[int, str]:
     return process.wait(20), shown.decode()
 
 
+@pytest.mark.long
 def test_a_terminal_shows_how_far_the_prompt_is_read(server: StandIn, document: Path) -> None:
     progress = [f": prefill {tokens}/4000\n\n".encode() for tokens in (500, 1000, 2000)]
     server.stream = [0.5, *[part for each in progress for part in (each, 0.5)], *PARIS]

@@ -12,6 +12,8 @@ from tests.server.models import write_model
 from tests.server.plan import configs
 from tests.server.plan.test_plan_command import Run
 
+pytestmark = pytest.mark.long  # vLLM is imported
+
 TWO_MILLION = 2_097_152
 MODEL_TYPES = {
     "LlamaForCausalLM": "llama",
