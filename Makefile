@@ -12,7 +12,7 @@ test: ## every test except the slow ones; ARGS="tests/server -x ..."
 	scripts/test $(ARGS)
 
 test-fast: ## the tests that start no engine and do not take long
-	scripts/test -m "not slow and not engine and not long"
+	scripts/test -n 2 --dist loadfile -m "not slow and not engine and not long"
 
 check: ## format, lint, types, imports, Dockerfile
 	scripts/check
