@@ -46,6 +46,9 @@ def serve(context: typer.Context) -> None:
 
     --open-paths /metrics,/version: the paths that need no key, in addition to /health and /ready.
 
+    --accounting DIRECTORY: where a usage ledger and a log of all requests are kept; `longrope key
+    usage DIRECTORY` prints the ledger.
+
     --limits JSON (also --limits.in_flight 64): in_flight, queued, tokens, queue_seconds, and
     classes by longest prompt; docs/serving.md has the defaults.
 
@@ -93,7 +96,7 @@ def version() -> None:
 
 @app.command(context_settings=UNTOUCHED, add_help_option=False, options_metavar="COMMAND")
 def key(context: typer.Context) -> None:
-    """Make API keys for `serve --api-key-file`: see `longrope key --help`."""
+    """Make API keys, and print what they used: see `longrope key --help`."""
     from longrope_server.keys.command import app as key_app
 
     key_app(context.args, prog_name="longrope key")

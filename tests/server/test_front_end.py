@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from longrope_server.front_end import metrics
+from longrope_server.front_end.accounting import request_log
 from longrope_server.front_end.pieces import FrontEnd
 from longrope_server.front_end.settings import Settings
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key, Quota
-from starlette.types import Receive, Scope, Send
+from longrope_server.keys.usage_ledger import Amounts
+from starlette.types import Message, Receive, Scope, Send
 
 from tests.server.asgi import Connection, answers, body_in, http_scope, say
 
@@ -97,3 +100,50 @@ async def test_the_page_needs_no_key_and_can_be_shut_off(tmp_path: Path) -> None
             connection = Connection()
             await front.around(says)(http_scope("GET", path), connection.receive, connection.send)
             assert connection.status == status
+
+
+async def test_a_request_is_on_record_before_its_answer_ends(tmp_path: Path) -> None:
+    accounts = tmp_path / "accounts"
+    front = front_end(tmp_path, accounting=str(accounts))
+    ended: list[str] = []
+
+    class Client(Connection):
+        async def send(self, message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                ended.append((accounts / request_log.FILE).read_text())
+            await super().send(message)
+
+    for key in ("good", "bad"):
+        client = Client(*body_in([b"{}"]))
+        scope = http_scope(authorization=f"Bearer {key}", x_request_id="mine")
+        await front.around(answers)(scope, client.receive, client.send)
+    served, refused = (json.loads(line) for line in ended[-1].splitlines())
+    assert ended[0].count("\n") == 1
+    assert (served["key"], served["status"], served["complete"]) == ("alice", 200, True)
+    assert (refused["key"], refused["status"]) == (None, 401)
+    assert refused["refused"] == "invalid_api_key"
+    assert refused["request_id"] == "mine"
+
+
+async def test_probes_are_not_on_record(tmp_path: Path) -> None:
+    front = front_end(tmp_path, accounting=str(tmp_path / "accounts"))
+    connection = Connection(*body_in([]))
+    await front.around(answers)(http_scope("GET", "/health"), connection.receive, connection.send)
+    assert not (tmp_path / "accounts" / request_log.FILE).exists()
+
+
+async def test_the_keys_of_the_metrics_are_bounded() -> None:
+    keys = metrics.KeyMetrics()
+    keys.know(f"key {number}" for number in range(3 * metrics.MOST_KEYS))
+    one = Amounts(requests=1, prompt_tokens=2, generated_tokens=3)
+    for number in range(3 * metrics.MOST_KEYS):
+        keys.ended(f"key {number}", one)
+    values = {
+        sample.labels["key"]: sample.value
+        for family in metrics.KEY_PROMPT_TOKENS.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels["key"].startswith(("key ", "other"))
+    }
+    assert len(values) == metrics.MOST_KEYS + 1
+    assert values["key 0"] == 2
+    assert values[metrics.OTHER_KEYS] == 2 * 2 * metrics.MOST_KEYS

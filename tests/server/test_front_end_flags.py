@@ -26,6 +26,7 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
             str(model),
             f"--api-key-file={keys}",
             "--open-paths=/metrics,/version",
+            f"--accounting={keys.parent / 'accounts'}",
             "--limits.in_flight=8",
             "--limits.classes.8192.queued=2",
             "--limits",
@@ -41,11 +42,21 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
     settings = command.settings
     assert settings.key_file == str(keys)
     assert settings.open_paths == ("/metrics", "/version")
+    assert settings.accounting == str(keys.parent / "accounts")
     assert settings.limits.in_flight == 8
     assert settings.limits.queue_seconds == 5
     assert settings.limits.classes == {8192: Limit(queued=2)}
     assert (settings.body_bytes, settings.body_seconds) == (1000, 2.5)
     assert not settings.page
+
+
+def test_priorities_of_keys_need_a_scheduler_that_heeds_them(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(key_file.line_of(Key("alice", key_file.digest_of("x"), priority=3)))
+    words = [str(model), f"--api-key-file={path}"]
+    with pytest.raises(UsageError, match="serve with --scheduling-policy priority"):
+        compose(words)
+    assert compose([*words, "--scheduling-policy", "priority"]).settings.key_file == str(path)
 
 
 def test_settings_reach_another_process_as_they_were(model: Path) -> None:
@@ -77,6 +88,7 @@ def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
         ),
         (["--limits=8"], "--limits should be a JSON object"),
         (["--api-key-file=/nowhere/keys"], "/nowhere/keys cannot be read: No such file"),
+        (["--accounting=/dev/null/x"], "/dev/null/x/usage.sqlite3 cannot be opened"),
         (["--open-paths=/metrics"], "goes with --api-key-file"),
         (["--max-body-bytes=many"], "--max-body-bytes: input should be a valid integer"),
         (["--body-timeout=0"], "--body-timeout: input should be greater than 0"),

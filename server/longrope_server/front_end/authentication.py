@@ -33,8 +33,8 @@ class Authentication:
             return
         token = _token(Headers(scope=scope))
         key = self.keys.find(token) if token else None
-        if key is None:
-            refusal = _unknown() if token else _missing()
+        if key is None or key.has_expired:
+            refusal = _expired() if key else _unknown() if token else _missing()
             self.refused(refusal.reason)
             await refusal.send(scope, receive, send)
             return
@@ -69,6 +69,12 @@ def _missing() -> Refusal:
 
 def _unknown() -> Refusal:
     return _unauthorized("The API key that came with the request is not known here.")
+
+
+def _expired() -> Refusal:
+    return _unauthorized(
+        "The API key that came with the request has expired.", reason="key_expired"
+    )
 
 
 def revoked() -> Refusal:

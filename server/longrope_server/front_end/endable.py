@@ -11,7 +11,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longrope_server.front_end.authentication import key_of
-from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal, is_event_stream
+from longrope_server.front_end.openai_error import (
+    REFUSED,
+    Count,
+    Refusal,
+    ignore_refusal,
+    is_event_stream,
+)
 
 SECONDS_TO_STOP = 0.5  # for an application that was told that its client has left
 
@@ -157,7 +163,9 @@ class _Answer:
             return
         if self.headers is None:
             await refusal.send(scope, receive, self.send)
-        elif is_event_stream(self.headers):
+            return
+        scope[REFUSED] = refusal.reason
+        if is_event_stream(self.headers):
             await self.send(
                 {"type": "http.response.body", "body": refusal.event(), "more_body": False}
             )

@@ -12,8 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longrope_server.front_end import metrics
+from longrope_server.front_end.accounting.usage_route import usage
 from longrope_server.front_end.factor_set.observe import ASKING, observed
 from longrope_server.front_end.factor_set.served_factors import factors
+from longrope_server.front_end.key_limits import KeyLimits
 from longrope_server.front_end.openai_error import http_error
 from longrope_server.front_end.page import page
 from longrope_server.front_end.pieces import FrontEnd
@@ -22,6 +24,7 @@ from longrope_server.front_end.stumbles import engine_has_it
 from longrope_server.front_end.takes_requests import draining_first, ready
 from longrope_server.front_end.vllm_patches import refusal_texts
 from longrope_server.front_end.vllm_patches.check import check
+from longrope_server.front_end.vllm_patches.engine_counts import note_counts
 from longrope_server.front_end.vllm_patches.prefill import prefill_progress
 from longrope_server.front_end.vllm_patches.stumbling import refuse_what_stumbles
 
@@ -50,6 +53,7 @@ class LongRoPEEndpoint:
         """Adds the routes, and the pieces that `init_state` makes before the first request."""
         self.app = app
         app.add_api_route("/v1/factors", factors, methods=["GET"])
+        app.add_api_route("/v1/usage", usage, methods=["GET"])
         app.add_api_route("/ready", ready, methods=["GET"])
         app.add_exception_handler(HTTPException, http_error)
         app.add_middleware(self._around)
@@ -98,15 +102,22 @@ class LongRoPEEndpoint:
             kv_tokens=None if kv_tokens is None else kv_tokens * engines,
             engine=engine_client,
             ask=ask,
+            has_priorities=config.scheduler_config.policy == "priority",
+            traces=config.observability_config.otlp_traces_endpoint is not None,
         )
+        state.longrope_books = self.front_end.books
         state.longrope_life = self.front_end.life
         if self.app is not None and getattr(state, "serving_structured_decisions", None) is None:
             _remove_routes(self.app, DECISION_ROUTES)
         if engine_client is None:
             return
+        note_counts()
+        limits = KeyLimits(args.served_model_name or [args.model], metrics.refused)
+        ended = self.front_end.engine_request_ended
         # On the instance, which every serving handler holds: they look its methods up by name.
         for method in ASKING:
-            _replace(engine_client, method, observed(getattr(engine_client, method), selection))
+            ask_engine = getattr(engine_client, method)
+            _replace(engine_client, method, observed(ask_engine, selection, limits, ended))
         seconds = config.shutdown_timeout
         shutdown = draining_first(engine_client.shutdown, self.front_end.life, seconds)
         _replace(engine_client, "shutdown", shutdown)

@@ -4,10 +4,13 @@ With several API processes, prometheus_client adds up their values. vLLM sets up
 mode before any process of the server imports this module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from longrope_server.keys.key_file import NOBODY
+from longrope_server.keys.usage_ledger import Amounts
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
 NO_SET = "none"  # the label for a model without factor sets
@@ -63,11 +66,57 @@ TOKENS_IN_FLIGHT = Gauge(
     BY_CLASS,
     multiprocess_mode="livesum",
 )
+BY_KEY = ["key"]
+KEY_REQUESTS = Counter(
+    "longrope_key_requests", "Requests to the engine that ended, by key.", BY_KEY
+)
+KEY_PROMPT_TOKENS = Counter("longrope_key_prompt_tokens", "Tokens of prompts, by key.", BY_KEY)
+KEY_GENERATED_TOKENS = Counter("longrope_key_generated_tokens", "Generated tokens, by key.", BY_KEY)
+ACCOUNTING_FAILURES = Counter(
+    "longrope_accounting_failures",
+    "Writes of the usage ledger that failed, and lines of the request log that are lost.",
+    ["part"],
+)
+ACCOUNTING_FAILURES.labels("ledger")
+ACCOUNTING_FAILURES.labels("log")
+
+MOST_KEYS = 100  # with a label of their own
+OTHER_KEYS = "other"
 
 
 def refused(reason: str) -> None:
     """Counts a refusal."""
     REFUSALS.labels(reason).inc()
+
+
+def accounting_failed(part: str) -> None:
+    """Counts a failed write of the ledger, or a lost line of the log."""
+    ACCOUNTING_FAILURES.labels(part).inc()
+
+
+class KeyMetrics:
+    """The metrics by key. The first MOST_KEYS names have labels of their own, for good."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = {NOBODY}
+
+    def know(self, names: Iterable[str]) -> None:
+        """Gives these names labels while there are any left; shows the metrics of each as 0."""
+        for name in names:
+            if len(self.names) <= MOST_KEYS:
+                self.names.add(name)
+            for metric in (KEY_REQUESTS, KEY_PROMPT_TOKENS, KEY_GENERATED_TOKENS):
+                metric.labels(self._label(name))
+
+    def ended(self, name: str, amounts: Amounts) -> None:
+        """Adds what a request to the engine took."""
+        label = self._label(name)
+        KEY_REQUESTS.labels(label).inc(amounts.requests)
+        KEY_PROMPT_TOKENS.labels(label).inc(amounts.prompt_tokens)
+        KEY_GENERATED_TOKENS.labels(label).inc(amounts.generated_tokens)
+
+    def _label(self, name: str) -> str:
+        return name if name in self.names else OTHER_KEYS
 
 
 class ClassMetrics:

@@ -15,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 Count = Callable[[str], None]
 """Called with the reason of each refusal."""
 
+REFUSED = "longrope.refused"  # in the scope: the reason of a refusal that was sent
+
 
 def ignore_refusal(reason: str) -> None:
     """Does nothing, for a piece that is used alone."""
@@ -66,6 +68,7 @@ class Refusal:
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an HTTP request, or closes a WebSocket before it is accepted."""
+        scope[REFUSED] = self.reason
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": self.message})
             return

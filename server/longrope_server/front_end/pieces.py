@@ -4,12 +4,16 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from longrope_server.errors import UsageError
 from longrope_server.front_end import authentication, metrics, takes_requests
+from longrope_server.front_end.accounting.accounting import Accounting
+from longrope_server.front_end.accounting.books import Books
+from longrope_server.front_end.accounting.tracing import Tracing
 from longrope_server.front_end.admission.admission import Admission
 from longrope_server.front_end.admission.gate import Gate
 from longrope_server.front_end.admission.ledger import Ledger
@@ -27,7 +31,8 @@ from longrope_server.front_end.settings import Settings
 from longrope_server.front_end.stumbles import Stumbles
 from longrope_server.front_end.takes_requests import Engine, ServerState, TakesRequests
 from longrope_server.keys import key_file
-from longrope_server.keys.key_file import Keys
+from longrope_server.keys.key_file import NOBODY, Key, Keys
+from longrope_server.keys.usage_ledger import Account, Amounts
 
 # Memory for the bodies that are being read or wait; a few of the largest always fit.
 BODY_MEMORY = 1 << 30
@@ -41,7 +46,7 @@ class FrontEnd:
 
     boundaries: the longest sequences of the factor sets, ascending, the served length last.
     max_num_seqs, kv_tokens: those of all engines together. ask: asks how far prefills are; None if
-    the engine cannot tell.
+    the engine cannot tell. has_priorities: its scheduler heeds them. traces: vLLM exports traces.
     """
 
     def __init__(
@@ -52,8 +57,11 @@ class FrontEnd:
         kv_tokens: int | None,
         engine: Engine | None,
         ask: Ask | None,
+        has_priorities: bool = False,
+        traces: bool = False,
     ) -> None:
         self.settings = settings
+        self.has_priorities = has_priorities
         self.body_bytes = settings.body_bytes or largest_body(boundaries[-1])
         self.memory = Memory(max(BODY_MEMORY, LARGEST_BODIES * self.body_bytes))
         self.running = Running()
@@ -62,9 +70,14 @@ class FrontEnd:
         classes = metrics.ClassMetrics(list(limits.classes))
         self.gate = Gate(limits, Ledger(settings.ledger, classes.changed), classes.waited)
         self.prefills = Prefills(ask, settings.progress_seconds) if ask else None
+        self.tracing = Tracing() if traces else None
+        self.books: Books | None = None
+        if settings.accounting is not None:
+            self.books = Books(Path(settings.accounting), metrics.accounting_failed)
+        self.key_metrics = metrics.KeyMetrics()
         self.keys: Keys | None = None
         if settings.key_file is not None:
-            self.keys = Keys(key_file.load(Path(settings.key_file)))
+            self.keys = Keys(self._load_keys(settings.key_file))
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_keys)
 
     def around(self, app: ASGIApp) -> ASGIApp:
@@ -86,14 +99,31 @@ class FrontEnd:
             if self.settings.page:
                 open_paths |= page.PATHS
             app = Authentication(app, self.keys, open_paths, metrics.refused)
-        return TakesRequests(app, self.life, metrics.refused)
+        app = TakesRequests(app, self.life, metrics.refused)
+        if self.books is not None or self.tracing is not None:
+            app = Accounting(app, self.books, self.tracing)
+        return app
+
+    def engine_request_ended(self, key: Key | None, factor_set: int, amounts: Amounts) -> None:
+        """Puts what a request to the engine took down to its key."""
+        name = key.name if key else NOBODY
+        self.key_metrics.ended(name, amounts)
+        if self.books is not None:
+            day = datetime.now(UTC).date().isoformat()
+            self.books.add(Account(name, day, factor_set), amounts)
+
+    def _load_keys(self, path: str) -> list[Key]:
+        """The keys of the file. Raises UsageError if they cannot be used."""
+        keys = key_file.load(Path(path), self.has_priorities)
+        self.key_metrics.know(key.name for key in keys)
+        return keys
 
     def reload_keys(self) -> None:
         """Reads the key file again, and ends the requests of keys that are no longer in it."""
         assert self.keys is not None
         assert self.settings.key_file is not None
         try:
-            keys = key_file.load(Path(self.settings.key_file))
+            keys = self._load_keys(self.settings.key_file)
         except UsageError as error:
             logger.error("The keys stay as they were: %s", error)
             return

@@ -23,7 +23,8 @@ class Settings(BaseModel):
 
     limits: those of admission. ledger: the database in which the API processes count what is under
     way. key_file: None if no key is required. open_paths: the paths that need no key, in addition
-    to liveness and readiness. body_bytes: the largest body; None derives it from the served length.
+    to liveness and readiness. accounting: the directory of the usage ledger and the request log, if
+    there are any. body_bytes: the largest body; None derives it from the served length.
     body_seconds: the time in which a body must arrive. progress_seconds: the time between two
     comments on a prefill. page: whether the page in the browser is served.
     """
@@ -34,6 +35,7 @@ class Settings(BaseModel):
     ledger: str = IN_MEMORY
     key_file: str | None = None
     open_paths: tuple[str, ...] = ()
+    accounting: str | None = None
     body_bytes: Annotated[int, Field(ge=1)] | None = None
     body_seconds: Seconds = 60.0
     progress_seconds: Seconds = 1.0

@@ -15,7 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longrope_server.front_end.bodies.body_limit import BODY
-from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusal, is_event_stream
+from longrope_server.front_end.openai_error import (
+    REFUSED,
+    Count,
+    Refusal,
+    ignore_refusal,
+    is_event_stream,
+)
 from longrope_server.front_end.vllm_patches.stumbling import is_stumble, stumble_sentence
 
 FAILED = Refusal(500, "answer_failed", "The server failed before this answer was complete.")
@@ -53,6 +59,7 @@ class Stumbles:
                 refusal = Refusal(400, "unreadable_request", stumble_sentence(cause))
             self.refused(refusal.reason)
             if answer.has_begun:
+                scope[REFUSED] = refusal.reason
                 event = refusal.event()
                 await send({"type": "http.response.body", "body": event, "more_body": False})
             else:

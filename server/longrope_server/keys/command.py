@@ -1,27 +1,26 @@
-"""`longrope key`: makes API keys."""
+"""`longrope key`: makes API keys, and prints what they have used."""
 
+import json
 import secrets
+from dataclasses import asdict, astuple
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from longrope_server.errors import UsageError
-from longrope_server.keys import key_file
+from longrope_server.keys import key_file, usage_ledger
 from longrope_server.keys.key_file import Key, Quota
 
 app = typer.Typer(
-    help="Make API keys for `longrope serve --api-key-file FILE`.",
+    help="Make API keys for `longrope serve --api-key-file FILE`, and print what they have used.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def _key() -> None:
-    """Make API keys for `longrope serve --api-key-file FILE`."""
 
 
 @app.command()
@@ -41,6 +40,20 @@ def new(
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Quota: requests at the same time. Default: no limit.")
     ] = None,
+    longest_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Longest prompt, in tokens. Default: no limit.")
+    ] = None,
+    models: Annotated[
+        str, typer.Option(metavar="A,B", help="Models and LoRA adapters. Default: all.")
+    ] = "",
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Last day, in UTC. Default: never."),
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(help="The lowest is served first; with --scheduling-policy priority only."),
+    ] = 0,
 ) -> None:
     """Make a key: add its hash to the end of FILE, and print the key itself, once.
 
@@ -53,7 +66,16 @@ def new(
         raise UsageError(f"The key file {file} has a key named {name!r} already.")
     token = f"lr-{secrets.token_urlsafe(32)}"
     quota = Quota(requests_per_minute, tokens_per_minute, in_flight)
-    line = key_file.line_of(Key(name, key_file.digest_of(token), quota))
+    key = Key(
+        name,
+        key_file.digest_of(token),
+        quota,
+        longest_prompt,
+        tuple(models.split(",")) if models else (),
+        expires.date() if expires else None,
+        priority,
+    )
+    line = key_file.line_of(key)
     try:
         file.touch(mode=0o600)
         before = file.read_text(encoding="utf-8")
@@ -62,3 +84,40 @@ def new(
     except OSError as error:
         raise UsageError(f"The key file {file} cannot be written: {error.strerror}.") from None
     typer.echo(token)
+
+
+@app.command()
+def usage(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="The one of `serve --accounting`.")
+    ],
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="First day, in UTC. Default: all days."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print what the keys have used, by day (UTC) and factor set.
+
+    A request is counted when it has ended, with the tokens that the engine had counted by then.
+    """
+    rows = usage_ledger.read(directory, since=f"{since:%Y-%m-%d}" if since else "")
+    if as_json:
+        for account, amounts in rows:
+            typer.echo(json.dumps(asdict(account) | asdict(amounts)))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("key", "day", box=box.SIMPLE)
+    for column in ("set", *usage_ledger.COLUMNS):
+        table.add_column(column.removesuffix("_tokens"), justify="right")
+    for name, of_key in groupby(rows, key=lambda row: row[0].key):
+        group = list(of_key)
+        for account, amounts in group:
+            numbers = [f"{number:,}" for number in (account.factor_set, *astuple(amounts))]
+            table.add_row(name, account.day, *numbers)
+        total = [f"{number:,}" for number in astuple(usage_ledger.total(group))]
+        table.add_row(name, "total", "", *total, end_section=True)
+    Console().print(table)

@@ -1,7 +1,8 @@
 """The file of `--api-key-file`: one key a line, hashed.
 
-    # name   SHA-256 of the key   quotas, each optional
+    # name   SHA-256 of the key   quotas and other limits, each optional
     alice    sha256:2bb80d537b1d...   requests_per_minute=60 tokens_per_minute=1000000 in_flight=4
+    bob      sha256:81b637d8fcd2...   longest_prompt=8192 models=phi expires=2027-01-31 priority=5
 
 A key is 256 random bits (`longrope key new` makes one), which nobody can guess. So one round of
 SHA-256 is enough.
@@ -10,8 +11,11 @@ SHA-256 is enough.
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.files import text_files
@@ -19,6 +23,7 @@ from longrope_factors.factor_file.files import text_files
 from longrope_server.errors import UsageError
 
 PREFIX = "sha256:"
+NOBODY = "-"  # the name that stands for requests without a key
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,24 @@ class Quota:
 
 @dataclass(frozen=True)
 class Key:
-    """One line of the file. digest: 32 bytes."""
+    """One line of the file. digest: 32 bytes.
+
+    longest_prompt: in tokens; None is no limit. models: the names that may be asked for; all if
+    there are none. expires: the last day, in UTC. priority: as vLLM's, the lowest is served first.
+    """
 
     name: str
     digest: bytes = field(repr=False)
     quota: Quota = Quota()
+    longest_prompt: int | None = None
+    models: tuple[str, ...] = ()
+    expires: date | None = None
+    priority: int = 0
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its last day is over."""
+        return self.expires is not None and datetime.now(UTC).date() > self.expires
 
 
 def digest_of(token: str) -> bytes:
@@ -46,18 +64,33 @@ def digest_of(token: str) -> bytes:
 
 def line_of(key: Key) -> str:
     """The line of the file that `parse` reads as this key."""
-    quotas = (
+    quotas = [
         f"{limit.name}={value}"
         for limit in fields(Quota)
         if (value := getattr(key.quota, limit.name)) is not None
-    )
-    return " ".join([key.name, PREFIX + key.digest.hex(), *quotas])
+    ]
+    others = {
+        "longest_prompt": key.longest_prompt,
+        "models": ",".join(key.models),
+        "expires": key.expires,
+        "priority": key.priority,
+    }
+    words = [*quotas, *(f"{name}={value}" for name, value in others.items() if value)]
+    return " ".join([key.name, PREFIX + key.digest.hex(), *words])
 
 
-def load(path: Path) -> list[Key]:
-    """The keys of a file, at least one. Raises UsageError, naming file, line and what is wrong."""
+def load(path: Path, has_priorities: bool = True) -> list[Key]:
+    """The keys of a file, at least one. Raises UsageError, naming file, line and what is wrong.
+
+    has_priorities: whether the engine's scheduler heeds priorities; if not, no key may have one.
+    """
     if not (keys := read(path)):
         raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
+    if not has_priorities and (key := next((key for key in keys if key.priority), None)):
+        raise UsageError(
+            f"The key file {path} gives {key.name!r} a priority, which the engine would not heed: "
+            "serve with --scheduling-policy priority."
+        )
     return keys
 
 
@@ -83,6 +116,42 @@ def read(path: Path) -> list[Key]:
     return keys
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise UsageError("a whole number of 1 or more")
+    return int(text)
+
+
+def _priority(text: str) -> int:
+    if not re.fullmatch("-?[0-9]{1,9}", text):
+        raise UsageError("a whole number, the lowest served first")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    if not all(names := tuple(text.split(","))):
+        raise UsageError("names of models with commas between them")
+    return names
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError("a day as YYYY-MM-DD, the last one in UTC") from None
+
+
+_QUOTAS = [limit.name for limit in fields(Quota)]
+# Each raises UsageError with what a value should be.
+_VALUES: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(_QUOTAS, _count),
+    "longest_prompt": _count,
+    "models": _names,
+    "expires": _day,
+    "priority": _priority,
+}
+
+
 def _parsed(words: list[str], place: str) -> Key:
     name, *rest = words
     if not rest or not re.fullmatch(PREFIX + "[0-9a-fA-F]{64}", rest[0]):
@@ -90,16 +159,24 @@ def _parsed(words: list[str], place: str) -> Key:
             f"{place}: a name should be followed by {PREFIX} and the 64 hexadecimal digits of the "
             "key's hash, as `longrope key new` writes it."
         )
-    quota = Quota()
-    known = [limit.name for limit in fields(Quota)]
+    if name == NOBODY:
+        raise UsageError(f"{place}: {NOBODY} stands for requests without a key: use another name.")
+    key = Key(name, bytes.fromhex(rest[0].removeprefix(PREFIX)))
     for word in rest[1:]:
         field_name, _, value = word.partition("=")
-        if field_name not in known:
-            raise UsageError(f"{place}: a quota should be one of {', '.join(known)}, with =NUMBER.")
-        if not re.fullmatch("[1-9][0-9]{0,17}", value):
-            raise UsageError(f"{place}: {field_name} should be a whole number of 1 or more.")
-        quota = replace(quota, **{field_name: int(value)})
-    return Key(name, bytes.fromhex(rest[0].removeprefix(PREFIX)), quota)
+        if field_name not in _VALUES:
+            raise UsageError(
+                f"{place}: a limit should be one of {', '.join(_VALUES)}, with =VALUE."
+            )
+        try:
+            parsed = _VALUES[field_name](value)
+        except UsageError as error:
+            raise UsageError(f"{place}: {field_name} should be {error}.") from None
+        if field_name in _QUOTAS:
+            key = replace(key, quota=replace(key.quota, **{field_name: parsed}))
+        else:
+            key = replace(key, **{field_name: parsed})
+    return key
 
 
 class Keys:

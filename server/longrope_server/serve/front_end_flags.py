@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from longrope_server.errors import UsageError
 from longrope_server.front_end.settings import Settings, in_words
 from longrope_server.keys import key_file
+from longrope_server.keys.usage_ledger import UsageLedger
 from longrope_server.serve.arguments import Arguments
 
 DRAIN_SECONDS = 30
@@ -26,10 +27,14 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
     if limits := arguments.take_object("limits"):
         given["limits"] = limits
     if (file := arguments.take("api-key-file")) is not None:
-        key_file.load(Path(file))  # only for its errors
+        has_priorities = arguments.peek("scheduling-policy") == "priority"
+        key_file.load(Path(file), has_priorities)  # only for its errors
         given["key_file"] = str(Path(file).absolute())
     if (paths := arguments.take("open-paths")) is not None:
         given["open_paths"] = [path.strip() for path in paths.split(",")]
+    if (directory := arguments.take("accounting")) is not None:
+        UsageLedger(Path(directory)).close()  # makes it, before the processes that share it
+        given["accounting"] = str(Path(directory).absolute())
     for flag, field in (
         ("max-body-bytes", "body_bytes"),
         ("body-timeout", "body_seconds"),

@@ -1,3 +1,4 @@
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -26,6 +27,7 @@ def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
         key("a"),
         key("b", requests_per_minute=60, tokens_per_minute=10**6),
         key("c", in_flight=1),
+        Key("d", key_file.digest_of("d"), Quota(), 8192, ("phi", "mine"), date(2027, 1, 31), -5),
     ]
     path = written(tmp_path, "# keys", "", *map(key_file.line_of, keys), "  ")
     assert key_file.load(path) == keys
@@ -38,6 +40,12 @@ def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("alice secret", "followed by sha256:"),
         ("alice sha256:abc", "64 hexadecimal digits"),
         (f"alice sha256:{DIGEST} speed=4", "one of requests_per_minute, tokens_per_minute"),
+        (f"alice sha256:{DIGEST} longest_prompt=many", "whole number of 1 or more"),
+        (f"alice sha256:{DIGEST} models=a,,b", "models should be names of models with commas"),
+        (f"alice sha256:{DIGEST} expires=tomorrow", "expires should be a day as YYYY-MM-DD"),
+        (f"alice sha256:{DIGEST} expires=2026-02-30", "expires should be a day as YYYY-MM-DD"),
+        (f"alice sha256:{DIGEST} priority=high", "priority should be a whole number"),
+        (f"- sha256:{DIGEST}", "- stands for requests without a key"),
         (f"alice sha256:{DIGEST} in_flight", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=0", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=1e3", "whole number of 1 or more"),
@@ -61,6 +69,20 @@ def test_a_file_that_gives_no_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfd")
     with pytest.raises(UsageError, match="not UTF-8"):
         key_file.load(tmp_path / "binary")
+
+
+def test_priorities_that_nobody_heeds_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, key_file.line_of(Key("a", key_file.digest_of("a"), priority=1)))
+    assert key_file.load(path, has_priorities=True)
+    with pytest.raises(UsageError, match=r"'a' a priority, .* --scheduling-policy priority"):
+        key_file.load(path, has_priorities=False)
+
+
+@pytest.mark.parametrize(("days", "over"), [(-1, True), (0, False), (1, False)])
+def test_a_key_is_good_until_its_last_day_is_over(days: int, over: bool) -> None:
+    last = datetime.now(UTC).date() + timedelta(days)
+    assert Key("a", b"", expires=last).has_expired is over
+    assert not Key("a", b"").has_expired
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -116,6 +138,11 @@ def test_the_command_prints_a_key_once_and_files_its_hash(tmp_path: Path) -> Non
     found = keys.find(second)
     assert found is not None
     assert found.quota == Quota(in_flight=2)
+    limits = ["--longest-prompt=9", "--models=a,b", "--expires=2027-01-31", "--priority=-2"]
+    run(app, ["new", "carol", "--file", str(file), *limits])
+    carol = key_file.load(file)[-1]
+    assert (carol.longest_prompt, carol.models, carol.priority) == (9, ("a", "b"), -2)
+    assert carol.expires == date(2027, 1, 31)
     again = run(app, ["new", "bob", "--file", str(file)])
     assert isinstance(again.exception, UsageError)
     assert "has a key named 'bob' already" in str(again.exception)

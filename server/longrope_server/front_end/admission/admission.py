@@ -1,6 +1,7 @@
 """The piece that lets requests in by their length."""
 
 import asyncio
+import time
 from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +10,9 @@ from longrope_server.front_end.admission.estimate import tokens_in
 from longrope_server.front_end.admission.gate import Gate, Ticket
 from longrope_server.front_end.authentication import key_of
 from longrope_server.front_end.bodies.body_limit import BODY, Body
-from longrope_server.front_end.openai_error import Count, RefusedError, ignore_refusal
+from longrope_server.front_end.openai_error import REFUSED, Count, RefusedError, ignore_refusal
+
+PLACE = "longrope.place"  # in the scope: the Admitted of a request that has or had a place
 
 
 class Admitted:
@@ -20,9 +23,10 @@ class Admitted:
     and each continues the one before.
     """
 
-    def __init__(self, gate: Gate, ticket: Ticket) -> None:
+    def __init__(self, gate: Gate, ticket: Ticket, waited: float = 0.0) -> None:
         self.gate = gate
         self.ticket = ticket
+        self.waited = waited  # seconds, for this place and those before it
         self.in_engine = 0
         self.tokens = 0  # the most that were in the engine at once
         self.longest = 0
@@ -37,7 +41,9 @@ class Admitted:
         self.tokens = max(self.tokens, self.in_engine)
         self.longest = max(self.longest, prompt_tokens)
         async with self.moving:  # one prompt at a time: a request must not wait for itself
+            began = time.monotonic()
             await self.gate.correct(self.ticket, self.tokens, self.longest)
+            self.waited += time.monotonic() - began
 
     def computed(self, prompt_tokens: int) -> None:
         """Notes that a prompt, which `tokenised` has counted, has left the engine."""
@@ -70,6 +76,7 @@ class Admission:
             while (await body.receive())["type"] != "http.disconnect":
                 pass
 
+        began = time.monotonic()
         try:
             ticket = await self.gate.enter(tokens_in(body.chunks), key_of(scope), gone)
         except RefusedError as error:
@@ -77,9 +84,11 @@ class Admission:
             await error.refusal.send(scope, receive, send)
             return
         if ticket is None:
+            scope[REFUSED] = "client_left_queue"
             self.refused("client_left_queue")
             return
-        place = current_place.set(Admitted(self.gate, ticket))
+        scope[PLACE] = Admitted(self.gate, ticket, waited=time.monotonic() - began)
+        place = current_place.set(scope[PLACE])
         try:
             await self.app(scope, receive, send)
         finally:

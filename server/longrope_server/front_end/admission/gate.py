@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from longrope_server.front_end.admission.ledger import Ledger, State, Sum
 from longrope_server.front_end.admission.limits import Limit, Limits
 from longrope_server.front_end.openai_error import Refusal, RefusedError
-from longrope_server.keys.key_file import Key, Quota
+from longrope_server.keys.key_file import NOBODY, Key, Quota
 
 Waited = Callable[[int, float], None]
 """Called with the length class and the seconds that a request waited to be let in."""
@@ -18,7 +18,6 @@ Waited = Callable[[int, float], None]
 LOOK_SECONDS = 0.05
 # openai's clients honour a Retry-After of up to a minute.
 LONGEST_RETRY = 60
-NOBODY = "-"  # the owner of requests without a key
 
 
 def ignore_wait(bound: int, seconds: float) -> None:

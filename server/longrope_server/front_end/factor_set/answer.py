@@ -1,11 +1,16 @@
 """Which factor sets served an HTTP answer: what the header and `usage.factor_set` say."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Protocol, TypedDict
 
+from longrope_server.keys.key_file import Key
+from longrope_server.keys.usage_ledger import Amounts
+
 HEADER = "x-longrope-factor-set"
+ANSWER = "longrope.answer"  # in the scope: the Answer of the request
 BEGAN = "longrope.began"  # in the scope: when the HTTP request arrived (time.monotonic)
 
 
@@ -89,10 +94,19 @@ class Answer:
     `promoted` says whether any was promoted.
     """
 
-    def __init__(self, began: float | None = None) -> None:
-        """began: when the HTTP request arrived (time.monotonic); now by default."""
+    def __init__(self, began: float | None = None, key: Key | None = None) -> None:
+        """began: when the HTTP request arrived (time.monotonic); now by default. key: its key."""
         self.began = time.monotonic() if began is None else began
+        self.key = key
         self.requests: list[EngineRequest] = []
+        # Of the engine requests that have ended, also of a model without factor sets.
+        self.amounts = Amounts()
+        self.ids: list[str] = []  # of all engine requests
+        self.asking = 0  # engine requests that have not ended
+        self.quiet = asyncio.Event()  # set whenever the last of them has ended
+        # Of the first token: seconds in the engine's queue, and since the HTTP request arrived.
+        self.queue_seconds: float | None = None
+        self.first_token_seconds: float | None = None
         # Set by the middleware while it holds back the head of the answer, to add its header.
         self.release: Callable[[], Awaitable[None]] | None = None
 

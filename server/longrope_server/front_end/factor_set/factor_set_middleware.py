@@ -9,7 +9,14 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.front_end.factor_set.answer import BEGAN, HEADER, Answer, current_answer
+from longrope_server.front_end.authentication import key_of
+from longrope_server.front_end.factor_set.answer import (
+    ANSWER,
+    BEGAN,
+    HEADER,
+    Answer,
+    current_answer,
+)
 from longrope_server.front_end.factor_set.usage import with_factor_set
 
 # The Responses API streams `response.created` and `response.in_progress` before it asks the engine,
@@ -30,7 +37,7 @@ class FactorSetMiddleware:
         if scope["type"] != "websocket" and scope.get("method") != "POST":
             await self.app(scope, receive, send)
             return
-        answer = Answer(scope.get(BEGAN))
+        answer = scope[ANSWER] = Answer(scope.get(BEGAN), key_of(scope))
         token = current_answer.set(answer)
         try:
             await self.app(scope, receive, _Sender(answer, send))

@@ -1,7 +1,7 @@
-"""Notes every request to the engine, in the Answer of its HTTP call and in the metrics.
+"""Notes every request to the engine, in the Answer of its HTTP call, the metrics and the accounts.
 
-It also corrects the place that an HTTP request was given by an estimate: at this point its prompts
-are tokenised, and the engine has not seen them yet.
+It also checks what the request's key allows, and corrects the place that an HTTP request was given
+by an estimate: at this point its prompts are tokenised, and the engine has not seen them yet.
 """
 
 import inspect
@@ -22,9 +22,16 @@ from longrope_server.front_end.factor_set.answer import (
     SelectsSets,
     current_answer,
 )
+from longrope_server.front_end.key_limits import KeyLimits, priority
+from longrope_server.front_end.vllm_patches.engine_counts import EngineCounts, current_counts
+from longrope_server.keys.key_file import Key
+from longrope_server.keys.usage_ledger import Amounts
 
 Output: TypeAlias = RequestOutput | PoolingRequestOutput
 Asking = Callable[..., AsyncGenerator[Output, None]]
+Ended = Callable[[Key | None, int, Amounts], None]
+"""Called when an engine request has ended, with its key, the max_length of the set that it started
+with (0 without sets) and what it took."""
 
 ASKING = ("generate", "encode")
 """The methods of vLLM's EngineClient that take a prompt; all its APIs go through them."""
@@ -46,7 +53,16 @@ class _NoSets:
         return 0
 
 
-def observed(ask: Asking, selection: SelectsSets | None) -> Asking:
+def ignore_end(key: Key | None, factor_set: int, amounts: Amounts) -> None:
+    """Does nothing, for requests of which nobody keeps accounts."""
+
+
+def observed(
+    ask: Asking,
+    selection: SelectsSets | None,
+    key_limits: KeyLimits | None = None,
+    request_ended: Ended = ignore_end,
+) -> Asking:
     """Wraps one of the engine client's ASKING methods to note each call inside an HTTP request.
 
     The wrapper is a plain function, so that the set is known as soon as it is called: for chat and
@@ -56,14 +72,19 @@ def observed(ask: Asking, selection: SelectsSets | None) -> Asking:
     signature = inspect.signature(ask)
 
     def noting(*args: Any, **kwargs: Any) -> AsyncGenerator[Output, None]:
-        outputs = ask(*args, **kwargs)
         answer = current_answer.get()
         if answer is None:
-            return outputs
-        given = signature.bind(*args, **kwargs).arguments
-        prompt, parameters, request_id, *_ = given.values()
-        call = _Call(answer, selection, prompt, parameters, request_id)
-        if (length := prompt_length(prompt)) is not None:
+            return ask(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        prompt, parameters, request_id, *_ = given.args
+        length = prompt_length(prompt)
+        if key_limits is not None and answer.key is not None:
+            adapter = given.arguments.get("lora_request")
+            key_limits.check(answer.key, adapter and adapter.lora_name, length)
+            given.arguments["priority"] = priority(answer.key, given.arguments.get("priority"))
+        outputs = ask(*given.args, **given.kwargs)
+        call = _Call(answer, selection, prompt, parameters, request_id, request_ended)
+        if length is not None:
             call.note(length)
         return call.counted(outputs)
 
@@ -80,8 +101,13 @@ class _Call:
         prompt: Any,
         parameters: SamplingParams | PoolingParams,
         request_id: str,
+        request_ended: Ended,
     ) -> None:
         self.answer = answer
+        answer.ids.append(request_id)
+        self.request_ended = request_ended
+        self.counts = EngineCounts()
+        self.prompt_tokens = 0  # those that were counted
         self.selection = selection
         self.max_tokens = 0 if isinstance(parameters, PoolingParams) else parameters.max_tokens
         self.cumulative = parameters.output_kind is not RequestOutputKind.DELTA
@@ -109,45 +135,106 @@ class _Call:
         place = current_place.get()
         tokens = None if self.request is None else self.request.prompt_tokens
         ended = "cancelled"
-        async with aclosing(outputs):  # a caller that stops early aborts the request at once
-            if self.answer.release is not None:
-                await self.answer.release()
-            try:
-                if place is not None and tokens is not None:
-                    await place.tokenised(tokens)  # may wait for another place
-                submitted = time.monotonic()
-                async for output in outputs:
-                    # Sometimes only the engine knows the length of the prompt.
-                    request = self.request or self.note(len(output.prompt_token_ids or ()))
-                    if not request.has_answered:
-                        metrics.PROMPT_TOKENS.labels(_label(request)).inc(request.prompt_tokens)
-                        if not self.is_session:  # its first token waits for speech
-                            _time(request, output, submitted - self.answer.began)
-                    self._count(request, output)
-                    if output.finished:
-                        ended = _finish_reason(output)
-                    yield output
-            except Exception:
-                ended = "error"
-                raise
-            finally:
-                if place is not None and tokens is not None:
-                    place.computed(tokens)
-                if self.request is not None:
-                    metrics.REQUESTS.labels(_label(self.request), ended).inc()
+        self.answer.asking += 1
+        try:
+            # A caller that stops early aborts the request at once.
+            async with aclosing(outputs):
+                if self.answer.release is not None:
+                    await self.answer.release()
+                try:
+                    if place is not None and tokens is not None:
+                        await place.tokenised(tokens)  # may wait for another place
+                    submitted = time.monotonic()
+                    current_counts.set(self.counts)
+                    async for output in outputs:
+                        # Sometimes only the engine knows the length of the prompt.
+                        request = self.request or self.note(len(output.prompt_token_ids or ()))
+                        if not request.has_answered:
+                            self._count_prompt(request, request.prompt_tokens)
+                            if not self.is_session:  # its first token waits for speech
+                                self._time(request, output, submitted - self.answer.began)
+                        self._count(request, output)
+                        if output.finished:
+                            ended = _finish_reason(output)
+                        yield output
+                except Exception:
+                    ended = "error"
+                    raise
+                finally:
+                    if place is not None and tokens is not None:
+                        place.computed(tokens)
+        finally:
+            self._end(ended)
+
+    def _count_prompt(self, request: EngineRequest, total: int) -> None:
+        metrics.PROMPT_TOKENS.labels(_label(request)).inc(total - self.prompt_tokens)
+        self.prompt_tokens = total
 
     def _count(self, request: EngineRequest, output: Output) -> None:
         if isinstance(output, PoolingRequestOutput):
             request.add(0, 0, cumulative=True)
             return
         for sequence in output.outputs:
-            tokens, before = request.tokens(sequence.index), request.finish_of(sequence.index)
-            request.add(sequence.index, len(sequence.token_ids), self.cumulative)
-            tokens = request.tokens(sequence.index) - tokens
-            metrics.GENERATED_TOKENS.labels(_label(request)).inc(tokens)
-            if (after := request.finish_of(sequence.index)) > before:
-                limits = [str(request.selection.limit(index)) for index in (before, after)]
-                metrics.PROMOTIONS.labels(*limits).inc()
+            new = len(sequence.token_ids)
+            total = new if self.cumulative else request.tokens(sequence.index) + new
+            self._count_sequence(request, sequence.index, total)
+
+    def _count_sequence(self, request: EngineRequest, index: int, total: int) -> None:
+        """Notes that sequence `index` has `total` tokens now."""
+        tokens, before = request.tokens(index), request.finish_of(index)
+        request.add(index, total, cumulative=True)
+        metrics.GENERATED_TOKENS.labels(_label(request)).inc(total - tokens)
+        if (after := request.finish_of(index)) > before:
+            limits = [str(request.selection.limit(each)) for each in (before, after)]
+            metrics.PROMOTIONS.labels(*limits).inc()
+
+    def _time(self, request: EngineRequest, output: Output, seconds_before: float) -> None:
+        """Notes the times of the first token. seconds_before: on the way to the engine."""
+        label = _label(request)
+        stats: Any = getattr(output, "metrics", None)
+        # There are none with --disable-log-stats, after an early end, or for a vector, which has no
+        # tokens.
+        if stats is None or not stats.first_token_ts:
+            return
+        # The engine's clock may be that of another machine, so only differences count.
+        queued, prefill = (
+            stats.scheduled_ts - stats.queued_ts,
+            stats.first_token_ts - stats.scheduled_ts,
+        )
+        metrics.QUEUE_SECONDS.labels(label).observe(queued)
+        metrics.PREFILL_SECONDS.labels(label).observe(prefill)
+        metrics.FIRST_TOKEN_SECONDS.labels(label).observe(seconds_before + queued + prefill)
+        if self.answer.first_token_seconds is None:
+            self.answer.queue_seconds = queued
+            self.answer.first_token_seconds = seconds_before + queued + prefill
+
+    def _end(self, ended: str) -> None:
+        """Notes how the request ended, with the engine's counts of what no output has told."""
+        answer, counts = self.answer, self.counts
+        if self.request is None and counts.has_computed_prompt:
+            self.note(counts.prompt_tokens or 0)
+        if (request := self.request) is not None:
+            if request.has_answered or counts.has_computed_prompt:
+                # The prompt of a session has grown.
+                self._count_prompt(request, max(request.prompt_tokens, counts.prompt_tokens or 0))
+            for index, tokens in counts.generated().items():
+                if tokens > request.tokens(index):
+                    self._count_sequence(request, index, tokens)
+            metrics.REQUESTS.labels(_label(request), ended).inc()
+            amounts = Amounts(
+                requests=1,
+                aborted=int(ended in ("cancelled", "abort")),
+                failed=int(ended == "error"),
+                promoted=int(request.finish > request.start),
+                prompt_tokens=self.prompt_tokens,
+                cached_tokens=counts.cached_tokens,
+                generated_tokens=sum(request.generated.values()),
+            )
+            answer.amounts += amounts
+            self.request_ended(answer.key, request.selection.limit(request.start), amounts)
+        answer.asking -= 1
+        if not answer.asking:
+            answer.quiet.set()
 
 
 def _finish_reason(output: Output) -> str:
@@ -155,24 +242,6 @@ def _finish_reason(output: Output) -> str:
     if isinstance(output, PoolingRequestOutput):
         return "stop" if output.error is None else "error"
     return str(output.outputs[0].finish_reason)
-
-
-def _time(request: EngineRequest, output: Output, seconds_before: float) -> None:
-    """Notes the times of a request's first token. seconds_before: on its way to the engine."""
-    label = _label(request)
-    stats: Any = getattr(output, "metrics", None)
-    # There are none with --disable-log-stats, after an early end, or for a vector, which has no
-    # tokens.
-    if stats is None or not stats.first_token_ts:
-        return
-    # The engine's clock may be that of another machine, so only differences count.
-    queued, prefill = (
-        stats.scheduled_ts - stats.queued_ts,
-        stats.first_token_ts - stats.scheduled_ts,
-    )
-    metrics.QUEUE_SECONDS.labels(label).observe(queued)
-    metrics.PREFILL_SECONDS.labels(label).observe(prefill)
-    metrics.FIRST_TOKEN_SECONDS.labels(label).observe(seconds_before + queued + prefill)
 
 
 def _label(request: EngineRequest) -> str:

@@ -2,7 +2,7 @@
 
 from longrope_plugin.compat.touch import Touch, resolve
 
-from longrope_server.front_end.vllm_patches import prefill, refusal_texts, stumbling
+from longrope_server.front_end.vllm_patches import engine_counts, prefill, refusal_texts, stumbling
 
 KNOWN_TO_WORK = "0.31 to 0.33"
 
@@ -13,6 +13,7 @@ TOUCHES = (
         "no `longrope serve`",
         "`vllm serve` can be called by its name in a program",
     ),
+    *engine_counts.TOUCHES,
     *prefill.TOUCHES,
     *refusal_texts.TOUCHES,
     *stumbling.TOUCHES,
