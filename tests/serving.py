@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -56,8 +57,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], log: Path, **environment: str) -> Iterator[Server]:
-    """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing."""
+def running(
+    command: Sequence[str | Path], log: Path, certificate: Path | None = None, **environment: str
+) -> Iterator[Server]:
+    """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing.
+
+    certificate: what a server that speaks TLS has to show.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -77,8 +83,10 @@ def running(command: Sequence[str | Path], log: Path, **environment: str) -> Ite
             start_new_session=True,
         )
     try:
-        _wait_until_healthy(port, process, log)
-        server = Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid), log)
+        url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
+        trusted = ssl.create_default_context(cafile=certificate) if certificate else None
+        _wait_until_healthy(url, trusted, process, log)
+        server = Server(url, psutil.Process(process.pid), log)
         yield server
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == server.exit_status, log.read_text()[-4000:]
@@ -88,13 +96,15 @@ def running(command: Sequence[str | Path], log: Path, **environment: str) -> Ite
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_until_healthy(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_healthy(
+    url: str, trusted: ssl.SSLContext | None, process: "subprocess.Popen[bytes]", log: Path
+) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         assert process.poll() is None, log.read_text()[-4000:]
         assert time.monotonic() < deadline, log.read_text()[-4000:]
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+            urllib.request.urlopen(f"{url}/health", timeout=5, context=trusted)
             return
         time.sleep(0.5)
 
