@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # above.
 FIRST_ID = 2**30
 
+# vLLM 0.24 applies adapters to merged layers in a way that ours for CPUs lack.
+FIRST_ON_A_CPU = (0, 28)
+
 
 def requests(selection: Selection) -> "tuple[LoRARequest | None, ...]":
     """For each set, the request that makes vLLM load its adapter; None for a set without one."""
@@ -53,7 +56,9 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
+    if current_platform.is_cpu():
+        _check_on_a_cpu()
+    else:
         _check_on_a_gpu(vllm_config)
     highest_rank = max(set_adapter.rank for set_adapter in adapters)
     rank = min(allowed for allowed in get_args(MaxLoRARanks) if allowed >= highest_rank)
@@ -86,6 +91,17 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     theirs.max_lora_rank = max(theirs.max_lora_rank, rank)
     theirs.max_loras += slots
     theirs.max_cpu_loras = (theirs.max_cpu_loras or 0) + slots
+
+
+def _check_on_a_cpu() -> None:
+    """Raises ValueError, a sentence, where the first token would end the engine."""
+    import vllm
+
+    if vllm.__version_tuple__[:2] < FIRST_ON_A_CPU:
+        raise ValueError(
+            f"The factor sets have adapters, which the plug-in cannot apply on a CPU with vLLM "
+            f"{vllm.__version__}: serve with vLLM {'.'.join(map(str, FIRST_ON_A_CPU))} or later."
+        )
 
 
 def _check_on_a_gpu(vllm_config: "VllmConfig") -> None:

@@ -112,8 +112,9 @@ class FactorSetScheduling(Base):
             tokens = self.pacing.tokens
             lone = sum(self.get_request_counts()) == 1
             self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
-            if not self.operators_threshold:
-                self.scheduler_config.long_prefill_token_threshold = max(tokens // 2, 1)
+            if not self.operators_threshold:  # older releases apply it to lone requests too
+                share = 0 if lone else max(tokens // 2, 1)
+                self.scheduler_config.long_prefill_token_threshold = share
             yield
 
     @contextmanager

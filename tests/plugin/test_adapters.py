@@ -182,3 +182,15 @@ def test_sleep_that_would_lose_the_adapters_is_refused(llm: Any, reference: Refe
     llm.wake_up()
     (prompt,) = random_prompts([70], seed=15)
     reference.expect(prompt, tokens(generate(llm, [prompt], max_tokens=4))[0])
+
+
+@pytest.mark.skipif(ON_GPU, reason="about CPUs")
+def test_a_release_that_cannot_apply_them_is_refused(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.__version_tuple__", (0, 24, 0))
+    with (
+        pytest.raises(ValueError, match=r"cannot apply on a CPU .* vLLM 0\.28"),
+        adapted_engine(model),
+    ):
+        pass
