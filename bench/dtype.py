@@ -52,7 +52,7 @@ def main(
         (f"a prompt of {tokens:,} tokens", prompts),
         (f"an answer of {ANSWER} tokens", answers),
     ):
-        bfloat16, float32 = (statistics.median(each) for each in seconds)
+        bfloat16, float32 = (statistics.median(times) for times in seconds)
         table.add_row(name, f"{bfloat16:.1f} s", f"{float32:.1f} s", f"{bfloat16 / float32:.2f}")
     Console().print(table)
 

@@ -80,12 +80,12 @@ def _plan(model: str, gpu: str, factors: str | None) -> dict[str, Any]:
 
 
 def _length(plan: dict[str, Any], tokens: int | None) -> dict[str, Any]:
-    fitting = [each for each in plan["lengths"] if each["factor_set"] and each["placed"]]
-    for each in reversed(fitting):
-        if tokens in (None, each["tokens"]):
-            chosen: dict[str, Any] = each
+    fitting = [length for length in plan["lengths"] if length["factor_set"] and length["placed"]]
+    for length in reversed(fitting):
+        if tokens in (None, length["tokens"]):
+            chosen: dict[str, Any] = length
             return chosen
-    known = ", ".join(str(each["tokens"]) for each in fitting) or "none"
+    known = ", ".join(str(length["tokens"]) for length in fitting) or "none"
     sys.stderr.write(f"--length is {tokens}; of the model's factor sets these fit: {known}.\n")
     raise typer.Exit(2)
 

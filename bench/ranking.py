@@ -46,8 +46,8 @@ def main(
         length, whole = _logged(log, len(corpus))
         read = texts.read(corpus, model, windows_of * documents.WINDOWS)
         placed = [
-            documents.skipping_to(length, each, windows_of, seed)
-            for each in documents.windows(read, windows_of * documents.WINDOWS, 1)
+            documents.skipping_to(length, window, windows_of, seed)
+            for window in documents.windows(read, windows_of * documents.WINDOWS, 1)
         ]
         model_directory.weights(model)
         worker = Worker(Laboratory(model, placed, None, "bfloat16", threads))
@@ -99,7 +99,7 @@ def _logged(log: Path, texts_of: int) -> tuple[int, list[tuple[FactorSet, list[f
             attention_factor=record["attention_factor"],
             provenance=_LOGGED,
         )
-        found.append((factor_set, [by_document[each] for each in sorted(by_document)]))
+        found.append((factor_set, [by_document[document] for document in sorted(by_document)]))
     return length, found
 
 

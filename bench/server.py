@@ -58,7 +58,7 @@ def main(
                         seconds[which].append(took)
             kind = "streamed" if stream else "whole"
             for name, at in (("p50", 50), ("p99", 99)):
-                ours_at, bare_at = (statistics.quantiles(each, n=100)[at - 1] for each in seconds)
+                ours_at, bare_at = (statistics.quantiles(times, n=100)[at - 1] for times in seconds)
                 table.add_row(
                     kind,
                     name,

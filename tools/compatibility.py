@@ -55,12 +55,12 @@ def lines() -> Iterator[str]:
     """The table, as Markdown."""
     yield "| vLLM | runner | device | tests | passed | failed | date | how |"
     yield "|---|---|---|---|---:|---|---|---|"
-    for each in load():
-        passed = "all" if each.passed is None else each.passed
-        failed = ", ".join(f"`{name}` {count}" for name, count in each.failed.items()) or "none"
+    for row in load():
+        passed = "all" if row.passed is None else row.passed
+        failed = ", ".join(f"`{name}` {count}" for name, count in row.failed.items()) or "none"
         yield (
-            f"| {each.vllm} | {each.runner} | {each.device} | {each.tests} | {passed} | {failed} "
-            f"| {each.date} | {each.how} |"
+            f"| {row.vllm} | {row.runner} | {row.device} | {row.tests} | {passed} | {failed} "
+            f"| {row.date} | {row.how} |"
         )
 
 
@@ -99,10 +99,10 @@ def add(new: Result) -> None:
         release = tuple(-int(part) for part in each.vllm.split("."))
         return (release, each.device != "CPU", each.device, each.tests, each.runner)
 
-    kept = [each for each in load() if place(each) != place(new)]
+    kept = [row for row in load() if place(row) != place(new)]
     rows = sorted([*kept, new], key=place)
     RESULTS.write_text(
-        "[\n" + ",\n".join(json.dumps(each.model_dump()) for each in rows) + "\n]\n",
+        "[\n" + ",\n".join(json.dumps(row.model_dump()) for row in rows) + "\n]\n",
         encoding="utf-8",
     )
 

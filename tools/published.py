@@ -127,7 +127,9 @@ def _from_lists(record: dict[str, Any], name: str, architecture: str, source: st
     }
     factor_file = hf.two_list(config, name)
     provenance = _provenance(source)
-    sets = [each.model_copy(update={"provenance": provenance}) for each in factor_file.sets]
+    sets = [
+        factor_set.model_copy(update={"provenance": provenance}) for factor_set in factor_file.sets
+    ]
     return schema.build(factor_file.model, sets)
 
 
@@ -156,5 +158,5 @@ def _record(records: Path, name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for each, factor_file in files(Path(sys.argv[1])):
-        schema.save(factor_file, Path(sys.argv[2]) / f"{each}.json")
+    for name, factor_file in files(Path(sys.argv[1])):
+        schema.save(factor_file, Path(sys.argv[2]) / f"{name}.json")

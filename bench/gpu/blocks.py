@@ -45,7 +45,7 @@ def candidates(shape: Shape) -> dict[str, Call]:
 
         return rotate
 
-    named = {", ".join(f"{k} {v}" for k, v in each.items()): each for each in blocks(shape)}
+    named = {", ".join(f"{k} {v}" for k, v in block.items()): block for block in blocks(shape)}
     return {CHOSEN: call(), **{name: call(**sizes) for name, sizes in named.items()}}
 
 
@@ -69,8 +69,8 @@ def main() -> None:
             times = measure(shape, tokens)
             moved = times.pop("moved")
             least = min(times.values())
-            for name, each in times.items():
-                worst[name] = max(worst.get(name, 0), each / least)
+            for name, seconds in times.items():
+                worst[name] = max(worst.get(name, 0), seconds / least)
             ours = times[CHOSEN]
             print(
                 f"{shape.name}, {tokens:,} tokens: {ours * 1e6:.2f} us, {ours / least:.2f} of the "

@@ -190,8 +190,8 @@ def compiled(layer: nn.Module, shape: Shape) -> Callable[[torch.Tensor, torch.Te
     rotate_compiled = torch.compile(rotate, fullgraph=True)
 
     def call(positions: torch.Tensor, projection: torch.Tensor) -> object:
-        for each in (positions, projection):
-            torch._dynamo.maybe_mark_dynamic(each, 0)
+        for tensor in (positions, projection):
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return rotate_compiled(positions, projection)
 
     return call
@@ -251,7 +251,7 @@ def measure(
             if name not in ("phi3", "phi3_compiled", "table"):
                 raise
             missing[name] = reason(error)
-    return {name: each / len(inputs) for name, each in timing.seconds(graphs).items()}
+    return {name: seconds / len(inputs) for name, seconds in timing.seconds(graphs).items()}
 
 
 def row(shape: Shape, tokens: int, times: dict[str, float]) -> report.Row:
@@ -325,9 +325,9 @@ def run(output: Path | None) -> None:
         "rows": [],
     }
     print(*report.head(), sep="\n", flush=True)
-    for each in rows(missing):
-        figures["rows"].append(each)
-        print(report.line(each), flush=True)
+    for row in rows(missing):
+        figures["rows"].append(row)
+        print(report.line(row), flush=True)
         if output is not None:
             output.write_text(json.dumps(figures, indent=1) + "\n")
     print("", *report.largest(figures["rows"]), "", sep="\n")
@@ -336,10 +336,10 @@ def run(output: Path | None) -> None:
         f"vLLM {figures['vllm']}; PyTorch copies {figures['copied_bytes_per_second'] / 1e9:.0f} "
         "GB/s, read and written."
     )
-    for each in figures["bytes"]:
+    for model in figures["bytes"]:
         print(
-            f"{each['model']}: {each['ours']:,} bytes kept for the angles of {POSITIONS:,} "
-            f"positions, a table's would be {each['table']:,}."
+            f"{model['model']}: {model['ours']:,} bytes kept for the angles of {POSITIONS:,} "
+            f"positions, a table's would be {model['table']:,}."
         )
     if why_not is not None:
         print(f"The plain table was read by a Triton kernel, for want of vLLM's ({why_not}).")

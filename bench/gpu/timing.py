@@ -13,13 +13,13 @@ COPIED = 512 * 2**20  # bytes
 
 def captured(call: Callable[[Any], object], inputs: Sequence[Any]) -> torch.cuda.CUDAGraph:
     """A CUDA graph that calls once with each input."""
-    for each in inputs[:3]:
-        call(each)
+    for arguments in inputs[:3]:
+        call(arguments)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         # All results at once: if they took turns in the same memory, the L2 cache would hold it.
-        results = [call(each) for each in inputs]
+        results = [call(arguments) for arguments in inputs]
     del results
     return graph
 
@@ -39,7 +39,7 @@ def seconds(graphs: dict[str, torch.cuda.CUDAGraph]) -> dict[str, float]:
             end.record()
             torch.cuda.synchronize()
             samples[name].append(start.elapsed_time(end) / 1e3)
-    return {name: statistics.median(each[3:]) for name, each in samples.items()}
+    return {name: statistics.median(times[3:]) for name, times in samples.items()}
 
 
 def copied_bytes_per_second() -> float:

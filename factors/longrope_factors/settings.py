@@ -79,7 +79,7 @@ def read(path: Path, sections: Mapping[str, type[Section]]) -> dict[str, dict[st
     given: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for name, content in document(path).items():
         if name not in sections or not isinstance(content, dict):
-            have = ", ".join(f"[{each}]" for each in sections)
+            have = ", ".join(f"[{section}]" for section in sections)
             raise UsageError(f"{path}: {name} is not one of the sections {have}.")
         try:
             given[name] = sections[name].model_validate(content).given
@@ -97,7 +97,11 @@ def options(section: type[Section], *names: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
         parameters = list(signature.parameters.values())
-        own = [each for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [
+            parameter
+            for parameter in parameters
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         made = [_parameter(name, section.model_fields[name]) for name in names]
         function.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
         return function
@@ -122,7 +126,7 @@ def command(
 
     class Command(typer.core.TyperCommand):
         def parse_args(self, context: Any, words: list[str]) -> list[str]:
-            known = {option for each in self.params for option in each.opts}
+            known = {option for parameter in self.params for option in parameter.opts}
             for option in (word.partition("=")[0] for word in words):
                 if option in answers and option not in known:
                     with one_sentence():
@@ -162,7 +166,7 @@ def _plain(annotation: Any) -> type:
     """The type that typer parses for an option; choices are text here, and checked later."""
     if get_origin(annotation) is Literal:
         return str
-    kinds = [each for each in get_args(annotation) if each is not type(None)]
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     if not kinds:
         assert isinstance(annotation, type)
         return annotation

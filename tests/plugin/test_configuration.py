@@ -171,6 +171,7 @@ print("RESULT", json.dumps([
 """
 
 
+@pytest.mark.long
 def test_without_longrope_nothing_changes(model: TinyModel) -> None:
     """Same tokens and vLLM's own classes, with the plug-in installed and without."""
     config = AutoConfig.from_pretrained(model.directory)

@@ -155,6 +155,7 @@ def test_shapes(
     is_neox_style=st.booleans(),
     seed=st.integers(0, 100),
 )
+@pytest.mark.long
 def test_any_shape(
     tokens: int,
     heads: tuple[int, int],
@@ -405,6 +406,7 @@ def test_registration_is_idempotent() -> None:
 
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
+@pytest.mark.long
 def test_without_a_gpu_nothing_is_registered_or_imported() -> None:
     code = f"""
 import sys

@@ -142,6 +142,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
 @pytest.mark.usefixtures("on_this_device", "fake_gpu")
+@pytest.mark.long
 def test_all_of_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_all_of_it(
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
 @pytest.mark.usefixtures("on_this_device", "fake_gpu")
+@pytest.mark.long
 def test_what_vllm_lacks_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +186,7 @@ def test_what_vllm_lacks_is_said(
 
 @pytest.mark.skipif(ON_GPU, reason="there is a GPU")
 @pytest.mark.usefixtures("on_this_device", "fake_gpu")
+@pytest.mark.long
 def test_block_sizes_are_compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

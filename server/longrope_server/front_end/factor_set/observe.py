@@ -185,7 +185,7 @@ class _Call:
         request.add(index, total, cumulative=True)
         metrics.GENERATED_TOKENS.labels(_label(request)).inc(total - tokens)
         if (after := request.finish_of(index)) > before:
-            limits = [str(request.selection.limit(each)) for each in (before, after)]
+            limits = [str(request.selection.limit(finish)) for finish in (before, after)]
             metrics.PROMOTIONS.labels(*limits).inc()
 
     def _time(self, request: EngineRequest, output: Output, seconds_before: float) -> None:
