@@ -3,12 +3,12 @@
 import asyncio
 import json
 
-import psutil
 from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory
 from longrope_server.front_end.document_text import PATH, DocumentText
 
 from tests.server.asgi import Connection, answers, body_in, http_scope
 from tests.server.documents.pdfs import endless, pdf
+from tests.server.documents.readers import readers
 
 
 class Pieces:
@@ -62,12 +62,12 @@ async def test_a_reader_whose_client_has_left_is_ended() -> None:
     asking = asyncio.create_task(
         pieces.app(http_scope(path=PATH), connection.receive, connection.send)
     )
-    while not psutil.Process().children():
+    while not readers():
         await asyncio.sleep(0.05)
     connection.gone.set()
     await asking
     assert connection.sent == []
-    while psutil.Process().children():
+    while readers():
         await asyncio.sleep(0.05)
     assert (await pieces.asked(pdf("Next."))).body == b"Next."
 
@@ -78,7 +78,7 @@ async def test_a_text_is_read_while_a_pdf_is() -> None:
     asking = asyncio.create_task(
         pieces.app(http_scope(path=PATH), connection.receive, connection.send)
     )
-    while not psutil.Process().children():
+    while not readers():
         await asyncio.sleep(0.05)
     assert (await pieces.asked(b"text")).body == b"text"
     connection.gone.set()

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 
-import psutil
 import pytest
 from longrope_server.documents import apart
 from longrope_server.documents.apart import text_of_pdf_apart
 from longrope_server.errors import UsageError
 
 from tests.server.documents.pdfs import encrypted, endless, pdf
+from tests.server.documents.readers import readers
 
 
 async def read(content: bytes, largest: int = 1000) -> str:
@@ -39,14 +39,14 @@ async def test_a_pdf_that_takes_too_long_is_refused_and_its_process_ended(
     monkeypatch.setattr(apart, "SECONDS", 1)
     with pytest.raises(UsageError, match="The file takes more than 1 seconds"):
         await read(endless())
-    assert not psutil.Process().children(recursive=True)
+    assert not readers()
 
 
 async def test_a_reader_that_is_no_longer_wanted_is_ended() -> None:
     reading = asyncio.create_task(read(endless()))
-    while not psutil.Process().children():
+    while not readers():
         await asyncio.sleep(0.05)
     reading.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await reading
-    assert not psutil.Process().children(recursive=True)
+    assert not readers()
