@@ -1,6 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
 .PHONY: setup serve test test-fast check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
-	bench-plan check-vllm check-gpu lock clean
+	bench-plan check-vllm check-gpu docs lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -43,6 +43,9 @@ check-gpu: ## the kernel's and the plug-in's tests on a GPU
 
 check-vllm: ## what needs no GPU on other releases of vLLM; ARGS="0.24.0 0.33.0"
 	scripts/check-vllm $(ARGS)
+
+docs: ## the site of docs/, in build/site
+	scripts/docs
 
 lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock
