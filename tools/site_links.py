@@ -62,10 +62,11 @@ def _linked(source: Path) -> list[Path]:
 
 
 def _path(source: Path, target: str) -> Path | None:
-    """The file that a target names; None for another host's."""
+    """The file of the repository that a target names; MkDocs judges all others."""
     if "://" in target or target.startswith("mailto:"):
         return None
-    return (source.parent / target).resolve()
+    path = (source.parent / target).resolve()
+    return path if path.is_relative_to(ROOT) else None
 
 
 def _in_site(path: Path) -> str:

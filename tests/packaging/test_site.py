@@ -31,7 +31,8 @@ class Html(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value for name, value in attrs if value is not None}
-        self.anchors.update(values[name] for name in ("id", "name") if name in values)
+        if "id" in values:
+            self.anchors.add(values["id"])
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         if tag in LOADING and LOADING[tag] in values and values.get("rel") != "canonical":
@@ -99,6 +100,7 @@ def test_nothing_is_loaded_from_another_host(html: dict[Path, Html], site: Path)
         "[an anchor](results.md#missing)",
         "[the README's anchor](../README.md#missing)",
         "[a file](../factors/library/missing.json)",
+        "[a file outside](../../missing.md)",
         "![a picture](pictures/missing.png)",
         '<img src="pictures/missing.png">',
     ],
