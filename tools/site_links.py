@@ -72,6 +72,6 @@ def _path(source: Path, target: str) -> Path | None:
 def _in_site(path: Path) -> str:
     """Where the site has a file of the repository, relative to the site's root."""
     relative = path.relative_to(ROOT)
-    if relative.parts[0] == DOCS:
+    if relative.parts[:1] == (DOCS,):
         return relative.relative_to(DOCS).as_posix()
     return f"{COPIES}/{relative.as_posix()}"
