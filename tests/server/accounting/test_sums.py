@@ -201,9 +201,10 @@ async def test_the_ledger_has_what_the_engine_counted(tmp_path: Path, count: int
         os.killpg(process.pid, signal.SIGKILL)
         killed = await asyncio.gather(*running_on, return_exceptions=True)
         for answer in killed:
-            if isinstance(answer, httpx.Response):  # it was whole before
+            if isinstance(answer, httpx.Response):  # whole before, on a busy machine
                 visitors.note("bob", answer)
-        assert any(isinstance(error, httpx.TransportError) for error in killed)
+            else:
+                assert isinstance(answer, httpx.TransportError), answer
         await server.client.aclose()
     after = in_ledger(accounts)
     assert after.requests - before.requests == visitors.complete - complete

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from longrope_server.keys import key_file
@@ -20,7 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys.write_text(key_file.line_of(Key("alice", key_file.digest_of(KEY))))
     flags = (f"--api-key-file={keys}", f"--root-path={BEHIND}")
     with running((*LONGROPE_SERVE, *flags), folder / "log") as server:
-        yield Server(f"{server.url}{BEHIND}", server.process)
+        yield replace(server, url=f"{server.url}{BEHIND}")
 
 
 @pytest.fixture(scope="module")
