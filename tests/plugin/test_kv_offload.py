@@ -151,7 +151,7 @@ def test_loads_that_fail_are_computed_anew(
     }
     with offload.offloading_on_a_cpu(failing=2), engine(model, **arguments) as llm:
         core = scheduler(llm)
-        for _ in range(3):
+        for _ in range(2):
             before = core.promotions
             with offload.noted(llm) as keys:
                 outputs = tokens(generate(llm, prompts, max_tokens=[100, 60, 60, 90]))

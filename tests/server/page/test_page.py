@@ -195,6 +195,7 @@ def test_a_narrow_screen_never_scrolls_sideways(person: Person, tmp_path: Path) 
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_an_answer_that_outgrows_its_set_is_shown_as_promoted(
     server: Server, person: Person, tmp_path: Path
 ) -> None:
