@@ -1,4 +1,4 @@
-"""What mkdocs.yml lacks for docs/: links to files of the repository outside docs/.
+"""What MkDocs lacks for docs/: links to files of the repository outside it, named code blocks.
 
 A page of docs/ may link to any file of the repository, as on GitHub. The site carries the files
 that pages link to under repository/: README.md and CONTRIBUTING.md as pages, others as they are.
@@ -20,6 +20,9 @@ COPIES = "repository"
 # The target of a link or a picture in Markdown, and of a picture in HTML, without its anchor.
 _TARGET = re.compile(r'(?P<before>\]\(|<img src=")(?P<target>[^)\s"#]+)')
 
+# A block of code that has a name for the tests after its language.
+_NAMED_BLOCK = re.compile(r"^(```[a-z]+) \S+$", re.MULTILINE)
+
 log = logging.getLogger(f"mkdocs.{__name__}")
 
 
@@ -38,7 +41,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns links to files of the repository into links to the site's files."""
+    """Turns links to files of the repository into links to the site's files.
+
+    Also takes the names of code blocks away, which MkDocs would not read as code.
+    """
     source = Path(page.file.abs_src_path or "")
     folder = posixpath.dirname(page.file.src_uri)
 
@@ -52,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         return match["before"] + posixpath.relpath(name, folder or ".")
 
-    return _TARGET.sub(in_site, markdown)
+    return _NAMED_BLOCK.sub(r"\1", _TARGET.sub(in_site, markdown))
 
 
 def _linked(source: Path) -> list[Path]:
