@@ -1,3 +1,3 @@
 """Factor files for LongRoPE: their schema, the analytic methods, and evaluation."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
