@@ -1,6 +1,6 @@
-# docker build --target cpu --tag longrope:0.1.0-cpu .
-# docker build --target cuda --tag longrope:0.1.0-cuda .
-# docker run --publish 8000:8000 longrope:0.1.0-cpu        serves the embedded model
+# docker build --target cpu --tag longrope:0.2.0-cpu .
+# docker build --target cuda --tag longrope:0.2.0-cuda .
+# docker run --publish 8000:8000 longrope:0.2.0-cpu        serves the embedded model
 #
 # docs/deploy.md says the rest. No model is downloaded at build time. The `cpu` image has the
 # embedded model's package (requirements/cpu.txt); it is unpacked at the first start. The `cuda`
