@@ -9,6 +9,8 @@ from longrope_server.front_end import metrics
 from longrope_server.front_end.admission.admission import current_place
 from longrope_server.front_end.factor_set.answer import Answer, current_answer
 from longrope_server.front_end.factor_set.observe import ASKING, observed, prompt_length
+from longrope_server.front_end.key_limits import KeyLimits
+from longrope_server.keys.key_file import Key
 from vllm.engine.protocol import EngineClient
 from vllm.outputs import PoolingRequestOutput
 from vllm.pooling_params import PoolingParams
@@ -39,6 +41,7 @@ class Engine:
     def __init__(self, *outputs: Any) -> None:
         self.outputs = outputs
         self.closed = False
+        self.priorities: list[int] = []
 
     def encode(
         self, prompt: Any, pooling_params: Any, request_id: str, lora_request: Any = None
@@ -48,6 +51,7 @@ class Engine:
     async def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, *, priority: int = 0
     ) -> AsyncGenerator[Any, None]:
+        self.priorities.append(priority)
         try:
             for each in self.outputs:
                 yield each
@@ -246,3 +250,23 @@ def test_a_model_without_sets_has_its_vectors_counted_too() -> None:
 )
 def test_prompt_length(prompt: Any, length: int | None) -> None:
     assert prompt_length(prompt) == length
+
+
+def test_a_request_is_never_more_urgent_than_its_key() -> None:
+    engine = Engine(output([1]))
+
+    async def ask(key: Key | None, **asked: int) -> None:
+        answer = Answer()
+        answer.key = key
+        current_answer.set(answer)
+        generate = observed(engine.generate, SELECTION, KeyLimits(["tiny"]))
+        assert [each async for each in generate(TOKENS, SamplingParams(), "id", **asked)]
+
+    async def ask_all() -> None:
+        for key in (None, Key("alice", b""), Key("patient", b"", priority=10)):
+            await ask(key)
+            for asked in (-5, 20):
+                await ask(key, priority=asked)
+
+    asyncio.run(ask_all())
+    assert engine.priorities == [0, -5, 20, 0, 0, 20, 10, 10, 20]

@@ -34,7 +34,6 @@ KEYS = [
     Key("other", key_file.digest_of("other"), models=("another",)),
     Key("named", key_file.digest_of("named"), models=("tiny",)),
     Key("late", key_file.digest_of("late"), expires=date(2026, 1, 31)),
-    Key("patient", key_file.digest_of("patient"), priority=10),
 ]
 
 
@@ -73,9 +72,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
             f"--root-path={ROOT}",
             "--enable-request-id-headers",
             f"--otlp-traces-endpoint={collector.endpoint}",
-            "--scheduling-policy=priority",
-            "--max-num-seqs=1",
-            "--limits.in_flight=8",  # a place for each: it is the engine that they wait for
             "--served-model-name=tiny",
         )
         with running(
@@ -239,22 +235,3 @@ async def test_a_key_is_refused_what_it_does_not_allow(client: httpx.AsyncClient
     metrics = await client.get("/metrics", headers={"Authorization": "Bearer alice"})
     for reason in ("key_prompt", "key_model", "key_expired"):
         assert f'longrope_refusals_total{{reason="{reason}"}}' in metrics.text
-
-
-async def test_a_patient_key_waits_for_the_others_and_cannot_say_otherwise(
-    client: httpx.AsyncClient,
-) -> None:
-    ended: list[str] = []
-
-    async def ask(name: str, key: str, max_tokens: int, **more: Any) -> None:
-        assert (await complete(client, key, max_tokens=max_tokens, **more)).status_code == 200
-        ended.append(name)
-
-    # Under the last set from the start: a promotion would leave its place to the one that waits.
-    running_on = asyncio.create_task(ask("running", "alice", 1500, prompt=[5] * 150))
-    await asyncio.sleep(0.5)
-    patient = asyncio.create_task(ask("patient", "patient", 2, priority=-5))
-    await asyncio.sleep(0.5)
-    await ask("alice", "alice", 2)
-    await asyncio.gather(running_on, patient)
-    assert ended == ["running", "alice", "patient"]
