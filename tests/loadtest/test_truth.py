@@ -170,7 +170,7 @@ def test_passkeys_are_judged(server: MockServer, mock: str, correct: bool) -> No
 def test_the_servers_metrics_are_looked_at_once_a_second(server: MockServer) -> None:
     scraper = Scraper(server.url, None)
     with scraper.watching():
-        driven(profile({**CONSTANT, "rate": 20}, MOCK), server.url)
+        driven(profile({**CONSTANT, "rate": 20, "requests": 60}, MOCK), server.url)
     first, *_, last = scraper.scrapes()
     assert last.values["vllm:num_requests_running"] == 3  # of two engines
     assert first.values["vllm:request_success_total"] < last.values["vllm:request_success_total"]
