@@ -25,6 +25,7 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
         """Loads the model; raises ValueError if anything in it but our layers reads positions."""
         selection = Selection.from_vllm_config(self.vllm_config)
         assert selection is not None
+        self.factor_sets = selection.factor_file.sets
         parameters = self.model_config.hf_text_config.rope_parameters
         hooks.replace_rotary_embedding(rotary.LayerMaker(selection.factor_file, parameters))
         super().load_model(*args, **kwargs)
@@ -46,9 +47,7 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
 
     def sleep(self, level: int = 1) -> None:
         """Frees the device's memory; raises ValueError if adapters of ours would be lost."""
-        selection = Selection.from_vllm_config(self.vllm_config)
-        assert selection is not None
-        if level == 2 and any(s.adapter is not None for s in selection.factor_file.sets):
+        if level == 2 and any(s.adapter is not None for s in self.factor_sets):
             raise ValueError(
                 "Sleep at level 2 discards the adapters of the factor sets, which vLLM would not "
                 "load again: wake the engine up, and let it sleep at level 1."
