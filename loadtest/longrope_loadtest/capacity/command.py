@@ -11,7 +11,7 @@ from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
-from longrope_loadtest.profiles.rates import at_rate, rate_of
+from longrope_loadtest.profiles.rates import at_rate, rate_of, shown
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.results.slo import Goodput, counted, met
 from longrope_loadtest.run.driving import Run, Target
@@ -50,13 +50,13 @@ def find_capacity(
         at = at_rate(profile, rate)
         number_of_run += 1
         own_seed = seed + number_of_run
-        console.print(f"{_rate(rate)} requests/s, repeat {number + 1} of {repeats}")
+        console.print(f"{shown(rate)} requests/s, repeat {number + 1} of {repeats}")
         planned = plan.make(at, own_seed, traces)
 
         def watcher(run: Run) -> StopWhenLost:
             return StopWhenLost(at, run.plan, repeats, run.stop)
 
-        where = directory / f"{number_of_run:02}-rate-{_rate(rate)}-repeat-{number + 1}"
+        where = directory / f"{number_of_run:02}-rate-{shown(rate)}-repeat-{number + 1}"
         result = run_profile(at, planned, own_seed, target, model, where, console, watcher)
         if result.about["interrupted"]:
             raise KeyboardInterrupt
@@ -84,21 +84,16 @@ def _print(outcome: Capacity, profile: Profile, console: Console) -> None:
     for probe in sorted(outcome.probes, key=lambda probe: probe.rate):
         share = probe.good_requests / max(1, probe.requests)
         verdict = "met" if probe.met else "missed"
-        table.add_row(_rate(probe.rate), str(probe.requests), f"{100 * share:.1f} %", verdict)
+        table.add_row(shown(probe.rate), str(probe.requests), f"{100 * share:.1f} %", verdict)
     console.print(table)
     goal = f"{100 * profile.attainment:g} % of the requests within their objectives"
     if outcome.rate is None:
         assert outcome.missed_at is not None
-        console.print(f"No rate down to {_rate(outcome.missed_at)} requests/s has {goal}.")
+        console.print(f"No rate down to {shown(outcome.missed_at)} requests/s has {goal}.")
     elif outcome.missed_at is None:
-        console.print(f"Every rate up to {_rate(outcome.rate)} requests/s has {goal}.")
+        console.print(f"Every rate up to {shown(outcome.rate)} requests/s has {goal}.")
     else:
         console.print(
-            f"Capacity: {_rate(outcome.rate)} requests/s with {goal}; "
-            f"{_rate(outcome.missed_at)} has not."
+            f"Capacity: {shown(outcome.rate)} requests/s with {goal}; "
+            f"{shown(outcome.missed_at)} has not."
         )
-
-
-def _rate(rate: float) -> str:
-    """Three significant digits, never in scientific notation."""
-    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

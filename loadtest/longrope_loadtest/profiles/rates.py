@@ -30,3 +30,8 @@ def _arrivals(profile: Profile) -> Constant | Poisson | Gamma:
             "A run at several rates needs a profile whose arrivals are constant, poisson or gamma."
         )
     return profile.arrivals
+
+
+def shown(rate: float) -> str:
+    """Three significant digits, never in scientific notation."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

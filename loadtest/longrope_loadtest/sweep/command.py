@@ -13,7 +13,7 @@ from longrope_loadtest.errors import UsageError
 from longrope_loadtest.live_view import ROWS
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.profile import ALL, Profile
-from longrope_loadtest.profiles.rates import at_rate, rate_of
+from longrope_loadtest.profiles.rates import at_rate, rate_of, shown
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.run.preflight import ServedModel
@@ -62,10 +62,10 @@ def sweep(
     points: list[Point] = []
     interrupted = False
     for number, rate in enumerate(rates, 1):
-        console.print(f"{rate:.3g} requests/s")
+        console.print(f"{shown(rate)} requests/s")
         at = at_rate(profile, rate)
         planned = plan.make(at, seed + number, traces)
-        where = directory / f"{number:02}-rate-{rate:.3g}"
+        where = directory / f"{number:02}-rate-{shown(rate)}"
         result = run_profile(at, planned, seed + number, target, model, where, console)
         interrupted = result.about["interrupted"]
         if interrupted:
@@ -87,7 +87,7 @@ def sweep(
 
 
 def _print(points: list[Point], console: Console) -> None:
-    table = Table("requests/s", *(f"{point.rate:.3g}" for point in points))
+    table = Table("requests/s", *(shown(point.rate) for point in points))
     for label, cell in ROWS:
         table.add_row(label, *(cell(_together(point.figures)) for point in points))
     console.print(table)
