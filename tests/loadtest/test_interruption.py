@@ -42,10 +42,11 @@ def lines(path: Path) -> int:
 
 
 @pytest.mark.long
-def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path, processes: int) -> None:
     out = tmp_path / "out"
-    path = written(tmp_path, LONG, MOCK)
-    with running("run", path, "--url", server.url, "-o", out) as process:
+    arguments = ("run", written(tmp_path, LONG, MOCK), "--url", server.url, "-o", out)
+    with running(*arguments, "--processes", str(processes)) as process:
         wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)

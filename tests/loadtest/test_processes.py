@@ -1,7 +1,6 @@
 """A run that several processes send: what is sent, and the figures joined."""
 
 import json
-import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from longrope_loadtest.run.processes import split
 
 from tests.loadtest.commands import loadtest, requests_in, written
 from tests.loadtest.mocking import MockServer, profile
-from tests.loadtest.test_interruption import LONG, MOCK, lines, running, wait_for
 
 OPEN = {"kind": "constant", "rate": 50, "requests": 21}
 TALK = {"kind": "conversation", "tokens": 9, "growth": 5, "turns": 3}
@@ -70,18 +68,3 @@ def test_a_plan_is_split_without_loss(users: int, number: int) -> None:
     assert all(len(p.closed[0].requests) == len(p.closed[0].think) for p in parts)
     opened = plan.make(profile(OPEN), 0)
     assert sorted(r.number for part in split(opened, number) for r in part) == list(range(21))
-
-
-def test_control_c_ends_all_of_them(server: MockServer, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ("run", written(tmp_path, LONG, MOCK), "--url", server.url, "-o", out)
-    with running(*arguments, "--processes", "2") as process:
-        wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr
-    about = json.loads((out / "result.json").read_text())
-    assert about["interrupted"] is True
-    assert about["figures"]["a"]["requests"]["complete"] > 20
-    assert 1 <= about["figures"]["a"]["requests"]["interrupted"] < 30
