@@ -1,13 +1,11 @@
 """Write a result as report.html."""
 
-import importlib.resources
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from longrope_loadtest.report import (
     client,
@@ -16,6 +14,7 @@ from longrope_loadtest.report import (
     lengths,
     server,
     tables,
+    template,
     texts,
     timelines,
 )
@@ -51,22 +50,18 @@ class Section:
 
 def write(result: Result) -> Path:
     """Write report.html to the result's directory and return its path."""
-    # Autoescaping, because class names and the server's messages may contain anything.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_file("page.html"))
     path = result.directory / FILE
-    path.write_text(template.render(_content(result)), encoding="utf-8")
+    page = template.render(__package__, "page.html", **_content(result))
+    path.write_text(page, encoding="utf-8")
     return path
 
 
-def _content(result: Result) -> dict[str, object]:
+def _content(result: Result) -> dict[str, Any]:
     about, profile = result.about, result.profile
     figures = about["figures"]
     looks = looks_of(profile.classes)
     return {
-        "css": Markup(_file("page.css")),
+        "source": "longrope loadtest",
         "title": profile.description or "Load test",
         "facts": _facts(result),
         "verdicts": _verdicts(result),
@@ -180,7 +175,3 @@ def _sections(result: Result) -> list[Section]:
 
 def _present(*several: Table | None) -> list[Table]:
     return [table for table in several if table is not None]
-
-
-def _file(name: str) -> str:
-    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")

@@ -1,16 +1,13 @@
 """Write a sweep as sweep.html: the curves, and a table of their points."""
 
-import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from longrope_loadtest.profiles.profile import Profile
-from longrope_loadtest.report import texts
+from longrope_loadtest.report import template, texts
 from longrope_loadtest.report.drawing import Picture, picture, scale
 from longrope_loadtest.report.looks import Look, looks_of
 from longrope_loadtest.report.tables import Table
@@ -24,13 +21,11 @@ _Of = dict[str, Any]  # the figures of one class
 
 def write(points: list[Point], profile: Profile, target: Target, directory: Path) -> Path:
     """Write sweep.html and return its path."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_file("longrope_loadtest.sweep", "page.html"))
     looks = looks_of(profile.classes)
     page = template.render(
-        css=Markup(_file("longrope_loadtest.report", "page.css")),
+        __package__,
+        "page.html",
+        source="longrope loadtest sweep",
         title=profile.description or "Sweep",
         facts=[("model", target.model), ("server", target.url)],
         looks=list(looks.values()),
@@ -130,7 +125,3 @@ def _table(points: list[Point]) -> Table:
         for of in [point.figures[name]]
     ]
     return Table(head, rows)
-
-
-def _file(package: str, name: str) -> str:
-    return (importlib.resources.files(package) / name).read_text(encoding="utf-8")
