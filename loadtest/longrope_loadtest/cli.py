@@ -124,8 +124,8 @@ def run(
     """Send a profile's requests to a server; write JSON, CSV and an HTML report.
 
     Exit status 0: the share of requests within their objectives is at least the profile's
-    `attainment`; 1: it is less; 2: an error was found before any request was sent; 130: Ctrl-C (the
-    result so far is written).
+    `attainment`; 1: it is less, or a process that sent requests died; 2: an error was found before
+    any request was sent; 130: Ctrl-C. What there is of a result is written in every case but 2.
     """
     console = Console(stderr=True)
     with _one_sentence():
@@ -151,7 +151,8 @@ def run(
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
     share = share_within_objectives(result.about["figures"])
-    sys.exit(0 if share >= load.profile.attainment else MISSED)
+    is_whole = not result.about["client"]["deaths"]
+    sys.exit(0 if is_whole and share >= load.profile.attainment else MISSED)
 
 
 @app.command("capacity")

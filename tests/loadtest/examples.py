@@ -133,4 +133,4 @@ def result_of(
 
 def load_of(*verdicts: str) -> ClientLoad:
     """The load of a client that had nothing to do."""
-    return ClientLoad(0.0005, 0.002, 0.004, 0.001, 0.12, 10.0, 9.98, verdicts)
+    return ClientLoad(0.0005, 0.002, 0.004, 0.001, 0.12, 10.0, 9.98, 0, verdicts)

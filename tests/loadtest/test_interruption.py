@@ -37,6 +37,10 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
         time.sleep(0.05)
 
 
+def children(pid: int) -> list[int]:
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
@@ -121,3 +125,26 @@ def test_a_killed_run_leaves_the_requests_that_were_over(
     assert {(line["class_name"], line["outcome"]) for line in kept} == {("short", "complete")}
     assert all(len(line["token_gaps"]) == 5 for line in kept)
     assert not (out / "result.json").exists()
+
+
+@pytest.mark.long
+def test_what_others_send_outlives_a_process(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, LONG | {"duration": 4}, MOCK)
+    with running("run", path, "--url", server.url, "-o", out, "--processes", "3") as process:
+        wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
+        sending = children(process.pid)
+        assert len(sending) == 3
+        os.kill(sending[1], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert "Traceback" not in stderr
+    about = json.loads((out / "result.json").read_text())
+    complete = about["figures"]["a"]["requests"]["complete"]
+    assert complete == len(requests_in(out)) >= 133
+    assert about["client"]["deaths"] == 1
+    assert about["client"]["verdicts"][0] == (
+        f"A sending process ended by SIGKILL: {200 - complete} of its 67 requests are missing "
+        "from the figures."
+    )
+    assert "A sending process ended by SIGKILL" in (out / "report.html").read_text()

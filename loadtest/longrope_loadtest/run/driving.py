@@ -54,6 +54,7 @@ class Run:
     watchers: list[Watcher] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)  # by number once it is over
     busy: list[Busy] = field(default_factory=list)  # of each process that sent it, once it is over
+    deaths: list[str] = field(default_factory=list)  # a sentence for each process that died
     began_at: float = 0  # Unix time of second 0
     interrupted: bool = False  # by Ctrl-C
     start: float | None = None  # second 0, by time.perf_counter; None: as soon as possible
@@ -61,7 +62,7 @@ class Run:
     @property
     def load(self) -> ClientLoad:
         """How busy the client was, once the run is over."""
-        return client_load(self.records, self.busy, is_open=self.profile.is_open())
+        return client_load(self.records, self.busy, self.deaths, is_open=self.profile.is_open())
 
     def drive(self) -> None:
         """Run until every request has ended, or until `stop` or Ctrl-C."""

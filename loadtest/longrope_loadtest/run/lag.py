@@ -29,6 +29,7 @@ class ClientLoad:
     cpu_share: float  # of one core; of several processes, the greatest
     intended_rate: float | None  # requests per second; None in a closed loop
     achieved_rate: float | None
+    deaths: int  # of its processes, before they had sent all that they should
     verdicts: tuple[str, ...]  # sentences; none if the client kept up
 
     def as_json(self) -> dict[str, object]:
@@ -71,17 +72,24 @@ class LoopLag:
 
 
 def client_load(
-    records: Sequence[Record], processes: Sequence[Busy], *, is_open: bool
+    records: Sequence[Record],
+    processes: Sequence[Busy],
+    deaths: Sequence[str] = (),
+    *,
+    is_open: bool,
 ) -> ClientLoad:
-    """The load of a client of one process or several."""
-    share = max(busy.cpu_share for busy in processes)
+    """The load of a client of one process or several.
+
+    `processes` has those that lived to the end, `deaths` a sentence for each of the others.
+    """
+    share = max((busy.cpu_share for busy in processes), default=0.0)
     lags = [record.dispatched - record.intended for record in records] or [0.0]
     p99 = float(np.percentile(lags, 99))
     intended = _rate([record.intended for record in records]) if is_open else None
     achieved = _rate([record.dispatched for record in records]) if is_open else None
     latencies = [latency for record in records if (latency := record.e2e()) is not None]
     allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
-    verdicts = []
+    verdicts = list(deaths)
     if p99 > allowed:
         verdicts.append(
             f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
@@ -101,10 +109,11 @@ def client_load(
         send_lag_p50=float(np.percentile(lags, 50)),
         send_lag_p99=p99,
         send_lag_max=max(lags),
-        loop_lag_p99=max(busy.loop_lag_p99 for busy in processes),
+        loop_lag_p99=max((busy.loop_lag_p99 for busy in processes), default=0.0),
         cpu_share=share,
         intended_rate=intended,
         achieved_rate=achieved,
+        deaths=len(deaths),
         verdicts=tuple(verdicts),
     )
 

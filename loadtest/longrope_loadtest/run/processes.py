@@ -2,11 +2,12 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -28,7 +29,7 @@ class Processes:
 
     def __init__(self, run: Run, number: int) -> None:
         self._run = run
-        self._children: dict[Connection, BaseProcess] = {}
+        self._children: dict[Connection, _Child] = {}
         run.start = time.perf_counter() + LEAD
         run.began_at = time.time() + LEAD
         for part in split(run.plan, number):
@@ -37,41 +38,41 @@ class Processes:
             process = FORK.Process(target=_drive, args=(child, theirs), daemon=True)
             process.start()
             theirs.close()  # so that the pipe ends with the process
-            self._children[ours] = process
+            self._children[ours] = _Child(process, len(part))
 
     def follow(self) -> None:
         """Wait for the end of the run, and collect its records; tells the run's watchers.
 
-        Raises:
-            RuntimeError: A process died.
+        If a process dies, the others go on, and the run's `deaths` say what is missing.
         """
-        processes = list(self._children.values())
         with self._control_c():
             while self._children:
                 for connection in wait(list(self._children), LOOK):
                     assert isinstance(connection, Connection)
                     self._receive(connection)
                 if self._run.interrupted:
-                    for process in self._children.values():
-                        assert process.pid is not None
-                        os.kill(process.pid, signal.SIGINT)
-        for process in processes:
-            process.join()
+                    for child in self._children.values():
+                        assert child.process.pid is not None
+                        os.kill(child.process.pid, signal.SIGINT)
         self._run.records.sort(key=lambda record: record.number)
-        if len(self._run.busy) < len(processes):
-            raise RuntimeError("a process of the load tester died")
 
     def _receive(self, connection: Connection) -> None:
         run = self._run
+        child = self._children[connection]
         try:
             word, about = connection.recv()
-        except EOFError:
+        except (EOFError, OSError, pickle.UnpicklingError):  # the latter two: ended amid a message
             del self._children[connection]
+            child.process.join()
+            if not child.is_done:
+                run.deaths.append(child.obituary())
             return
         if word == "busy":
+            child.is_done = True
             run.busy.append(about)
             return
         if word == "ended":
+            child.ended += 1
             run.records.append(about)
         for watcher in run.watchers:
             getattr(watcher, word)(about)
@@ -86,6 +87,24 @@ class Processes:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class _Child:
+    """A process, and what it has told."""
+
+    process: BaseProcess
+    requests: int  # of its part of the plan
+    ended: int = 0
+    is_done: bool = False
+
+    def obituary(self) -> str:
+        code = self.process.exitcode
+        how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with status {code}"
+        return (
+            f"A sending process ended {how}: {self.requests - self.ended} of its "
+            f"{self.requests} requests are missing from the figures."
+        )
 
 
 def split(plan: Plan, number: int) -> list[Plan]:
