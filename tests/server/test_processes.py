@@ -1,15 +1,17 @@
-"""Two engines behind two API processes are one server: its tokens, counters and keys."""
+"""Two engines behind two API processes are one server: its tokens, counters, accounts and keys."""
 
 import asyncio
+import json
 import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
 import pytest
-from longrope_server.keys import key_file
+from longrope_server.keys import key_file, usage_ledger
 from longrope_server.keys.key_file import Key
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -37,6 +39,24 @@ def total(text: str, name: str) -> float:
 
 def key_line(name: str, key: str) -> str:
     return key_file.line_of(Key(name, key_file.digest_of(key)))
+
+
+def expect_accounts(directory: Path, server: Server) -> None:
+    """Whichever process answers, the ledger and the request log have all requests once."""
+    deadline = time.monotonic() + 10  # both processes write once a second
+    while (total_used := usage_ledger.total(usage_ledger.read(directory))).requests < len(PROMPTS):
+        assert time.monotonic() < deadline, total_used
+        time.sleep(0.2)
+    for _ in range(6):
+        answer = httpx.get(f"{server.url}/v1/usage", headers={"Authorization": "Bearer alice"})
+        assert answer.json()["total"] == asdict(total_used)
+    assert total_used.requests == total_used.promoted == len(PROMPTS)
+    assert total_used.prompt_tokens == sum(map(len, PROMPTS))
+    assert total_used.generated_tokens == len(PROMPTS) * NEW_TOKENS
+    lines = [json.loads(line) for line in (directory / "requests.jsonl").read_text().splitlines()]
+    completions = [line for line in lines if line["path"] == "/v1/completions"]
+    assert sorted(line["prompt_tokens"] for line in completions) == sorted(map(len, PROMPTS))
+    assert {line["key"] for line in completions} == {"alice"}
 
 
 def complete_all(
@@ -70,6 +90,8 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
     keys.write_text(f"{key_line('ops', 'ops')}\n{key_line('alice', 'alice')}\n")
     model = give_bytes(tiny_model(tmp_path / "model"))
     command = (*LONGROPE_SERVE, model.directory, *FLAGS, f"--api-key-file={keys}")
+    accounts = tmp_path / "accounts"
+    command = (*command, f"--accounting={accounts}")
     with running(command, tmp_path / "log", OMP_NUM_THREADS="1") as server:
         reference = Reference(model.directory, model.factor_file)
         for prompt, answer in zip(PROMPTS, complete_all(server, PROMPTS), strict=True):
@@ -89,6 +111,7 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
             by_engine[sample.labels["engine"]] += int(sample.value)
         assert set(by_engine) == {"0", "1"}
         assert all(by_engine.values())
+        expect_accounts(accounts, server)
 
         keys.write_text(f"{key_line('ops', 'ops')}\n")
         server.process.send_signal(signal.SIGHUP)
