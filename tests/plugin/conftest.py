@@ -4,6 +4,7 @@
 is no GPU, its Triton kernels then run in Triton's interpreter.
 """
 
+import gc
 import os
 import runpy
 from pathlib import Path
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("both_runners") is None:
                 item.add_marker(skip)
+
+
+def pytest_sessionfinish() -> None:
+    """Lets Python clear away what the engines' tests have frozen."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # The synchronous scheduler does not depend on the runner, and V2's interpreter is slow.
 STEPS = ["async"] if ON_V2 and not ON_GPU else ["async", "sync"]
 
-# On a GPU, the engines of all tests run captured graphs. The cache is as small as on a CPU.
+KV_CACHE_BYTES = 2**27
+
+# On a GPU, the engines of all tests run captured graphs.
 ON_A_GPU = {
     "enforce_eager": False,
     "compilation_config": {
@@ -39,7 +41,9 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
 
+    _freeze_what_is_here()
     with contextlib.ExitStack() as patches:
+        patches.enter_context(_no_collections())
         # vLLM asks a fresh process what a model's class can do, to keep CUDA out of this one.
         patches.enter_context(
             mock.patch("vllm.model_executor.models.registry._run_in_subprocess", lambda ask: ask())
@@ -49,8 +53,7 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
             backend = "vllm.model_executor.models.transformers.base.Base"
             patches.enter_context(mock.patch(f"{backend}._decorate_for_torch_compile"))
         patches.enter_context(_kernels_registered_once())
-        if arguments.get("async_scheduling"):
-            patches.enter_context(_async_scheduling())
+        patches.enter_context(_configured(bool(arguments.get("async_scheduling"))))
         patches.enter_context(_left_clean())
         llm = LLM(
             model=str(model.directory),
@@ -67,15 +70,38 @@ def engine(model: TinyModel, **arguments: Any) -> Iterator["LLM"]:
                 **arguments,
             },
         )
+    global _running
+    _running += 1
     try:
         yield llm
     finally:
-        llm.llm_engine.engine_core.shutdown()
-        del llm
+        _running -= 1
+        with _no_collections():
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            cleanup_dist_env_and_memory()
         gc.collect()
-        cleanup_dist_env_and_memory()
         if ON_GPU:
             _forget_graphs()
+
+
+_running = 0  # engines of this process
+
+
+def _freeze_what_is_here() -> None:
+    """Lets no collection of garbage look at modules again, unless an engine is among them."""
+    if not _running:
+        gc.collect()
+        gc.freeze()
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps vLLM from collecting ten times for each engine, half a second each with all modules."""
+    with contextlib.ExitStack() as patches:
+        for name in ("collect", "freeze", "unfreeze"):
+            patches.enter_context(mock.patch.object(gc, name, return_value=0))
+        yield
 
 
 _kernels_registered = False
@@ -120,21 +146,27 @@ def _forget_graphs() -> None:
 
 
 @contextlib.contextmanager
-def _async_scheduling() -> Iterator[None]:
-    """Lets an engine schedule asynchronously on a CPU, where vLLM turns it off as not needed."""
+def _configured(async_scheduling: bool) -> Iterator[None]:
+    """Takes back two of vLLM's settings for a CPU.
+
+    It turns asynchronous scheduling off as not needed, and gives the KV cache whole GiB, all of
+    which are set to zero.
+    """
     if ON_GPU:
         yield
         return
     from vllm.platforms import current_platform
     from vllm.v1.worker import cpu_model_runner
 
-    if not ON_V2 and "wait_stream" not in inspect.getsource(cpu_model_runner):
+    if async_scheduling and not ON_V2 and "wait_stream" not in inspect.getsource(cpu_model_runner):
         pytest.skip("before vLLM 0.25, V1 on a CPU has no asynchronous step")
     platform_defaults = current_platform.check_and_update_config
 
     def check_and_update_config(config: Any) -> None:
+        asked_for = config.cache_config.kv_cache_memory_bytes
         platform_defaults(config)
-        config.scheduler_config.async_scheduling = True
+        config.cache_config.kv_cache_memory_bytes = asked_for or KV_CACHE_BYTES
+        config.scheduler_config.async_scheduling |= async_scheduling
 
     with mock.patch.object(current_platform, "check_and_update_config", check_and_update_config):
         yield
