@@ -1,5 +1,5 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test test-fast check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
+.PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
 	bench-plan check-vllm check-gpu docs lock clean
 
 setup: ## make .venv
@@ -13,6 +13,9 @@ test: ## every test except the slow ones; ARGS="tests/server -x ..."
 
 test-fast: ## the tests that start no engine and do not take long
 	scripts/test -n 2 --dist loadfile -m "not slow and not engine and not long"
+
+test-pythons: ## what needs no torch, on every other supported Python that is here
+	scripts/test-pythons
 
 check: ## format, lint, types, imports, Dockerfile
 	scripts/check
