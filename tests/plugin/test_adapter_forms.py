@@ -39,7 +39,7 @@ def test_vllm_loads_what_is_taken(changes: dict[str, Any], place: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "since"),
     [
-        ("rank of 0", "must be a positive integer", 24),
+        ("rank of 0", "must be a positive integer", 28),
         ("rank of 1,024", "greater than max_lora_rank", 24),
         ("DoRA", "DoRA", 24),
         ("norms", "modules_to_save", 24),
