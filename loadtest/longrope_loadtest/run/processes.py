@@ -65,7 +65,7 @@ class Processes:
             del self._children[connection]
             child.process.join()
             if not child.is_done:
-                run.deaths.append(child.obituary())
+                run.deaths.append(child.how_it_died())
             return
         if word == "busy":
             child.is_done = True
@@ -98,7 +98,7 @@ class _Child:
     ended: int = 0
     is_done: bool = False
 
-    def obituary(self) -> str:
+    def how_it_died(self) -> str:
         code = self.process.exitcode
         how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with status {code}"
         return (
