@@ -89,9 +89,9 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{key_line('ops', 'ops')}\n{key_line('alice', 'alice')}\n")
     model = give_bytes(tiny_model(tmp_path / "model"))
-    command = (*LONGROPE_SERVE, model.directory, *FLAGS, f"--api-key-file={keys}")
     accounts = tmp_path / "accounts"
-    command = (*command, f"--accounting={accounts}")
+    flags = (*FLAGS, f"--api-key-file={keys}", f"--accounting={accounts}")
+    command = (*LONGROPE_SERVE, model.directory, *flags)
     with running(command, tmp_path / "log", OMP_NUM_THREADS="1") as server:
         reference = Reference(model.directory, model.factor_file)
         for prompt, answer in zip(PROMPTS, complete_all(server, PROMPTS), strict=True):
