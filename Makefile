@@ -1,6 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-mixed bench-peers bench-gpu \
-	bench-plan check-vllm check-gpu docs lock clean
+.PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-mixed \
+	bench-peers bench-gpu bench-plan check-vllm check-gpu docs lock clean
 
 setup: ## make .venv
 	scripts/setup
