@@ -10,7 +10,7 @@ from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning import attention, trainable
 from longrope_factors.finetuning.data import batch
 from longrope_factors.finetuning.data.batch import Batch
-from longrope_factors.finetuning.loss import Learner, token_losses
+from longrope_factors.finetuning.loss import UNTRAINED, Learner, Lesson, token_losses
 from longrope_factors.models import loading, perplexity, rotation
 from longrope_factors.models.loading import LoadedModel
 
@@ -94,6 +94,33 @@ def test_the_loss_in_chunks_makes_no_logits_of_all_tokens() -> None:
         ours, torch.autograd.grad(plain.sum(), (hidden, weight)), strict=True
     ):
         torch.testing.assert_close(gradient, theirs)
+
+
+def test_each_token_has_its_own_loss_and_untrained_ones_have_no_logits() -> None:
+    vocabulary, tokens, seen = 50, 30, []
+    hidden, taught = torch.randn(2, tokens, 8)
+    hidden.requires_grad_()
+    weight = torch.randn(vocabulary, 8)
+
+    def head(states: torch.Tensor) -> torch.Tensor:
+        seen.append(len(states))
+        return states @ weight.T
+
+    labels = torch.randint(vocabulary, (tokens,))
+    labels[::3] = UNTRAINED
+    where = torch.arange(tokens) % 2 == 0
+    losses = token_losses(hidden, labels, head, Lesson(taught, where), chunk=64)
+    assert sum(seen) == 10 + 2 * 10
+    mine, theirs = ((states @ weight.T).log_softmax(-1) for states in (hidden, taught))
+    expected = torch.where(
+        where,
+        (theirs.exp() * (theirs - mine)).sum(-1),
+        -mine[torch.arange(tokens), labels.clamp(min=0)],
+    )
+    expected = torch.where(labels == UNTRAINED, 0, expected)
+    torch.testing.assert_close(losses, expected)
+    ours, reference = (torch.autograd.grad(made.sum(), hidden)[0] for made in (losses, expected))
+    torch.testing.assert_close(ours, reference)
 
 
 @pytest.mark.parametrize("norms", [True, False])

@@ -8,6 +8,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1024
+UNTRAINED = -100  # the label of a token without loss, as in torch and transformers
 
 
 class Lesson(NamedTuple):
@@ -27,25 +28,36 @@ def token_losses(
     """Negative log-likelihood in nats of `labels` [n] given last hidden states [n, h]: [n].
 
     For the tokens that a `lesson` teaches, it is the divergence from the teacher's predictions
-    instead. Logits exist for `chunk` positions at a time, also in the backward pass, which
-    recomputes them if there is more than one chunk.
+    instead; for UNTRAINED ones it is 0. Logits exist for `chunk` of the other tokens at a time,
+    also in the backward pass, which recomputes them if there is more than one chunk.
     """
 
-    def of_chunk(
-        states: torch.Tensor, targets: torch.Tensor, *taught: torch.Tensor
-    ) -> torch.Tensor:
-        logits = head(states).float()
-        losses = functional.cross_entropy(logits, targets, reduction="none")
-        if not taught:
-            return losses
-        teacher, where = taught
-        return torch.where(where, _divergence(logits, head(teacher).float()), losses)
+    def likelihoods(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(head(states).float(), targets, reduction="none")
 
-    tensors = [hidden, labels, *(lesson or ())]
-    if len(labels) <= chunk:
-        return of_chunk(*tensors)
-    chunks = zip(*(tensor.split(chunk) for tensor in tensors), strict=True)
-    return torch.cat([checkpoint(of_chunk, *parts, use_reentrant=False) for parts in chunks])
+    def divergences(states: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return _divergence(head(states).float(), head(teacher).float())
+
+    losses = torch.zeros(len(labels), device=hidden.device)
+    by_label = labels != UNTRAINED
+    if lesson is not None:
+        taught = torch.nonzero(by_label & lesson.where)[:, 0]
+        by_label &= ~lesson.where
+        pairs = hidden[taught], lesson.hidden[taught]
+        losses = losses.index_put((taught,), _chunked(divergences, pairs, chunk))
+    told = torch.nonzero(by_label)[:, 0]
+    pairs = hidden[told], labels[told]
+    return losses.index_put((told,), _chunked(likelihoods, pairs, chunk))
+
+
+def _chunked(
+    function: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], chunk: int
+) -> torch.Tensor:
+    """What `function` returns for `tensors` [m, ...]: [m], from `chunk` rows at a time."""
+    if len(tensors[0]) <= chunk:
+        return function(*tensors)
+    parts = zip(*(tensor.split(chunk) for tensor in tensors), strict=True)
+    return torch.cat([checkpoint(function, *part, use_reentrant=False) for part in parts])
 
 
 def _divergence(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -76,7 +88,10 @@ class Learner(torch.nn.Module):
         document_lengths: tuple[int, ...],
         lesson: Lesson | None = None,
     ) -> torch.Tensor:
-        """Losses [n] in nats of a sequence; token_ids, positions and labels are [1, n]."""
+        """Losses [n] in nats of a sequence; token_ids, positions and labels are [1, n].
+
+        Tokens whose label is UNTRAINED have none.
+        """
         with torch.autocast(token_ids.device.type, self._dtype, self._dtype != torch.float32):
             # Trained embeddings are float32, but hidden states need not be.
             embedded = self.model.get_input_embeddings()(token_ids).to(self._dtype)

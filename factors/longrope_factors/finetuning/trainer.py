@@ -26,7 +26,7 @@ from longrope_factors.finetuning.data.batch import Batch
 from longrope_factors.finetuning.data.sequences import Kind
 from longrope_factors.finetuning.jobs import Job
 from longrope_factors.finetuning.journal import Step
-from longrope_factors.finetuning.loss import Learner, Lesson
+from longrope_factors.finetuning.loss import UNTRAINED, Learner, Lesson
 from longrope_factors.finetuning.schedule import learning_rate
 from longrope_factors.finetuning.watcher import Watcher
 from longrope_factors.models import loading, perplexity, rotation
@@ -155,17 +155,17 @@ class Trainer:
             watcher.sequences(self._groups * len(of_pass))
         norm = accelerator.clip_grad_norm_(self._learner.parameters(), _CLIP)
         sums = accelerator.reduce(sums)
-        loss, *by_kind = [total / count if count else None for total, count in sums.tolist()]
-        if loss is None or not torch.isfinite(norm):
+        average, *by_kind = [total / count if count else None for total, count in sums.tolist()]
+        if average is None or not torch.isfinite(norm):
             raise UsageError(
-                f"The gradient of step {index + 1} is not finite (loss {loss}): a lower "
+                f"The gradient of step {index + 1} is not finite (loss {average}): a lower "
                 "--learning-rate may help; the checkpoints before it are kept."
             )
         self._optimizer.step()
         self._optimizer.zero_grad()
         return Step(
             step=index + 1,
-            loss=loss,
+            loss=average,
             **dict(zip(_KINDS, by_kind, strict=True)),
             gradient_norm=float(norm),
             learning_rate=rate,
@@ -223,6 +223,7 @@ class Trainer:
         job, device = self._job, self._accelerator.device
         factor_set = job.short_set if batches[0].is_short else job.long_set
         weights = np.concatenate([sequence.weights for sequence in batches])
+        labels = np.concatenate([sequence.labels for sequence in batches])
         counted = [
             np.concatenate([sequence.counted * (sequence.kind == kind) for sequence in batches])
             for kind in _KINDS
@@ -232,7 +233,7 @@ class Trainer:
             for array, dtype in (
                 (np.concatenate([sequence.token_ids for sequence in batches]), torch.long),
                 (np.concatenate([sequence.positions for sequence in batches]), torch.long),
-                (np.concatenate([sequence.labels for sequence in batches]), torch.long),
+                (np.where(weights > 0, labels, UNTRAINED), torch.long),
                 *((array, torch.float32) for array in (weights, *counted)),
             )
         ]
@@ -243,8 +244,8 @@ class Trainer:
             self._sharing(tensors),
             rotation.rotated_by(self._model, factor_set, job.identity),
         ):
-            ids, positions, labels, *rows = tensors
-            losses = self._learner(ids, positions, labels, lengths, lesson)
+            ids, positions, targets, *rows = tensors
+            losses = self._learner(ids, positions, targets, lengths, lesson)
             weighted = (losses * rows[0][0]).sum()
             self._accelerator.backward(weighted * scale)
         counts = torch.cat(rows)
