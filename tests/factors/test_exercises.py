@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,13 @@ def drawn(count: int, budget: int = 900, of: PreTrainedTokenizerFast = CHAT) -> 
     return [exercises.draw(of, DOCUMENTS, budget, (seed,)) for seed in range(count)]
 
 
-def answer(made: Exercise) -> str:
-    return str(CHAT.decode(made.token_ids[made.answer_start :]))
+def answers(made: Exercise) -> list[tuple[str, str]]:
+    """What comes before each answer, and the answer with what ends it."""
+    edges = np.flatnonzero(np.diff(made.answers, prepend=False, append=False))
+    return [
+        (text(made.token_ids[:start]), text(made.token_ids[start:end]))
+        for start, end in zip(edges[::2], edges[1::2], strict=True)
+    ]
 
 
 def text(ids: Sequence[int]) -> str:
@@ -77,10 +83,10 @@ def test_an_exercise_is_what_the_model_would_be_asked() -> None:
     chats = [one for one in made if CHAT.convert_tokens_to_ids("<user>") in one.token_ids]
     assert len(chats) == pytest.approx(100, abs=25)
     for one in chats:
-        prompt = text(one.token_ids[: one.answer_start])
-        assert prompt.startswith("<user>")
-        assert "<end>\n<assistant>" in prompt
-        assert answer(one).endswith("<end>")
+        for prompt, said in answers(one):
+            assert prompt.startswith("<user>")
+            assert "<end>\n<assistant>" in prompt
+            assert said.endswith("<end>")
     for one in made:
         whole = text(one.token_ids)
         end = "<end>" if whole.startswith("<user>") else "<eos>"
@@ -95,20 +101,38 @@ def test_an_exercise_is_what_the_model_would_be_asked() -> None:
 
 def test_the_answer_stands_in_the_document() -> None:
     for one in drawn(200):
-        prompt = text(one.token_ids[: one.answer_start])
-        said = answer(one).removesuffix("<end>").removesuffix("<eos>").strip().removesuffix(".")
-        if one.kind == questions.QUOTE:
-            assert said[-20:] in prompt
-            continue
-        (value,) = re.findall(r"[^ ]+$", said)
-        assert value in prompt, (prompt, said)
+        for prompt, said in answers(one):
+            said = said.removesuffix("<end>").removesuffix("<eos>").strip().removesuffix(".")
+            if one.kind == questions.QUOTE:
+                assert said[-20:] in prompt
+                continue
+            (value,) = re.findall(r"[^ ]+$", said)
+            # A value that begins a sentence has a capital letter there.
+            assert value.lower() in prompt.lower(), (prompt, said)
+
+
+def test_long_lists_are_asked_about_several_times() -> None:
+    made = drawn(300, budget=2500)
+    counts = {
+        name: [len(answers(one)) for one in made if one.kind == name] for name in questions.NAMES
+    }
+    assert {max(counts[name]) for name in ("fact", "several facts in order", "quotation")} == {1}
+    for name in ("some of many facts", "pairs", "lines"):
+        assert 1 in counts[name]
+        assert max(counts[name]) > 8
+    for one in made:
+        _, *later = answers(one)
+        # A second question follows the first answer, and asks for something else.
+        for (before, said), (prompt, _) in pairwise(answers(one)):
+            assert prompt.startswith(before + said)
+        assert len({prompt[-60:] for prompt, _ in later}) == len(later)
 
 
 def test_depths_rise_and_those_of_answers_are_even() -> None:
     placed = []
     for one in drawn(400):
         assert (np.diff(one.depths) >= 0).all()
-        assert (one.depths[one.answer_start - 1 :] == 1).all()
+        assert (one.depths[np.flatnonzero(one.answers)[0] - 1 :] == 1).all()
         positions = one.positions(100_000)
         assert (np.diff(positions) > 0).all()
         assert positions[-1] == 99_999
@@ -127,13 +151,13 @@ def test_the_book_and_half_the_weight_of_answers_are_trained() -> None:
     for one in made:
         count = len(one.token_ids)
         weights = together.weights[start : start + count]
-        answers = together.answers[start : start + count]
+        told = together.answers[start : start + count]
         assert weights[-1] == 0
-        assert answers.sum() == count - one.answer_start
-        assert weights[answers > 0].sum() == pytest.approx(count, rel=1e-5)
-        assert weights[answers > 0].sum() >= batch.ANSWER_SHARE * weights.sum()
+        assert told[:-1].tolist() == one.answers[1:].tolist()
+        assert weights[told > 0].sum() == pytest.approx(count, rel=1e-5)
+        assert weights[told > 0].sum() >= batch.ANSWER_SHARE * weights.sum()
         # A token of the book can be foretold; a token that was made up cannot.
-        foretold = (weights > 0) & (answers == 0)
+        foretold = (weights > 0) & (told == 0)
         assert one.plain[1:][foretold[:-1]].all()
         assert together.labels[start + count - 2] == one.token_ids[-1]
         start += count
@@ -156,7 +180,10 @@ def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> Non
             min(1800, len(whole.token_ids)), rel=1e-5
         )
     assert max(len(whole.token_ids) for whole in made[:6]) > 1800
-    assert {len(one.document_lengths) for one in made[6:]} == set(range(1, 12))
+    counts = Counter(len(one.document_lengths) for one in made[6:])
+    assert (min(counts), max(counts)) == (1, 11)
+    # By the logarithm, half of the windows have at most three.
+    assert sum(counts[few] for few in (1, 2, 3)) == pytest.approx(42, abs=12)
     assert all(len(one.token_ids) <= 1800 for one in made[6:])
     assert max(one.positions.max() for one in made[6:]) == 3999
     with pytest.raises(
@@ -201,7 +228,7 @@ def test_a_run_says_what_it_was_taught(tmp_path: Path) -> None:
     result = training.run(finetuning.replace(settings, window=100))
     assert all(each.retrieval and each.long for each in result.steps)
     source = schema.load(result.output / "factors.json").sets[-1].provenance.source
-    assert "0.5 of the sequences retrieval exercises (fact; one of several facts" in source
+    assert "0.5 of the sequences retrieval exercises (fact; some of several facts" in source
     record = (result.output / "finetune.json").read_text()
     for said in ('"window": 100', '"positions": "skip"', '"retrieval_share": 0.5', '"quotation"'):
         assert said in record

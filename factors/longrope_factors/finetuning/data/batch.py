@@ -17,8 +17,7 @@ from longrope_factors.finetuning.data.sequences import Kind, Mixture, Planned
 PASSKEY_ANSWER_SHARE = 0.1
 # The least share of an exercise's weight that is on the answer, which is what should be learnt.
 ANSWER_SHARE = 0.5
-# The fewest tokens of an exercise in a window. Short exercises give more answers to learn from,
-# long ones more facts to choose from.
+# The fewest tokens of an exercise in a window.
 _LEAST_TOKENS = 160
 
 
@@ -102,8 +101,8 @@ def passkey(tokenizer: Any, length: int, least: int, seed: Sequence[int]) -> Bat
 def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch:
     """Exercises one after another, at `positions`.
 
-    Plain text is trained, and answers with at least ANSWER_SHARE of the weight. Questions and facts
-    are not, because they are made up and cannot be predicted.
+    Plain text is trained, and answers with at least ANSWER_SHARE of the weight of each exercise.
+    Questions and facts are not, because they are made up and cannot be predicted.
     """
     batch = of_documents("retrieval", [exercise.token_ids for exercise in made], positions)
     weights = np.zeros_like(batch.weights)
@@ -112,10 +111,9 @@ def of_exercises(made: Sequence[Exercise], positions: Sequence[Tokens]) -> Batch
         count = len(exercise.token_ids)
         # Token i predicts token i + 1.
         weights[start : start + count - 1] = exercise.plain[1:]
-        answer = slice(start + exercise.answer_start - 1, start + count - 1)
-        weight = count * ANSWER_SHARE / (1 - ANSWER_SHARE)
-        weights[answer] = weight / (count - exercise.answer_start)
-        batch.answers[answer] = 1.0
+        answers = start + np.flatnonzero(exercise.answers[1:])
+        weights[answers] = count * ANSWER_SHARE / (1 - ANSWER_SHARE) / len(answers)
+        batch.answers[answers] = 1.0
         start += count
     return replace(batch, weights=weights)
 
@@ -133,7 +131,9 @@ def retrieval(
         # The answer's weight grows with the prompt; scaled, it is that of an answer in a window.
         scale = min(mixture.window / len(exercise.token_ids), 1.0)
         return replace(made, weights=made.weights * np.float32(scale))
-    count = int(generator.integers(1, _most_exercises(mixture) + 1))
+    # The logarithm is spread evenly, because a long exercise teaches most: it has most questions,
+    # and most facts to choose from.
+    count = int(np.exp(generator.uniform(0, np.log(_most_exercises(mixture) + 1))))
     parts, positions = [], []
     for place in range(count):
         budget = mixture.window // count

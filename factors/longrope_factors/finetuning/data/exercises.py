@@ -1,7 +1,7 @@
-"""Retrieval exercises: a passage of a real book, facts placed in it, a question and its answer.
+"""Retrieval exercises: a passage of a real book, facts placed in it, questions and their answers.
 
 The tasks that `questions` draws are laid out as a chat or as plain text and fitted to a number of
-tokens.
+tokens. Several questions about a document follow one another, as they do in a conversation.
 """
 
 import re
@@ -19,6 +19,7 @@ from longrope_factors.finetuning.data.documents import Tokens
 from longrope_factors.finetuning.data.questions import Draw, Task
 
 _DOCUMENT = "\N{LEFT WHITE SQUARE BRACKET}document\N{RIGHT WHITE SQUARE BRACKET}"
+_ANSWER = "\N{LEFT WHITE SQUARE BRACKET}answer\N{RIGHT WHITE SQUARE BRACKET}"
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+")
 # A list is split into at most this many runs; its positions may jump between them.
 _RUNS = 8
@@ -32,17 +33,17 @@ class Exercise:
     """One exercise of n tokens; arrays of shape [n].
 
     `depths` rise from 0 to 1. They say where the tokens are in a long text from which everything
-    between tokens of different depth was left out. They are 0 before the document and 1 from the
-    question on. `plain` marks the tokens that are trained as plain text: those of the book, and the
-    beginning of the sentence that the answer completes. The answer begins at `answer_start`; with
-    the token that ends it, it is the end of the exercise.
+    between tokens of different depth was left out. They are 0 before the document and 1 after it.
+    `plain` marks the tokens that are trained as plain text: those of the book, and the beginnings
+    of the sentences that answers complete. `answers` marks the tokens of answers, with the token
+    that ends the last one, and in a chat each.
     """
 
     kind: str
     token_ids: Tokens
     depths: npt.NDArray[np.float64]
     plain: npt.NDArray[np.bool_]
-    answer_start: int
+    answers: npt.NDArray[np.bool_]
 
     def positions(self, extent: int) -> Tokens:
         """Ascending positions [n] that spread the exercise over a text of `extent` tokens."""
@@ -52,23 +53,22 @@ class Exercise:
 
 
 class _Block(NamedTuple):
-    """Characters that stay together, at one depth; `plain` is as in Exercise."""
+    """Characters that stay together, at one depth; `plain` and `answer` are as in Exercise."""
 
     text: str
     depth: float
     plain: bool = False
+    answer: bool = False
 
 
 class _Layout(NamedTuple):
-    """What surrounds a document: the text before and after it, the answer and its end.
+    """What surrounds a document: the text before it, and questions and answers after it.
 
-    `lead` is the beginning of the answer's sentence; empty if the answer is not in a sentence.
+    `end` has the tokens that end an answer.
     """
 
     head: str
-    tail: str
-    lead: str
-    answer: str
+    after: list[_Block]
     end: list[int]
     is_chat: bool
 
@@ -224,34 +224,55 @@ def _cut(passage: str, depth: float) -> int:
 
 def _layout(generator: Draw, tokenizer: Any, task: Task) -> _Layout:
     chat = tokenizer.chat_template is not None and generator.random() < 0.5
-    question, lead, answer = task.question, "", task.value
     hint, is_cloze = generator.random(), not chat and generator.random() < 0.3
-    sentence_end = "." if answer[-1].isalnum() else ""
-    if is_cloze:
-        answer += sentence_end
-    elif hint < 0.3:
-        question += " " + _one(generator, wordings.SENTENCE)
-        lead, answer = task.lead, f" {answer}{sentence_end}"
-    elif hint < 0.7:
-        question += " " + _one(generator, wordings.BARE)
+    in_sentence, wish = not is_cloze and hint < 0.3, ""
+    if in_sentence:
+        wish = " " + _one(generator, wordings.SENTENCE)
+    elif not is_cloze and hint < 0.7:
+        wish = " " + _one(generator, wordings.BARE)
     if chat:
-        text = _one(generator, wordings.CHAT).format(document=_DOCUMENT, question=question)
-        messages = [{"role": "user", "content": text}]
-        text = _rendered(tokenizer, messages, add_generation_prompt=True)
-        end = _end_of_turn(tokenizer)
+        text, end = _conversation(generator, tokenizer, task, wish), _end_of_turn(tokenizer)
     else:
-        if is_cloze:
-            form, gap = _one(generator, wordings.CLOZE), " "
-        else:
-            form, gap = wordings.PLAIN[int(generator.integers(len(wordings.PLAIN)))]
-        text = form.format(document=_DOCUMENT, question=question, lead=task.lead)
-        if lead:
-            lead = gap + lead
-        else:
-            answer = gap + answer
+        text = _plain_text(generator, task, wish, is_cloze)
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    head, tail = text.split(_DOCUMENT)
-    return _Layout(head, tail, lead, answer, end, chat)
+    head, rest = text.split(_DOCUMENT)
+    gap = "" if chat or rest.endswith("\n") else " "
+    after = []
+    for before, asked in zip(rest.split(_ANSWER), task.asked, strict=True):
+        answer = asked.value
+        if (is_cloze or in_sentence) and answer[-1].isalnum():
+            answer += "."
+        after.append(_Block(before, 1.0))
+        if in_sentence:
+            after.append(_Block(gap + asked.lead, 1.0, plain=True))
+        after.append(_Block((" " if in_sentence else gap) + answer, 1.0, answer=True))
+    return _Layout(head, after, end, chat)
+
+
+def _conversation(generator: Draw, tokenizer: Any, task: Task, wish: str) -> str:
+    """A chat about the document, up to the last answer."""
+    first, *others = task.asked
+    form = _one(generator, wordings.CHAT)
+    text = form.format(document=_DOCUMENT, question=first.question + wish)
+    messages = [{"role": "user", "content": text}]
+    for asked in others:
+        messages.append({"role": "assistant", "content": _ANSWER})
+        messages.append({"role": "user", "content": asked.question})
+    return _rendered(tokenizer, messages, add_generation_prompt=True)
+
+
+def _plain_text(generator: Draw, task: Task, wish: str, is_cloze: bool) -> str:
+    """The document and its questions as plain text, up to the last answer."""
+    forms = wordings.CLOZE if is_cloze else wordings.PLAIN
+    form = _one(generator, forms)
+    first, *others = task.asked
+    text = form.format(document=_DOCUMENT, question=first.question + wish, lead=first.lead)
+    if "{question}" not in form.partition("{document}")[2]:
+        form = forms[0]
+    _, _, later = form.partition("{document}")
+    for asked in others:
+        text += _ANSWER + later.format(question=asked.question, lead=asked.lead)
+    return text
 
 
 def _one(generator: Draw, among: Sequence[str]) -> str:
@@ -283,24 +304,25 @@ def _end_of_turn(tokenizer: Any) -> list[int]:
 
 def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Block]) -> Exercise:
     """The exercise, with its whole text tokenized at once, as a real prompt is."""
-    around = _Block(layout.head, 0.0), _Block(layout.tail, 1.0), _Block(layout.lead, 1.0, True)
-    blocks = [around[0], *document, *around[1:]]
-    prompt = "".join(block.text for block in blocks)
+    blocks = [_Block(layout.head, 0.0), *document, *layout.after]
     encoded = tokenizer(
-        prompt + layout.answer,
+        "".join(block.text for block in blocks),
         add_special_tokens=not layout.is_chat,
         return_offsets_mapping=True,
     )
+    token_ids = np.asarray([*encoded["input_ids"], *layout.end], np.int32)
     ends = np.maximum.accumulate([end for _, end in encoded["offset_mapping"]])
-    answer_start = int(np.searchsorted(ends, len(prompt), side="right"))
-    blocks.append(_Block(layout.answer, 1.0))
     borders = np.cumsum([len(block.text) for block in blocks])
     of_block = np.searchsorted(borders, ends)
     added = len(layout.end)
+    answers = np.append([blocks[place].answer for place in of_block], np.zeros(added, bool))
+    for last in np.flatnonzero(answers[:-1] & ~answers[1:]):
+        after = slice(last + 1, last + 1 + added)
+        answers[after] = token_ids[after].tolist() == layout.end
     return Exercise(
         kind=kind,
-        token_ids=np.asarray([*encoded["input_ids"], *layout.end], np.int32),
+        token_ids=token_ids,
         depths=np.append([blocks[place].depth for place in of_block], np.ones(added)),
         plain=np.append([blocks[place].plain for place in of_block], np.zeros(added, bool)),
-        answer_start=answer_start,
+        answers=answers,
     )

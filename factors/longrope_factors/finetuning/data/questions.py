@@ -1,4 +1,4 @@
-"""The tasks of retrieval exercises: random facts, a question and its answer, in eight kinds.
+"""The tasks of retrieval exercises: random facts, questions and their answers, in nine kinds.
 
 Each kind is a function of a random generator and the number of facts.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from longrope_factors.finetuning.data import wordings
 
@@ -16,22 +17,32 @@ Draw = np.random.Generator
 
 _WORD = re.compile(r"\S+")
 _ANSWER_WORDS = (8, 20)
+# There is at most one question for so many facts, and so many in all. Each costs as many tokens as
+# two or three facts, and teaches as much as the only question of an exercise.
+_FACTS_PER_QUESTION, _MOST_QUESTIONS = 2, 16
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Task:
-    """Facts in their order, and a question that they answer.
+class Asked:
+    """A question, and the `lead` that begins a sentence which `value`, the answer, ends."""
 
-    `lead` begins a sentence that `value`, the answer, ends. With a `joiner`, the facts are one list
-    with the joiner between them; without it, they may be anywhere in a text.
-    """
-
-    facts: tuple[str, ...]
     question: str
     lead: str
     value: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Facts in their order, and the questions that they answer, at least one.
+
+    With a `joiner`, the facts are one list with the joiner between them; without it, they may be
+    anywhere in a text.
+    """
+
+    facts: tuple[str, ...]
+    asked: tuple[Asked, ...]
     joiner: str | None = None
 
 
@@ -45,15 +56,19 @@ class Kind:
 
 
 def fact(draw: Draw, count: int) -> Task:
-    """Facts of one form about `count` things, one of which is asked for."""
+    """Facts of one form about `count` things, some of which are asked for."""
     form = _one(draw, wordings.FACTS)
     keys, values = _keys(draw, form.key, count), _values(draw, form.value, count)
-    asked = int(draw.integers(count))
     return Task(
         facts=_statements(draw, form, keys, values),
-        question=_one(draw, form.questions).format(key=keys[asked]),
-        lead=_one(draw, form.leads).format(key=keys[asked]),
-        value=values[asked],
+        asked=tuple(
+            Asked(
+                question=_one(draw, form.questions).format(key=keys[place]),
+                lead=_one(draw, form.leads).format(key=keys[place]),
+                value=values[place],
+            )
+            for place in _some(draw, count)
+        ),
     )
 
 
@@ -61,16 +76,16 @@ def in_order(draw: Draw, count: int) -> Task:
     """Facts of one form; the question asks for two to four of them, in its own order."""
     form = _one(draw, wordings.FACTS)
     keys, values = _keys(draw, form.key, count), _values(draw, form.value, count)
-    asked = draw.permutation(count)[: int(draw.integers(2, 5))]
+    places = draw.permutation(count)[: int(draw.integers(2, 5))]
     question = _one(draw, form.questions).format(key=wordings.EACH[form.key])
-    return Task(
-        facts=_statements(draw, form, keys, values),
+    asked = Asked(
         question=_one(draw, wordings.IN_ORDER).format(
-            keys=", ".join(keys[place] for place in asked), question=question
+            keys=", ".join(keys[place] for place in places), question=question
         ),
         lead=_one(draw, wordings.IN_ORDER_LEADS),
-        value=", ".join(values[place] for place in asked),
+        value=", ".join(values[place] for place in places),
     )
+    return Task(_statements(draw, form, keys, values), (asked,))
 
 
 def pairs(draw: Draw, count: int) -> Task:
@@ -83,18 +98,19 @@ def pairs(draw: Draw, count: int) -> Task:
     lines = [line.format(key=key, value=value) for key, value in zip(keys, values, strict=True)]
     lines[0] = before.format() + lines[0]
     lines[-1] += after.format()
-    asked = int(draw.integers(count))
+    question, lead = _one(draw, wordings.PAIR_QUESTIONS), _one(draw, wordings.PAIR_LEADS)
     return Task(
         facts=tuple(lines),
-        question=_one(draw, wordings.PAIR_QUESTIONS).format(key=keys[asked]),
-        lead=_one(draw, wordings.PAIR_LEADS).format(key=keys[asked]),
-        value=values[asked],
+        asked=tuple(
+            Asked(question.format(key=keys[place]), lead.format(key=keys[place]), values[place])
+            for place in _some(draw, count)
+        ),
         joiner=between,
     )
 
 
 def lines(draw: Draw, count: int) -> Task:
-    """Lines of a key (a number or a name) and a value; the question asks for either of them."""
+    """Lines of a key (a number or a name) and a value; a question asks for either of them."""
     line, question, lead, reverse, reverse_lead = _one(draw, wordings.LINES)
     if draw.random() < 0.5:
         first = int(draw.integers(1, 500))
@@ -102,22 +118,24 @@ def lines(draw: Draw, count: int) -> Task:
     else:
         keys = _distinct(draw, count, lambda: _pair_key(draw, 1))
     values = _distinct(draw, count, lambda: str(draw.integers(1000, 100_000)))
-    asked = int(draw.integers(count))
-    backwards = draw.random() < 0.25
-    slots = {"key": keys[asked], "value": values[asked]}
+    asked = []
+    for place in _some(draw, count):
+        key, value = keys[place], values[place]
+        if draw.random() < 0.25:
+            asked.append(Asked(reverse.format(value=value), reverse_lead, key))
+        else:
+            asked.append(Asked(question.format(key=key), lead.format(key=key), value))
     return Task(
         facts=tuple(
             line.format(key=key, value=value) for key, value in zip(keys, values, strict=True)
         ),
-        question=(reverse if backwards else question).format(**slots),
-        lead=(reverse_lead if backwards else lead).format(**slots),
-        value=keys[asked] if backwards else values[asked],
+        asked=tuple(asked),
         joiner="\n",
     )
 
 
 def chain(draw: Draw, count: int) -> Task:
-    """Chains of names, each with the value of the one before; the end of one is asked for."""
+    """Chains of names, each with the value of the one before; the ends of some are asked for."""
     first, later, question, lead = _one(draw, wordings.CHAINS)
     names = list(draw.permutation(wordings.CHAIN_NAMES)[:count])
     chains: list[list[str]] = [[] for _ in range(max(count // 4, 1))]
@@ -135,20 +153,24 @@ def chain(draw: Draw, count: int) -> Task:
         if at:
             slots = {"source": chains[place][at - 1]}
         facts.append((later if at else first).format(name=name, **slots))
-    asked = int(draw.integers(len(chains)))
-    end = chains[asked][-1]
     return Task(
         facts=tuple(facts),
-        question=question.format(name=end),
-        lead=lead.format(name=end),
-        value=values[asked],
+        asked=tuple(
+            Asked(
+                question=question.format(name=chains[place][-1]),
+                lead=lead.format(name=chains[place][-1]),
+                value=values[place],
+            )
+            for place in draw.permutation(len(chains))[: int(draw.integers(1, len(chains) + 1))]
+        ),
     )
 
 
 def labels(draw: Draw, count: int) -> Task:
-    """Examples of things with the made-up label of their sort; a thing's label is asked for.
+    """Examples of things with the made-up label of their sort; labels of things are asked for.
 
-    Half of the time, the thing may be an example itself; otherwise only others of its sort are.
+    Half of the time, the things may be examples themselves; otherwise only others of their sorts
+    are.
     """
     line, question, lead = _one(draw, wordings.LABELS)
     sorts = draw.permutation(len(wordings.CATEGORIES))[: int(draw.integers(2, 7))]
@@ -159,24 +181,26 @@ def labels(draw: Draw, count: int) -> Task:
         for item in wordings.CATEGORIES[sort]
     ]
     shuffled = [things[place] for place in draw.permutation(len(things))]
-    asked, label = shuffled[0]
-    others = shuffled[1:] if draw.random() < 0.5 else shuffled
-    shown = [others[place % len(others)] for place in range(count)]
-    if label not in {name for _, name in shown}:
-        shown[0] = asked, label
-    shown = [shown[place] for place in draw.permutation(count)]
+    wanted = shuffled[: len(_some(draw, count))]
+    others = shuffled[len(wanted) :] if draw.random() < 0.5 else shuffled
+    # An example of each label that is asked for comes first, before there is no room left.
+    needed = {label: (item, label) for item, label in [*wanted, *others]}
+    examples = [needed[label] for label in dict.fromkeys(label for _, label in wanted)] + others
+    shown = [examples[place % len(examples)] for place in draw.permutation(count)]
     return Task(
-        facts=tuple(line.format(item=item, label=name) for item, name in shown),
-        question=question.format(item=asked),
-        lead=lead.format(item=asked),
-        value=label,
+        facts=tuple(line.format(item=item, label=label) for item, label in shown),
+        asked=tuple(
+            Asked(question.format(item=item), lead.format(item=item), label)
+            for item, label in wanted
+        ),
         joiner="\n",
     )
 
 
 KINDS = {
     "fact": Kind(fact, 1, 1),
-    "one of several facts": Kind(fact, 2, 8),
+    "some of several facts": Kind(fact, 2, 8),
+    "some of many facts": Kind(fact, 9, None),
     "several facts in order": Kind(in_order, 2, 6),
     "pairs": Kind(pairs, 2, None),
     "lines": Kind(lines, 2, None),
@@ -218,15 +242,21 @@ def quotation(draw: Draw, passage: str, depth: float) -> tuple[int, int, Task] |
             answer = passage[after[0][0] : after[length - 1][1]]
             if length < _ANSWER_WORDS[0] or "\n" in quote + answer or passage.count(quote) > 1:
                 continue
-            asked = wordings.QUOTE_TO_END if ending else wordings.QUOTE_COUNTED
-            question = _one(draw, asked).format(quote=quote, count=length)
-            task = Task((), question, _one(draw, wordings.QUOTE_LEADS), answer)
-            return start, after[length - 1][1], task
+            forms = wordings.QUOTE_TO_END if ending else wordings.QUOTE_COUNTED
+            question = _one(draw, forms).format(quote=quote, count=length)
+            asked = Asked(question, _one(draw, wordings.QUOTE_LEADS), answer)
+            return start, after[length - 1][1], Task((), (asked,))
     return None
 
 
 def _one(draw: Draw, among: Sequence[T]) -> T:
     return among[int(draw.integers(len(among)))]
+
+
+def _some(draw: Draw, count: int) -> npt.NDArray[np.int64]:
+    """The places of the facts, of `count`, that are asked for, in the order of the questions."""
+    most = min(max(count // _FACTS_PER_QUESTION, 1), _MOST_QUESTIONS)
+    return draw.permutation(count)[: int(draw.integers(1, most + 1))]
 
 
 def _distinct(draw: Draw, count: int, make: Callable[[], str]) -> list[str]:

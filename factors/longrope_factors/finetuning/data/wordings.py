@@ -439,15 +439,16 @@ CHAT = (
     "Question: {question}\n\nThe text to find the answer in:\n\n{document}",
     "Notes:\n{document}\n---\n{question}",
 )
-# Plain text: the form, and the text between it and the answer.
+# Plain text. A second question takes what comes after the document, in the first of the forms if
+# that does not have the question.
 PLAIN = (
-    ("{document}\n\nQuestion: {question}\nAnswer:", " "),
-    ("{document}\n\nQ: {question}\nA:", " "),
-    ("Question: {question}\n\n{document}\n\nAnswer:", " "),
-    ("{document}\n\n{question}\n", ""),
-    ("Text:\n{document}\n\nQuestion: {question}\nAnswer:", " "),
-    ("### Text\n{document}\n\n### Question\n{question}\n\n### Answer\n", ""),
-    ("{document}\n\nExercise. {question}\nSolution:", " "),
+    "{document}\n\nQuestion: {question}\nAnswer:",
+    "{document}\n\nQ: {question}\nA:",
+    "Question: {question}\n\n{document}\n\nAnswer:",
+    "{document}\n\n{question}\n",
+    "Text:\n{document}\n\nQuestion: {question}\nAnswer:",
+    "### Text\n{document}\n\n### Question\n{question}\n\n### Answer\n",
+    "{document}\n\nExercise. {question}\nSolution:",
 )
 # Plain text that gives the lead too, so that only the value is asked for.
 CLOZE = (
