@@ -114,3 +114,29 @@ def test_no_other_name_is_a_device(device: str) -> None:
 def test_any_device_is_none_or_cpu() -> None:
     compute.check_here(None)
     compute.check_here("cpu")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "capabilities", "is_slow"),
+    [
+        ("bfloat16", "cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ("bfloat16", None, {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ("bfloat16", "cpu", {"bf16": False}, True),
+        ("bfloat16", "cpu", {"avx512_bf16": True, "amx_bf16": False}, False),
+        ("bfloat16", "cpu", {"bf16": True}, False),
+        ("bfloat16", "cpu", {}, False),
+        ("float32", "cpu", {"avx512_bf16": False}, False),
+        ("bfloat16", "cuda:1", {"avx512_bf16": False}, False),
+    ],
+)
+def test_bfloat16_without_instructions_for_it_is_advised_against(
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    device: str | None,
+    capabilities: dict[str, bool],
+    is_slow: bool,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    advice = compute.advice(dtype, device)
+    assert (advice is not None and "--dtype float32" in advice) == is_slow

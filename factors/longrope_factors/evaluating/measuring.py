@@ -12,6 +12,7 @@ from longrope_factors import __version__
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.results import R
 from longrope_factors.factor_file.schema import FactorSet
+from longrope_factors.models import compute
 from longrope_factors.models.adapted import with_adapter
 from longrope_factors.models.loading import LoadedModel
 
@@ -76,7 +77,7 @@ def common_fields(
     return {
         "model": loaded.identity.name,
         "weights_sha256": loaded.weights_sha256,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": loaded.dtype,
         "device": loaded.model.device.type,
         "length": length,
         "method": method,
@@ -111,9 +112,12 @@ def _make(
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    # On stderr, because --json uses stdout. A layer of a long text takes seconds, so the remaining
-    # time is estimated over the last ten minutes instead of rich's 30 seconds.
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=600) as progress:
+    console = Console(stderr=True)  # because --json uses stdout
+    if note := compute.advice(loaded.dtype, loaded.model.device.type):
+        console.print(note)
+    # A layer of a long text takes seconds, so the remaining time is estimated over the last ten
+    # minutes instead of rich's 30 seconds.
+    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
         bar = progress.add_task("", total=sum(measurement.cost for measurement in missing))
         for number, measurement in enumerate(missing, 1):
             progress.update(bar, description=f"{number}/{len(missing)} {measurement.title}")

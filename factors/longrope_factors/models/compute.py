@@ -6,6 +6,8 @@ from typing import Literal
 from longrope_factors.factor_file.errors import UsageError
 
 Dtype = Literal["bfloat16", "float16", "float32"]
+# Instructions that multiply bfloat16, as `torch.cpu.get_capabilities` names them.
+_MULTIPLY_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 _DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 
 
@@ -27,3 +29,23 @@ def check_here(device: str | None) -> None:
     if named is not None and int(named["number"] or 0) >= count:
         gpus = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
         raise UsageError(f"--device {device} is not a device that PyTorch has here: it has {gpus}.")
+
+
+def advice(dtype: str, device: str | None) -> str | None:
+    """A sentence if `dtype` is slow on `device`: bfloat16 on a CPU that computes it in float32.
+
+    If `device` is None, it is a GPU if there is one.
+    """
+    import torch
+
+    on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
+    if not on_cpu or dtype != "bfloat16":
+        return None
+    capabilities = torch.cpu.get_capabilities()
+    told = [capabilities[name] for name in _MULTIPLY_BFLOAT16 if name in capabilities]
+    if not told or any(told):
+        return None
+    return (
+        "This CPU has no instructions for bfloat16: --dtype float32 would be several times as "
+        "fast, in twice the memory."
+    )

@@ -22,6 +22,11 @@ class LoadedModel:
         """The hash of the weights in `directory`, from `model_directory.weights_sha256`."""
         return model_directory.weights_sha256(self.directory)
 
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype that the model computes in, such as bfloat16."""
+        return str(self.model.dtype).removeprefix("torch.")
+
 
 def load(model_dir: Path, device: str | None = None, dtype: str = "bfloat16") -> LoadedModel:
     """Load the model in `model_dir` with PyTorch's SDPA as its attention.

@@ -111,7 +111,8 @@ def search(
             name=name,
         )
         planned = plan(question, evolution)
-        if note := model_directory.base_of(model).note:
+        notes = model_directory.base_of(model).note, compute.advice(machine.dtype, machine.device)
+        for note in filter(None, notes):
             typer.echo(note, err=True)
         with progress.shown(planned) as watcher:
             result = run.run(planned, output, machine, kept, watcher)
