@@ -60,7 +60,7 @@ def text(path: Path, *lengths: int, seed: int = 0) -> Path:
     """Documents of so many words, with an empty line between them."""
     generator = random.Random(seed)
     path.write_text(
-        "\n\n".join(" ".join(generator.choices(WORDS[:20], k=each)) for each in lengths)
+        "\n\n".join(" ".join(generator.choices(WORDS[:20], k=length)) for length in lengths)
     )
     return path
 

@@ -46,7 +46,7 @@ def config(**changes: Any) -> Spoil:
     def spoil(place: Path) -> None:
         path = place / "adapter" / CONFIG
         content = {**json.loads(path.read_text()), **changes}
-        path.write_text(json.dumps({key: each for key, each in content.items() if each != DROP}))
+        path.write_text(json.dumps({key: value for key, value in content.items() if value != DROP}))
 
     return spoil
 
@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "weights changed later": (
         lambda place: save_file(
-            {name: each + 1 for name, each in load_file(place / "adapter" / WEIGHTS).items()},
+            {name: tensor + 1 for name, tensor in load_file(place / "adapter" / WEIGHTS).items()},
             place / "adapter" / WEIGHTS,
         ),
         "has the hash",
@@ -176,16 +176,18 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "DoRA": (written_by_peft(use_dora=True), "has use_dora true, but vLLM does not serve DoRA"),
     "norms": (written_by_peft(modules_to_save=["input_layernorm"]), "has modules_to_save"),
     "norms by stealth": (
-        tensors(lambda each: each.update({"base_model.model.model.norm.weight": ZEROS})),
+        tensors(lambda weights: weights.update({"base_model.model.model.norm.weight": ZEROS})),
         "has the tensor base_model.model.model.norm.weight",
     ),
     "embeddings": (
-        tensors(lambda each: each.update({f"{EMBEDDING}.lora_embedding_A": torch.zeros(4, 128)})),
+        tensors(
+            lambda weights: weights.update({f"{EMBEDDING}.lora_embedding_A": torch.zeros(4, 128)})
+        ),
         f"has the tensor {EMBEDDING}.lora_embedding_A, but vLLM serves only",
     ),
     "output head": (
         tensors(
-            lambda each: each.update(
+            lambda weights: weights.update(
                 {
                     "base_model.model.lm_head.lora_A.weight": torch.zeros(4, 32),
                     "base_model.model.lm_head.lora_B.weight": torch.zeros(128, 4),
@@ -207,12 +209,15 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "rsLoRA's scale": (config(use_rslora=True), "has lora_alpha / r as 4, but"),
     "no tensors": (tensors(dict.clear), "has no tensors"),
-    "A alone": (tensors(lambda each: each.pop(B)), f"has no lora_B for {Q}"),
-    "B alone": (tensors(lambda each: each.pop(A)), f"has no lora_A for {Q}"),
-    "whole numbers": (tensors(lambda each: each.update({A: each[A].to(torch.int8)})), "as I8"),
-    "a vector": (tensors(lambda each: each.update({A: torch.zeros(32)})), "as F32 [32]"),
+    "A alone": (tensors(lambda weights: weights.pop(B)), f"has no lora_B for {Q}"),
+    "B alone": (tensors(lambda weights: weights.pop(A)), f"has no lora_A for {Q}"),
+    "whole numbers": (
+        tensors(lambda weights: weights.update({A: weights[A].to(torch.int8)})),
+        "as I8",
+    ),
+    "a vector": (tensors(lambda weights: weights.update({A: torch.zeros(32)})), "as F32 [32]"),
     "tensors of another rank": (
-        tensors(lambda each: each.update({A: torch.zeros(2, 32)})),
+        tensors(lambda weights: weights.update({A: torch.zeros(2, 32)})),
         f"has lora_A [2, 32] and lora_B [32, 4] for {Q}; at rank 4 they should be [4, 32]",
     ),
 }
@@ -224,7 +229,7 @@ REFUSED_FOR_THE_MODEL: dict[str, tuple[Spoil, str]] = {
     ),
     "transposed": (
         tensors(
-            lambda each: each.update(
+            lambda weights: weights.update(
                 {
                     f"base_model.model.{DOWN}.lora_A.weight": torch.zeros(4, 32),
                     f"base_model.model.{DOWN}.lora_B.weight": torch.zeros(64, 4),
@@ -237,7 +242,7 @@ REFUSED_FOR_THE_MODEL: dict[str, tuple[Spoil, str]] = {
     "fewer layers": (another_model(num_hidden_layers=1), "is for model.layers.1."),
     "a module that is not there": (
         tensors(
-            lambda each: each.update(
+            lambda weights: weights.update(
                 {
                     A.replace("q_proj", "qkv_proj"): torch.zeros(4, 32),
                     B.replace("q_proj", "qkv_proj"): torch.zeros(64, 4),
@@ -248,7 +253,7 @@ REFUSED_FOR_THE_MODEL: dict[str, tuple[Spoil, str]] = {
     ),
     "a norm": (
         tensors(
-            lambda each: each.update(
+            lambda weights: weights.update(
                 {
                     A.replace("self_attn.q_proj", "input_layernorm"): torch.zeros(4, 32),
                     B.replace("self_attn.q_proj", "input_layernorm"): torch.zeros(32, 4),
@@ -378,7 +383,7 @@ def test_validate_and_show(place: Path) -> None:
     shown = runner.invoke(app, ["show", str(path)]).stdout
     assert "64: adapter of rank 4 in adapter, sha256 " in shown
     described = json.loads(runner.invoke(app, ["show", str(path), "--json"]).stdout)
-    assert [each["adapter"] for each in described["sets"]] == [
+    assert [factor_set["adapter"] for factor_set in described["sets"]] == [
         None,
         {
             "folder": "adapter",

@@ -187,7 +187,7 @@ def test_any_config_is_a_base_or_a_sentence(
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def refused(*arguments: str | Path) -> str:
@@ -224,8 +224,8 @@ def test_made_factors_go_on_from_the_models_own(name: str, tmp_path: Path) -> No
     # A Hugging Face config of it says absolute factors, and nothing of the old scaling.
     exported, _ = hf_config(config, schema.load(file))
     two = hf.two_list(exported)
-    assert [each.factors for each in two.sets] == [first.factors, second.factors]
-    assert [each.attention_factor for each in two.sets] == [
+    assert [factor_set.factors for factor_set in two.sets] == [first.factors, second.factors]
+    assert [factor_set.attention_factor for factor_set in two.sets] == [
         first.attention_factor,
         second.attention_factor,
     ]

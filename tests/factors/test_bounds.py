@@ -78,7 +78,7 @@ def test_a_file_with_a_number_at_its_bounds(field: str, value: float, tmp_path: 
     jsonschema.validate(content, schema.json_schema())
 
 
-@pytest.mark.parametrize(("field", "value"), [each for each in BEYOND if each[0] == "factor"])
+@pytest.mark.parametrize(("field", "value"), [case for case in BEYOND if case[0] == "factor"])
 def test_factors_of_a_config_and_of_a_csv(field: str, value: float, tmp_path: Path) -> None:
     with pytest.raises(FactorFileError, match=r"long_factor\[47\] .* from 0\.001 to 1e\+12"):
         hf.two_list(longrope_config({"long_factor": [1.0] * 47 + [value]}))

@@ -20,7 +20,7 @@ from tests.factors.examples import (
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def refused(*arguments: str | Path) -> str:
@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def make(model: Path, output: Path, method: str, *lengths: int) -> list[str | Path]:
-    options = [each for length in lengths for each in ("--length", str(length))]
+    options = [word for length in lengths for word in ("--length", str(length))]
     return ["make", "--model", model, "--method", method, *options, "-o", output]
 
 
@@ -52,8 +52,12 @@ def test_make_one_set_for_each_length(model: Path, tmp_path: Path) -> None:
     result = run(*make(model, output, "yarn", 32768, 8192, 16384))
     assert result.exit_code == 0
     made = schema.load(output)
-    assert [each.max_length for each in made.sets] == [8192, 16384, 32768]
-    assert [each.provenance.method for each in made.sets] == ["original", "yarn", "yarn"]
+    assert [factor_set.max_length for factor_set in made.sets] == [8192, 16384, 32768]
+    assert [factor_set.provenance.method for factor_set in made.sets] == [
+        "original",
+        "yarn",
+        "yarn",
+    ]
     assert made.model == hf.model_identity(llama_config(), "model")
 
 
@@ -130,8 +134,8 @@ def test_show_prints_every_set(file: Path) -> None:
 def test_show_as_json(file: Path) -> None:
     shown = json.loads(run("show", file, "--json").stdout)
     factor_file = schema.load(file)
-    assert [each["fingerprint"] for each in shown["sets"]] == [
-        each.fingerprint for each in factor_file.sets
+    assert [factor_set["fingerprint"] for factor_set in shown["sets"]] == [
+        factor_set.fingerprint for factor_set in factor_file.sets
     ]
     assert shown["sets"][1]["factors"] == list(factor_file.sets[1].factors)
 

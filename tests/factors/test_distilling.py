@@ -28,7 +28,9 @@ def test_a_window_is_taught_what_the_untuned_model_says_at_short_positions(tmp_p
     )
     [step] = training.run(settings).steps
     job = jobs.checked(finetuning.replace(settings, output=tmp_path / "again"))
-    planned = next(sequences.sequences([len(each) for each in job.corpus.documents], job.mixture))
+    planned = next(
+        sequences.sequences([len(token_ids) for token_ids in job.corpus.documents], job.mixture)
+    )
     made = batch.made(planned, job.corpus.documents, job.tokenizer, job.mixture)
     loaded = loading.load(settings.model, "cpu", "float32")
     predictions = []
@@ -62,7 +64,7 @@ def test_half_of_the_windows_lie_without_gaps(tmp_path: Path) -> None:
     )
     job = jobs.checked(settings)
     documents = job.corpus.documents
-    planned = sequences.sequences([len(each) for each in documents], job.mixture)
+    planned = sequences.sequences([len(document) for document in documents], job.mixture)
     gapless = 0
     for sequence in itertools.islice(planned, 200):
         made = batch.made(sequence, documents, job.tokenizer, job.mixture)
@@ -106,7 +108,7 @@ def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
     second = training.run(again)
     # So low a rate changes nothing: the losses and weights are those that the first run ended with.
     before, after = (
-        load_file(each.output / "adapter" / adapter_files.WEIGHTS) for each in (first, second)
+        load_file(result.output / "adapter" / adapter_files.WEIGHTS) for result in (first, second)
     )
     torch.testing.assert_close(after, before)
     merged = training.run(finetuning.replace(settings, merge=True, output=tmp_path / "merged"))

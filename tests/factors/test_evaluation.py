@@ -137,13 +137,17 @@ def test_the_best_of_the_geometric_means_is_chosen() -> None:
         measured("yarn", 32768, 12.0, "a"),
     ]
     chosen = choice.best_measured(evaluations, BASE, [32768, 8192, 16384])
-    assert [each.provenance.method for each in chosen.sets] == ["original", "yarn", "ntk"]
+    assert [factor_set.provenance.method for factor_set in chosen.sets] == [
+        "original",
+        "yarn",
+        "ntk",
+    ]
     second = chosen.sets[1]
     assert second.factors == methods.factor_set("yarn", IDENTITY, 16384).factors
     assert second.provenance.perplexity_before == pytest.approx(60.0)
     assert second.provenance.perplexity_after == pytest.approx(18.0)
     assert second.provenance.evaluations == 6
-    assert [each.name for each in second.provenance.corpus or ()] == ["a", "b"]
+    assert [text.name for text in second.provenance.corpus or ()] == ["a", "b"]
     assert chosen.sets[2].provenance.perplexity_before is None
 
 
@@ -219,18 +223,20 @@ def test_evaluate_resume_and_choose(model: Path, corpus: Path, tmp_path: Path) -
     assert second.exit_code == 0, second.output
     assert output.read_text().startswith(before)
     found = results.read(output, Evaluation)
-    assert [(each.method, each.length) for each in found] == [
+    assert [(measurement.method, measurement.length) for measurement in found] == [
         ("original", 64),
         ("original", 128),
         ("yarn", 128),  # up to the original length, 64, it is the original rotation
     ]
-    assert all(0 < each.peak_memory_bytes < 2**35 for each in found)
-    for each in found:
+    assert all(0 < measurement.peak_memory_bytes < 2**35 for measurement in found)
+    for measurement in found:
         # 64 stretches of as many tokens but the first, which lacks the text's first token.
-        tokens = each.length // len(each.curve)
-        losses = tokens * np.asarray(each.curve)
-        losses[0] -= each.curve[0]
-        assert np.exp(losses.sum() / (each.length - 1)) == pytest.approx(each.perplexity)
+        tokens = measurement.length // len(measurement.curve)
+        losses = tokens * np.asarray(measurement.curve)
+        losses[0] -= measurement.curve[0]
+        assert np.exp(losses.sum() / (measurement.length - 1)) == pytest.approx(
+            measurement.perplexity
+        )
     for word in ("letters", "128", "yarn", "last 1,024"):
         assert word in second.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
@@ -242,13 +248,13 @@ def test_evaluate_resume_and_choose(model: Path, corpus: Path, tmp_path: Path) -
     )
     assert chosen.exit_code == 0, chosen.output
     factor_file = schema.load(chosen_file)
-    assert [each.max_length for each in factor_file.sets] == [64, 128]
+    assert [factor_set.max_length for factor_set in factor_file.sets] == [64, 128]
     assert factor_file.model.name == "tiny"
 
     again = run(*common, "--length", "128", "--factors", chosen_file, "--json")
     assert again.exit_code == 0, again.output
     assert len(results.read(output, Evaluation)) == 3, "the chosen set was measured already"
-    assert [each["method"] for each in json.loads(again.stdout)] == ["tiny.json"]
+    assert [measurement["method"] for measurement in json.loads(again.stdout)] == ["tiny.json"]
 
 
 def test_sliding_window_beside_files(model: Path, corpus: Path, tmp_path: Path) -> None:
@@ -269,10 +275,14 @@ def test_sliding_window_beside_files(model: Path, corpus: Path, tmp_path: Path) 
     result = run(*common, *both, "--window", "100", "--stride", "10")
     assert result.exit_code == 0, result.output
     shown = json.loads(result.stdout)
-    assert [each["method"] for each in shown] == [str(file) for file in files]
-    assert [(each["window"], each["stride"]) for each in shown] == [(100, 10)] * 2
+    assert [measurement["method"] for measurement in shown] == [str(file) for file in files]
+    assert [(measurement["window"], measurement["stride"]) for measurement in shown] == [
+        (100, 10)
+    ] * 2
     expected = [schema.load(file).sets[1].fingerprint for file in files]
-    assert [each["fingerprint"] for each in shown] == expected, "the set for the window's length"
+    assert [measurement["fingerprint"] for measurement in shown] == expected, (
+        "the set for the window's length"
+    )
     assert shown[0]["perplexity"] != shown[1]["perplexity"]
 
     refused = run(*common, *both)
@@ -300,7 +310,10 @@ def test_a_models_own_sets(model: Path, corpus: Path, tmp_path: Path) -> None:
         *arguments,
     )
     assert result.exit_code == 0, result.output
-    shown = {(each["method"], each["length"]): each for each in json.loads(result.stdout)}
+    shown = {
+        (measurement["method"], measurement["length"]): measurement
+        for measurement in json.loads(result.stdout)
+    }
     for length, factor_set in ((60, sets[0]), (128, sets[1])):
         assert shown["own", length]["fingerprint"] == factor_set.fingerprint
         assert shown["own", length]["perplexity"] == shown["yarn", length]["perplexity"]
@@ -320,8 +333,10 @@ def test_resume_after_kill_9(model: Path, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
     assert killed.read_bytes().startswith(before)
     ours, theirs = (results.read(path, Evaluation) for path in (killed, whole))
-    assert [each.key for each in ours] == [each.key for each in theirs]
-    assert [each.curve for each in ours] == [each.curve for each in theirs]
+    assert [measurement.key for measurement in ours] == [measurement.key for measurement in theirs]
+    assert [measurement.curve for measurement in ours] == [
+        measurement.curve for measurement in theirs
+    ]
 
 
 @pytest.mark.parametrize(

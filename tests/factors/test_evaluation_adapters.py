@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.factors import adapters, finetuning
 
 SHORT, LONG = finetuning.ORIGINAL, finetuning.LENGTH
-IDS = [2 + each * 7 % 90 for each in range(LONG)]
+IDS = [2 + position * 7 % 90 for position in range(LONG)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_models_own_weights_come_back(place: Path) -> None:
 def test_an_adapter_computes_in_the_models_dtype(place: Path) -> None:
     loaded = loading.load(place / "model", "cpu", "bfloat16")
     with with_adapter(loaded, place / "adapter"):
-        dtypes = {str(each.dtype) for each in loaded.model.parameters()}
+        dtypes = {str(parameter.dtype) for parameter in loaded.model.parameters()}
         assert not loaded.model.training
     assert dtypes == {"torch.bfloat16"}
 
@@ -74,8 +74,11 @@ def test_perplexity_is_that_of_the_merged_model(place: Path, tmp_path: Path) -> 
         *("perplexity", "--model", place / "merged", "--method", "ntk"),
         *(*options, "-o", tmp_path / "b.jsonl"),
     )
-    by_set = {(each["method"], each["length"]): each["perplexity"] for each in found}
-    of_merged = {each["length"]: each["perplexity"] for each in merged}
+    by_set = {
+        (measurement["method"], measurement["length"]): measurement["perplexity"]
+        for measurement in found
+    }
+    of_merged = {measurement["length"]: measurement["perplexity"] for measurement in merged}
     assert by_set["factors.json", LONG] == pytest.approx(of_merged[LONG], rel=1e-4)
     assert by_set["factors.json", SHORT] == by_set["ntk", SHORT], "the short set has no adapter"
     assert by_set["factors.json", LONG] != pytest.approx(by_set["ntk", LONG], rel=1e-2)

@@ -95,7 +95,7 @@ def test_a_page(files: list[Path], tmp_path: Path) -> None:
     content = output.read_text()
     page = Page(content)
     assert page.tags.count("img") == 3
-    assert all(each.startswith("data:image/png;base64,") for each in page.addresses)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not re.search(r"https?://|url\(|@import|<script|<link", content)
     assert "b" not in page.tags, "names are text"
     for words in (

@@ -83,7 +83,11 @@ def test_a_model_with_all_its_sets(folder: Path) -> None:
     model = folder / "extended" / "model"
     factor_file = hf.from_config(hf.read_config(model), model)
     assert factor_file == schema.load(model / "factors.json")
-    assert [each.max_length for each in factor_file.sets] == [ORIGINAL, LENGTH, 2 * LENGTH]
+    assert [factor_set.max_length for factor_set in factor_file.sets] == [
+        ORIGINAL,
+        LENGTH,
+        2 * LENGTH,
+    ]
     base = schema.load(folder / "extended" / "1-search" / "factors.json").sets[-1]
     assert factor_file.sets[1].fingerprint == base.fingerprint
     assert "weights fine-tuned under this set" in factor_file.sets[1].provenance.source
@@ -93,8 +97,8 @@ def test_a_model_with_all_its_sets(folder: Path) -> None:
         for absolute, tuned in zip(factor_file.sets[2].factors, base.factors, strict=True)
     )
     tuned, before = (
-        AutoModelForCausalLM.from_pretrained(each).get_input_embeddings().weight
-        for each in (model, folder / "model")
+        AutoModelForCausalLM.from_pretrained(directory).get_input_embeddings().weight
+        for directory in (model, folder / "model")
     )
     assert not tuned.equal(before)
 
@@ -156,7 +160,7 @@ def test_an_adapter_beside_the_models_own_weights(tmp_path: Path) -> None:
     assert names[:3] == ["1-search", "2-finetune", "retrieval"]
     model = tmp_path / "extended" / "model"
     own = hf.from_config(hf.read_config(model), model)
-    assert [each.max_length for each in own.sets] == [1024, 4096]
+    assert [factor_set.max_length for factor_set in own.sets] == [1024, 4096]
     assert own.sets[0].adapter is None
     adapter_files.check(own, model / "factors.json", model)
     weights = "model.safetensors"

@@ -34,7 +34,7 @@ from tests.factors.examples import write
 
 def curve(folder: Path) -> list[tuple[Any, ...]]:
     steps = journal.read(folder / training.LOSSES)
-    return [tuple({**vars(each), "seconds": 0}.values()) for each in steps]
+    return [tuple({**vars(step), "seconds": 0}.values()) for step in steps]
 
 
 def mean_loss(directory: Path, factor_set: FactorSet) -> float:
@@ -49,12 +49,12 @@ def test_a_run_leaves_a_model_that_learned(tmp_path: Path, lora: int | None) -> 
         tmp_path, lora=lora, merge=lora is not None, steps=12, learning_rate=1e-2, seed=3
     )
     result = training.run(settings)
-    assert [each.step for each in result.steps] == list(range(1, 13))
+    assert [step.step for step in result.steps] == list(range(1, 13))
     assert result.steps == journal.read(result.output / "loss.jsonl")
     assert not (result.output / "checkpoints").exists()
     assert (result.output / "loss.png").read_bytes().startswith(b"\x89PNG")
     factor_file = schema.load(result.output / "factors.json")
-    assert [each.max_length for each in factor_file.sets] == [32, 128]
+    assert [factor_set.max_length for factor_set in factor_file.sets] == [32, 128]
     assert "under this set" in factor_file.sets[1].provenance.source
     long_set = factor_file.sets[factor_file.select(settings.length)]
     assert mean_loss(result.output, long_set) < mean_loss(settings.model, long_set) - 0.5
@@ -78,7 +78,7 @@ def test_an_adapter_is_what_was_merged(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2, output=tmp_path / "small")
     small = training.run(settings)
     merged = training.run(finetuning.replace(settings, merge=True, output=tmp_path / "merged"))
-    assert {each.name for each in small.output.iterdir()} == {
+    assert {entry.name for entry in small.output.iterdir()} == {
         *("adapter", "factors.json"),
         *("finetune.json", "loss.jsonl", "loss.png"),
     }
@@ -117,8 +117,10 @@ def test_the_factor_file_names_the_adapter(
     # The others are those of the untouched weights, as they were, and the original one is there.
     assert others[0].max_length == 32
     assert others[0].factors == (1.0,) * 4
-    kept = [each for each in given if each.max_length < tuned.max_length]
-    assert [each for each in others if each.max_length > 32 or 32 in lengths] == kept
+    kept = [factor_set for factor_set in given if factor_set.max_length < tuned.max_length]
+    assert [
+        factor_set for factor_set in others if factor_set.max_length > 32 or 32 in lengths
+    ] == kept
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_merged_run_trains_norms_and_embeddings_where_it_is_told(
     training.run(settings)
     before = load_file(settings.model / "model.safetensors")
     after = load_file(settings.output / "model.safetensors")
-    changed = {name for name, each in after.items() if not torch.equal(each, before[name])}
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     names = {name.removesuffix(".weight").rpartition(".")[2] for name in changed}
     projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     assert names - projections == whole
@@ -153,7 +155,7 @@ def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: P
     schema.save(schema.build(identity, [wild]), settings.factors)
     result = training.run(finetuning.replace(settings, learning_rate=1e-12))
     factor_file = schema.load(result.output / "factors.json")
-    assert [each.max_length for each in factor_file.sets] == [32, 64]
+    assert [factor_set.max_length for factor_set in factor_file.sets] == [32, 64]
     assert factor_file.sets[0].factors == (1.0,) * 4
     # Hardly trained, short documents lose what they lose under the original rotation.
     plain = training.run(
@@ -165,10 +167,10 @@ def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: P
             factors=write_ntk(tmp_path),
         )
     )
-    shorts = [[each.short for each in run.steps] for run in (result, plain)]
+    shorts = [[step.short for step in run.steps] for run in (result, plain)]
     assert shorts[0] == pytest.approx(shorts[1])
-    assert [each.long for each in result.steps] != pytest.approx(
-        [each.long for each in plain.steps]
+    assert [step.long for step in result.steps] != pytest.approx(
+        [step.long for step in plain.steps]
     )
 
 
@@ -187,7 +189,7 @@ def test_passkey_prompts_are_a_share_of_the_sequences(tmp_path: Path) -> None:
     long_set = methods.factor_set("yarn", identity, 256)
     schema.save(schema.build(identity, [long_set]), settings.factors)
     result = training.run(finetuning.replace(settings, length=256, passkey_share=0.25))
-    assert all(each.passkey and each.long for each in result.steps)
+    assert all(step.passkey and step.long for step in result.steps)
     source = schema.load(result.output / "factors.json").sets[0].provenance.source
     assert source.endswith("0.25 of the sequences passkey prompts")
 
@@ -315,7 +317,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(tmp_path: Pat
     said = (tmp_path / "said").read_text()
     assert said.startswith(f"{small.output}: the weights cannot be written")
     assert checkpoint.steps(small.output / "checkpoints") == [2, 4]
-    assert [each.step for each in training.run(small).steps] == [1, 2, 3, 4]
+    assert [step.step for step in training.run(small).steps] == [1, 2, 3, 4]
 
 
 def run_with_files_below(settings: Settings, size: int, said: Path) -> None:
@@ -415,7 +417,7 @@ def test_bad_input_is_one_sentence_before_weights_load(
     assert "lora 513 is above 512" in refused(settings, "--lora", "513")
     tuned = Adapter(folder="a", sha256="0" * 64, rank=4, scale=2.0, base_sha256="0" * 64)
     given = schema.load(settings.factors)
-    sets = [each.model_copy(update={"adapter": tuned}) for each in given.sets]
+    sets = [factor_set.model_copy(update={"adapter": tuned}) for factor_set in given.sets]
     schema.save(schema.build(given.model, sets), tmp_path / "tuned.json")
     assert "the set of 32 tokens has an adapter" in refused(
         finetuning.replace(settings, factors=tmp_path / "tuned.json")

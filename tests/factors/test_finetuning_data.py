@@ -21,12 +21,12 @@ lengths = st.lists(st.integers(0, 200), min_size=1, max_size=20)
 @given(lengths, st.integers(2, 64), st.integers(0, 3))
 def test_cutting_loses_single_tokens_only(lengths: list[int], window: int, seed: int) -> None:
     windows, rest = cut(lengths, window, np.random.default_rng(seed))
-    assert all(len(each) == window for each in windows)
-    assert all(LEAST <= len(each) < window for each in rest)
+    assert all(len(span) == window for span in windows)
+    assert all(LEAST <= len(span) < window for span in rest)
     assert len(windows) == sum(length // window for length in lengths)
     for document, length in enumerate(lengths):
         spans = sorted(
-            (each.start, each.end) for each in windows + rest if each.document == document
+            (span.start, span.end) for span in windows + rest if span.document == document
         )
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
         # A head and a tail of one token each predict nothing.
@@ -49,7 +49,7 @@ def first(count: int, mixture: Mixture, lengths: list[int]) -> list[Planned]:
 
 
 def tokens(planned: list[Planned]) -> int:
-    return sum(len(span) for each in planned for span in each.spans)
+    return sum(len(span) for sequence in planned for span in sequence.spans)
 
 
 def test_kinds_come_by_their_shares() -> None:
@@ -57,20 +57,25 @@ def test_kinds_come_by_their_shares() -> None:
         length=64, short_length=32, window=64, whole=64, mixed=0.4, passkey_share=0.25
     )
     planned = first(400, mixture, [1000, 500, 20, 10, 45])
-    kinds = {kind: [each for each in planned if each.kind == kind] for kind in ("long", "short")}
+    kinds = {
+        kind: [sequence for sequence in planned if sequence.kind == kind]
+        for kind in ("long", "short")
+    }
     assert len(planned) - sum(map(len, kinds.values())) == 100
     text = tokens(kinds["long"]) + tokens(kinds["short"])
     assert tokens(kinds["short"]) / text == pytest.approx(0.4, abs=0.01)
-    assert all(len(span) <= 32 for each in kinds["short"] for span in each.spans)
-    assert all(len(span) > 32 for each in kinds["long"] for span in each.spans)
-    assert len({each.seed for each in planned if each.kind == "passkey"}) == 100
+    assert all(len(span) <= 32 for sequence in kinds["short"] for span in sequence.spans)
+    assert all(len(span) > 32 for sequence in kinds["long"] for span in sequence.spans)
+    assert len({sequence.seed for sequence in planned if sequence.kind == "passkey"}) == 100
 
 
 def test_every_pass_reads_every_window_and_cuts_elsewhere() -> None:
     planned = first(
         20, Mixture(length=64, short_length=32, window=64, whole=64, packed=False), [64 * 10 + 63]
     )
-    passes = [{each.spans[0].start for each in half} for half in (planned[:10], planned[10:])]
+    passes = [
+        {sequence.spans[0].start for sequence in half} for half in (planned[:10], planned[10:])
+    ]
     assert [len(starts) for starts in passes] == [10, 10]
     assert passes[0] != passes[1]
     assert planned == first(
@@ -106,8 +111,10 @@ def test_a_separator_parts_documents(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(finetuning.tiny_model(tmp_path / "model"))
     path = finetuning.text(tmp_path / "text", 20, 30)
     parted = documents.read([path], tokenizer, "\n\n", 30)
-    assert [len(each) for each in parted.documents] == [20, 30]
-    assert [len(each) for each in documents.read([path], tokenizer, None, 50).documents] == [50]
+    assert [len(document) for document in parted.documents] == [20, 30]
+    assert [
+        len(document) for document in documents.read([path], tokenizer, None, 50).documents
+    ] == [50]
     with pytest.raises(ValueError, match=r"longest document of --corpus has 30 tokens; .* 31 of"):
         documents.read([path], tokenizer, "\n\n", 31)
     path.write_bytes(b"ab\xff")

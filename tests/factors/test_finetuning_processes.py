@@ -48,10 +48,10 @@ def as_rank(rank: int, port: str, target: Callable[..., None], *arguments: Any) 
 
 def check_same(one: Path, other: Path) -> None:
     ours, theirs = (journal.read(folder / "loss.jsonl") for folder in (one, other))
-    assert [each.step for each in ours] == [each.step for each in theirs]
-    assert [each.tokens for each in ours] == [each.tokens for each in theirs]
+    assert [step.step for step in ours] == [step.step for step in theirs]
+    assert [step.tokens for step in ours] == [step.tokens for step in theirs]
     for name in ("loss", "gradient_norm"):
-        losses = [[getattr(each, name) for each in steps] for steps in (ours, theirs)]
+        losses = [[getattr(step, name) for step in steps] for steps in (ours, theirs)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     # Adam divides by gradients that may be rounding alone: not more than the rates allow.
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
@@ -144,7 +144,7 @@ def _gathering(
 
     groups = module.num_key_value_groups
     keys, values = (
-        repeat_kv(torch.cat(all_gather(each.contiguous()), 2), groups) for each in (key, value)
+        repeat_kv(torch.cat(all_gather(states.contiguous()), 2), groups) for states in (key, value)
     )
     positions = torch.cat(all_gather(position_ids.contiguous()), 1)
     scores = (query @ keys.transpose(2, 3)) * scaling

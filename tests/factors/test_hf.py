@@ -112,7 +112,7 @@ def test_two_list_rotates_as_transformers_does(variant: str) -> None:
     factor_file = hf.two_list(config)
     theirs = Phi3Config(**json.loads(json.dumps(config)))
     assert factor_file == hf.two_list({**theirs.to_dict(), "architectures": ["Phi3ForCausalLM"]})
-    assert [each.max_length for each in factor_file.sets] == [4096, 131072]
+    assert [factor_set.max_length for factor_set in factor_file.sets] == [4096, 131072]
     for factor_set in factor_file.sets:
         expected, attention_factor = ROPE_INIT_FUNCTIONS["longrope"](
             theirs, torch.device("cpu"), seq_len=factor_set.max_length
@@ -136,9 +136,9 @@ def test_two_list_of_the_older_form() -> None:
 
 def test_two_list_takes_mscale_of_each_set() -> None:
     config = longrope_config({"short_mscale": 1.1, "long_mscale": 1.3, "attention_factor": 2.0})
-    assert [each.attention_factor for each in hf.two_list(config).sets] == [1.1, 1.3]
+    assert [factor_set.attention_factor for factor_set in hf.two_list(config).sets] == [1.1, 1.3]
     config = longrope_config({"long_mscale": 1.3, "attention_factor": 2.0})
-    assert [each.attention_factor for each in hf.two_list(config).sets] == [2.0, 1.3]
+    assert [factor_set.attention_factor for factor_set in hf.two_list(config).sets] == [2.0, 1.3]
 
 
 def test_two_list_says_where_it_came_from() -> None:
@@ -151,9 +151,9 @@ def test_two_list_says_where_it_came_from() -> None:
 def test_window_no_longer_than_the_original_length() -> None:
     # MiniCPM4 ships like this: two lists, and a window that leaves the long one no length.
     config = longrope_config(max_position_embeddings=4096)
-    assert [each.max_length for each in hf.two_list(config).sets] == [4096]
+    assert [factor_set.max_length for factor_set in hf.two_list(config).sets] == [4096]
     config = longrope_config({"factor": 4.0}, max_position_embeddings=4096)
-    assert [each.max_length for each in hf.two_list(config).sets] == [4096, 16384]
+    assert [factor_set.max_length for factor_set in hf.two_list(config).sets] == [4096, 16384]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_overrides_make_a_plain_model_longrope(tmp_path: Path) -> None:
     assert hf.model_identity(config, "example") == IDENTITY
     assert hf.from_config(config) == factor_file
     two = hf.two_list(config)
-    assert [each.max_length for each in two.sets] == [8192, 32768]
-    assert [each.factors for each in two.sets] == [
+    assert [factor_set.max_length for factor_set in two.sets] == [8192, 32768]
+    assert [factor_set.factors for factor_set in two.sets] == [
         factor_file.sets[0].factors,
         factor_file.sets[-1].factors,
     ]

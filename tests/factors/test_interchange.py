@@ -33,7 +33,7 @@ app.command("import")(import_)
 
 
 def run(*arguments: str | Path | float) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def refused(*arguments: str | Path | float) -> str:
@@ -92,7 +92,7 @@ def factor_files(draw: st.DrawFn, start_tokens: int = 300, exact: bool = False) 
 
 
 def rotations(factor_file: FactorFile) -> list[tuple[int, str]]:
-    return [(each.max_length, each.fingerprint) for each in factor_file.sets]
+    return [(factor_set.max_length, factor_set.fingerprint) for factor_set in factor_file.sets]
 
 
 @settings(deadline=None)
@@ -102,7 +102,9 @@ def test_two_sets_come_back_as_they_were(factor_file: FactorFile) -> None:
     again = hf.two_list(json.loads(json.dumps(config)), "any")
     assert rotations(again) == rotations(factor_file)
     assert again.model == factor_file.model
-    assert all("provenance" in each or "transformers knows one" in each for each in lost)
+    assert all(
+        "provenance" in sentence or "transformers knows one" in sentence for sentence in lost
+    )
 
 
 @settings(deadline=None)
@@ -118,11 +120,13 @@ def test_what_does_not_come_back_is_named(factor_file: FactorFile) -> None:
     if rotations(again) == rotations(factor_file):
         return
     original = factor_file.model.original_max_position_embeddings
-    for each in factor_file.sets:
-        if each not in (short_set, long_set):
-            assert str(each.max_length) in said
-        elif each.start_tokens:
-            assert f"the first {each.start_tokens} of the set of {each.max_length}" in said
+    for factor_set in factor_file.sets:
+        if factor_set not in (short_set, long_set):
+            assert str(factor_set.max_length) in said
+        elif factor_set.start_tokens:
+            assert (
+                f"the first {factor_set.start_tokens} of the set of {factor_set.max_length}" in said
+            )
     if short_set.max_length != original:
         assert f"the original length, {original}" in said
 
@@ -266,8 +270,8 @@ def test_export_says_what_is_lost(tmp_path: Path) -> None:
     again = tmp_path / "again.json"
     assert run("import", tmp_path / "out", "--from", "hf", "-o", again).exit_code == 0
     imported = schema.load(again)
-    assert [each.max_length for each in imported.sets] == [8192, 32768]
-    assert [each.attention_factor for each in imported.sets] == [1.0, 1.5]
+    assert [factor_set.max_length for factor_set in imported.sets] == [8192, 32768]
+    assert [factor_set.attention_factor for factor_set in imported.sets] == [1.0, 1.5]
 
 
 def test_export_takes_another_long_set(tmp_path: Path) -> None:

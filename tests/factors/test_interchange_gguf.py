@@ -24,11 +24,11 @@ def factors(tmp_path: Path, **changes: Any) -> Path:
 
 def metadata(path: Path) -> dict[str, Any]:
     fields = GGUFReader(path).fields.items()
-    return {name: each.contents() for name, each in fields if not name.startswith("GGUF.")}
+    return {name: field.contents() for name, field in fields if not name.startswith("GGUF.")}
 
 
 def tensors(path: Path) -> dict[str, Any]:
-    return {each.name: each for each in GGUFReader(path).tensors}
+    return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
 
 
 def model(path: Path, theta: float | None = 100000.0, architecture: str = "llama") -> Path:
@@ -67,7 +67,7 @@ def test_factors_alone(tmp_path: Path) -> None:
         "llama.rope.scaling.attn_factor": float(np.float32(1.1)),
     }
     found = tensors(output)
-    assert {name: each.tensor_type for name, each in found.items()} == {
+    assert {name: tensor.tensor_type for name, tensor in found.items()} == {
         gguf_factors.SHORT: GGMLQuantizationType.F32,
         gguf_factors.LONG: GGMLQuantizationType.F32,
     }
@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{output}: cannot be written: ")
     assert output.read_bytes() == before
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["out.gguf", "x.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out.gguf", "x.json"]
 
 
 def test_files_that_are_no_gguf(tmp_path: Path) -> None:

@@ -26,15 +26,15 @@ def test_every_published_file_is_shipped() -> None:
     assert set(NAMES) < set(shipped.names())
     for name in NAMES:
         factor_file = schema.load(shipped.path(name))
-        for each in factor_file.sets:
-            assert each.provenance.method == "published"
-            assert "MIT" in each.provenance.source
+        for factor_set in factor_file.sets:
+            assert factor_set.provenance.method == "published"
+            assert "MIT" in factor_set.provenance.source
 
 
 def without_dates(factor_file: FactorFile) -> str:
     document = factor_file.model_dump(mode="json")
-    for each in document["sets"]:
-        del each["provenance"]["date"], each["provenance"]["tool_version"]
+    for factor_set in document["sets"]:
+        del factor_set["provenance"]["date"], factor_set["provenance"]["tool_version"]
     return json.dumps(document)
 
 
@@ -48,9 +48,9 @@ def test_the_script_makes_them_again() -> None:
 
 def test_every_published_number_is_in_a_file() -> None:
     ours = {
-        (each.max_length, each.factors)
+        (factor_set.max_length, factor_set.factors)
         for name in NAMES
-        for each in schema.load(shipped.path(name)).sets
+        for factor_set in schema.load(shipped.path(name)).sets
     }
     for path in RECORDS.glob("*.json"):
         record = json.loads(path.read_text())

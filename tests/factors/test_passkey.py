@@ -149,13 +149,13 @@ def test_evaluate_passkey(model: Path, tmp_path: Path) -> None:
     assert second.exit_code == 0, second.output
     shown = json.loads(second.stdout)
     assert len(shown) == 2 * 2 * 3 * 2
-    assert {each["depth"] for each in shown} == {0.0, 0.5, 1.0}
+    assert {retrieval["depth"] for retrieval in shown} == {0.0, 0.5, 1.0}
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert output.read_text().startswith(before)
     written = results.read(output, Retrieval)
-    assert len(written) == len({each.key for each in written}) == len(shown)
+    assert len(written) == len({retrieval.key for retrieval in written}) == len(shown)
     by_method = {
-        name: [each.pass_key for each in written if each.method == name]
+        name: [retrieval.pass_key for retrieval in written if retrieval.method == name]
         for name in ("original", "yarn")
     }
     assert sorted(by_method["original"]) == sorted(by_method["yarn"]), "the same keys for each"

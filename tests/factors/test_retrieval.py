@@ -55,7 +55,7 @@ def test_tasks_lengths_and_methods(model: Path, tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
     shown = json.loads(second.stdout)
     assert shown["effective_length"] == {"ntk": None, "pi": None}
-    found = [Asking.model_validate_json(json.dumps(each)) for each in shown["results"]]
+    found = [Asking.model_validate_json(json.dumps(asking)) for asking in shown["results"]]
     # Each task's document at each length under each method; of single_key one for each fact.
     assert len(found) == 2 * 2 * (1 + 1 + 2)
     # At the short length, both methods are the model's own rotation.
@@ -69,10 +69,12 @@ def test_tasks_lengths_and_methods(model: Path, tmp_path: Path) -> None:
         assert (asking.filler_sha256 is None) == (asking.task == "lines")
     by_method = [
         [
-            (each.task, each.length, each.document, [a.answers for a in each.answers])
-            for each in some
+            (asking.task, asking.length, asking.document, [a.answers for a in asking.answers])
+            for asking in some
         ]
-        for some in ([each for each in found if each.method == name] for name in ("ntk", "pi"))
+        for some in (
+            [asking for asking in found if asking.method == name] for name in ("ntk", "pi")
+        )
     ]
     assert by_method[0] == by_method[1], "the same documents for each"
 
@@ -84,7 +86,7 @@ def test_a_seed_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:
         result = run(*common, "--seed", seed, "-o", output)
         assert result.exit_code == 0, result.output
     assert untimed(first) == untimed(second)
-    answers = [[each["answers"] for each in untimed(path)] for path in (first, other)]
+    answers = [[line["answers"] for line in untimed(path)] for path in (first, other)]
     assert answers[0] != answers[1]
 
 
@@ -116,8 +118,8 @@ def test_a_set_is_measured_with_its_adapter(model: Path, tmp_path: Path) -> None
     )
     assert result.exit_code == 0, result.output
     losses = {
-        (each["method"], each["length"]): [answer["loss"] for answer in each["answers"]]
-        for each in json.loads(result.stdout)["results"]
+        (asking["method"], asking["length"]): [answer["loss"] for answer in asking["answers"]]
+        for asking in json.loads(result.stdout)["results"]
     }
     assert losses["with.json", SHORT] == losses["without.json", SHORT]
     assert losses["with.json", LONG] != pytest.approx(losses["without.json", LONG], rel=1e-2)

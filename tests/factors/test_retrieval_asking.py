@@ -58,15 +58,15 @@ def generated(loaded: LoadedModel, factor_set: FactorSet, question: Question) ->
             do_sample=False,
             pad_token_id=1,
         )
-    return tuple(each for each in said[0, ids.shape[1] :].tolist() if each != 1)
+    return tuple(token_id for token_id in said[0, ids.shape[1] :].tolist() if token_id != 1)
 
 
 def assert_same(ours: list[Said], theirs: list[Said]) -> None:
-    assert [replace(each, loss=0.0) for each in ours] == [
-        replace(each, loss=0.0) for each in theirs
+    assert [replace(answer, loss=0.0) for answer in ours] == [
+        replace(answer, loss=0.0) for answer in theirs
     ]
-    assert [each.loss for each in ours] == pytest.approx(
-        [each.loss for each in theirs], rel=1e-4, abs=1e-4
+    assert [answer.loss for answer in ours] == pytest.approx(
+        [answer.loss for answer in theirs], rel=1e-4, abs=1e-4
     )
 
 
@@ -89,7 +89,7 @@ def test_answers_are_those_of_one_pass(
     likeliest = generated(loaded, factor_set, replace(QUESTIONS[2], most=2))
     questions = [*QUESTIONS, replace(QUESTIONS[2], answer_ids=likeliest)]
     expected = [alone(loaded, factor_set, question) for question in questions]
-    assert [each.exact for each in expected] == [False] * 5 + [True]
+    assert [answer.exact for answer in expected] == [False] * 5 + [True]
     assert_same(asking.answers(loaded, factor_set, CONTEXT, questions), expected)
 
 
@@ -130,7 +130,7 @@ def test_what_is_said_ends_where_it_is_enough(loaded: LoadedModel, factor_set: F
     enough = replace(question, is_enough=lambda ids: len(ids) == 4)
     exact = replace(enough, answer_ids=said[:4])
     answers = asking.answers(loaded, factor_set, CONTEXT, [question, enough, exact])
-    assert [each.said_ids for each in answers] == [said, said[:4], said[:4]]
+    assert [answer.said_ids for answer in answers] == [said, said[:4], said[:4]]
     assert answers[2].exact
 
 

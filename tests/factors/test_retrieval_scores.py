@@ -38,12 +38,12 @@ def asking(length: int, task: str, found: list[bool], method: str = "ntk") -> As
                 question="?",
                 answers=(str(number),),
                 depths=(number / len(found),),
-                found=(each,),
-                exact=each and number % 2 == 0,
+                found=(is_found,),
+                exact=is_found and number % 2 == 0,
                 loss=0.5 * number,
                 said="",
             )
-            for number, each in enumerate(found)
+            for number, is_found in enumerate(found)
         ),
         seconds=1.0,
         peak_memory_bytes=2**30,

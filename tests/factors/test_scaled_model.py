@@ -87,7 +87,7 @@ def test_a_search_multiplies_its_factors(model: Path) -> None:
     expected = own.attention_factor * hf.attention_factor(4.0, ORIGINAL)
     assert search.space.attention == (expected, expected)
     pi = as_factor_set(search.seeds["pi"], search, None)
-    assert pi.factors == pytest.approx([4 * each for each in own.factors])
+    assert pi.factors == pytest.approx([4 * factor for factor in own.factors])
     # What perplexity_before is about: the model as it ships, at that length.
     plain = as_factor_set(search.plain, search, None)
     assert plain.factors == pytest.approx(own.factors)

@@ -68,8 +68,8 @@ def test_saved_files_load_as_they_were(
     schema.save(factor_file, path)
     again = schema.load(path)
     assert again == factor_file
-    assert [each.fingerprint for each in again.sets] == [
-        each.fingerprint for each in factor_file.sets
+    assert [factor_set.fingerprint for factor_set in again.sets] == [
+        factor_set.fingerprint for factor_set in factor_file.sets
     ]
     text = path.read_text(encoding="utf-8")
     schema.save(again, path)
@@ -82,7 +82,7 @@ def test_selection_is_the_smallest_set_that_covers(
     factor_file: FactorFile, data: st.DataObject
 ) -> None:
     length = data.draw(st.integers(1, factor_file.max_length))
-    lengths = [each.max_length for each in factor_file.sets]
+    lengths = [factor_set.max_length for factor_set in factor_file.sets]
     assert factor_file.select(length) == next(
         index for index, limit in enumerate(lengths) if length <= limit
     )
@@ -142,8 +142,8 @@ def test_the_format_is_the_first_that_can_say_the_file(tmp_path: Path) -> None:
     adapter = Adapter.model_validate(ADAPTER)
     for tuned in ((0,), (1, 2), (2,)):
         sets = [
-            each.model_copy(update={"adapter": adapter}) if index in tuned else each
-            for index, each in enumerate(plain.sets)
+            factor_set.model_copy(update={"adapter": adapter}) if index in tuned else factor_set
+            for index, factor_set in enumerate(plain.sets)
         ]
         made = schema.build(IDENTITY, sets)
         path = tmp_path / "tuned.json"
@@ -182,7 +182,7 @@ def test_save_replaces_in_one_step(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", "old")
     schema.save(FactorFile.model_validate(document()), path)
     assert schema.load(path).max_length == 32768
-    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
 
 
@@ -193,7 +193,7 @@ def test_save_where_it_cannot(place: str, tmp_path: Path) -> None:
     with pytest.raises(FactorFileError, match="cannot be written") as caught:
         schema.save(FactorFile.model_validate(document()), path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
 def test_build_says_which_set_does_not_fit() -> None:

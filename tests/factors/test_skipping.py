@@ -83,17 +83,19 @@ def test_sequences_come_by_their_shares() -> None:
         mixed=0.2,
     )
     planned = list(itertools.islice(sequences.sequences([1000, 300, 50], mixture), 400))
-    retrieval = [each for each in planned if each.kind == "retrieval"]
+    retrieval = [sequence for sequence in planned if sequence.kind == "retrieval"]
     assert len(retrieval) == 160
-    assert sum(each.whole for each in retrieval) == 40
-    text = [each for each in planned if each.kind != "retrieval"]
-    whole = [each for each in text if each.kind == "long" and each.whole]
-    skipped = [each for each in text if not each.whole]
-    assert max(sum(map(len, each.spans)) for each in whole) == 256
-    assert max(sum(map(len, each.spans)) for each in text if each not in whole) == 64
-    assert len({each.seed for each in skipped + retrieval}) == len(skipped) + len(retrieval)
-    tokens = [sum(map(len, each.spans)) for each in text]
-    short = sum(map(len, (span for each in text if each.kind == "short" for span in each.spans)))
+    assert sum(sequence.whole for sequence in retrieval) == 40
+    text = [sequence for sequence in planned if sequence.kind != "retrieval"]
+    whole = [sequence for sequence in text if sequence.kind == "long" and sequence.whole]
+    skipped = [sequence for sequence in text if not sequence.whole]
+    assert max(sum(map(len, sequence.spans)) for sequence in whole) == 256
+    assert max(sum(map(len, sequence.spans)) for sequence in text if sequence not in whole) == 64
+    assert len({sequence.seed for sequence in skipped + retrieval}) == len(skipped) + len(retrieval)
+    tokens = [sum(map(len, sequence.spans)) for sequence in text]
+    short = sum(
+        map(len, (span for sequence in text if sequence.kind == "short" for span in sequence.spans))
+    )
     assert short / sum(tokens) == pytest.approx(0.2, abs=0.01)
 
 
@@ -152,7 +154,7 @@ def test_sequences_of_one_pass_teach_what_they_teach_alone(
         output = tmp_path / f"{tokens}-{memory}"
         training.run(finetuning.replace(settings, output=output))
         steps = journal.read(output / training.LOSSES)
-        runs.append(([each.gradient_norm for each in steps], (output / "model.safetensors")))
+        runs.append(([step.gradient_norm for step in steps], (output / "model.safetensors")))
     together, alone, recomputed = runs
     assert together[0] == pytest.approx(alone[0], rel=1e-4)
     # Layers computed again give what was not kept, to the bit.
@@ -175,9 +177,9 @@ def test_a_stopped_run_goes_on_with_the_same_windows(tmp_path: Path) -> None:
     for name in ("model.safetensors", "factors.json", "finetune.json"):
         assert (stopped.output / name).read_bytes() == (settings.output / name).read_bytes()
     (source,) = {
-        each.provenance.source.split("fine-tuned under this set: ")[1]
-        for each in schema.load(settings.output / "factors.json").sets
-        if each.max_length > 32
+        factor_set.provenance.source.split("fine-tuned under this set: ")[1]
+        for factor_set in schema.load(settings.output / "factors.json").sets
+        if factor_set.max_length > 32
     }
     assert "5 steps of 4 windows of 48 tokens at positions skipped up to 96" in source
     assert "texts a b" in source
@@ -188,13 +190,16 @@ def test_positions_of_a_batch_are_its_windows(tmp_path: Path) -> None:
     job = jobs.checked(skipping_settings(tmp_path))
     lengths = [len(document) for document in job.corpus.documents]
     planned = itertools.islice(sequences.sequences(lengths, job.mixture), 40)
-    made = [batch.made(each, job.corpus.documents, job.tokenizer, job.mixture) for each in planned]
-    assert {len(each.token_ids) for each in made if each.positions.max() > 95} == set()
-    skipped = [each for each in made if each.positions.max() > len(each.token_ids)]
-    assert all(len(each.token_ids) <= 48 for each in skipped)
-    assert max(each.positions.max() for each in skipped) == 95
-    assert any(len(each.token_ids) == 96 for each in made)
-    assert all(each.positions.max() < 32 for each in made if each.kind == "short")
+    made = [
+        batch.made(sequence, job.corpus.documents, job.tokenizer, job.mixture)
+        for sequence in planned
+    ]
+    assert {len(sequence.token_ids) for sequence in made if sequence.positions.max() > 95} == set()
+    skipped = [sequence for sequence in made if sequence.positions.max() > len(sequence.token_ids)]
+    assert all(len(sequence.token_ids) <= 48 for sequence in skipped)
+    assert max(sequence.positions.max() for sequence in skipped) == 95
+    assert any(len(sequence.token_ids) == 96 for sequence in made)
+    assert all(sequence.positions.max() < 32 for sequence in made if sequence.kind == "short")
 
 
 # A small model that copies is trained, and then extended.
@@ -291,7 +296,7 @@ def test_training_at_skipped_positions_finds_keys_in_texts_of_eight_windows(tmp_
             checkpoint_every=1000,
         )
     )
-    assert sum(each.tokens for each in result.steps) <= 150 * 16 * WINDOW
+    assert sum(step.tokens for step in result.steps) <= 150 * 16 * WINDOW
     after, loss_after = keys_found(result.output, factor_set, LONG)
     print(f"{before} found before, {after} after; losses {loss_before:.2f} and {loss_after:.2f}")
     assert before <= 8

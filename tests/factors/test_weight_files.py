@@ -102,7 +102,7 @@ def test_weights_that_no_file_has_are_refused(tmp_path: Path, lacking: str) -> N
     """One shard under the name of a whole model, say."""
     model = tiny.save(tmp_path / "model", tiny.letters())
     path = model / "model.safetensors"
-    kept = {name: each for name, each in load_file(path).items() if lacking not in name}
+    kept = {name: tensor for name, tensor in load_file(path).items() if lacking not in name}
     save_file(kept, path, {"format": "pt"})
     with pytest.raises(ValueError, match=f"has no weights for .*{lacking}.* random numbers"):
         loading.load(model, "cpu")

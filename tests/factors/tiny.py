@@ -18,7 +18,7 @@ TRAINED_ON = (
 
 def letters() -> PreTrainedTokenizerFast:
     """Each of a to h is a token; anything else is an a."""
-    tokenizer = Tokenizer(models.WordLevel({each: n for n, each in enumerate("abcdefgh")}, "a"))
+    tokenizer = Tokenizer(models.WordLevel({letter: n for n, letter in enumerate("abcdefgh")}, "a"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
@@ -26,7 +26,7 @@ def letters() -> PreTrainedTokenizerFast:
 def byte_level() -> PreTrainedTokenizerFast:
     """Each byte is a token: GPT-2's and SmolLM2's way without merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({each: n for n, each in enumerate(alphabet)}, []))
+    tokenizer = Tokenizer(models.BPE({character: n for n, character in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

@@ -14,9 +14,9 @@ TEXTS = [Text("a", "0" * 64, list(range(100))), Text("b", "1" * 64, list(range(2
 
 def test_windows_go_round_the_texts_without_overlap() -> None:
     found = windows(TEXTS, 40, 2)
-    assert [each.name for each in found] == ["a@0", "b@0", "a@50", "b@75"]
+    assert [document.name for document in found] == ["a@0", "b@0", "a@50", "b@75"]
     assert found[3].token_ids == tuple(range(275, 315))
-    assert {len(each.token_ids) for each in found} == {40}
+    assert {len(document.token_ids) for document in found} == {40}
 
 
 def test_a_text_with_too_few_windows_is_named() -> None:
@@ -31,7 +31,7 @@ def test_answers_alone_count(tokenizer: Any) -> None:
     needles = with_needles(document, tokenizer, 0)
     assert len(needles.token_ids) == 1500
     assert needles.scored is not None
-    answers = tokenizer.decode([needles.token_ids[each] for each in needles.scored])
+    answers = tokenizer.decode([needles.token_ids[index] for index in needles.scored])
     text = tokenizer.decode(needles.token_ids)
     digits = "".join(filter(str.isdigit, answers))
     assert len(digits) == 5 * NEEDLES
@@ -52,9 +52,9 @@ def test_windows_that_skip_reach_the_end_of_the_text() -> None:
     placed = skipping_to(1000, document, 8, 0)
     assert placed.token_ids == document.token_ids
     assert placed.positions is not None
-    assert [len(each) for each in placed.positions] == [8] * 8
+    assert [len(positions) for positions in placed.positions] == [8] * 8
     for positions in placed.positions:
         assert positions[0] == 0
         assert all(after > before for before, after in itertools.pairwise(positions))
-    assert 900 < max(max(each) for each in placed.positions) < 1000
+    assert 900 < max(max(positions) for positions in placed.positions) < 1000
     assert placed == skipping_to(1000, document, 8, 0) != skipping_to(1000, document, 8, 1)

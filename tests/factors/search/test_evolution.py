@@ -54,9 +54,9 @@ def test_a_seed_decides_everything() -> None:
 
 def test_progress_never_gets_worse() -> None:
     _, history = toy.search(Settings(population=16, iterations=10, parents=8))
-    best = [each.best.mean(toy.DOCUMENTS) for each in history]
+    best = [iteration.best.mean(toy.DOCUMENTS) for iteration in history]
     assert best == sorted(best, reverse=True)
-    assert [each.number for each in history] == list(range(11))
+    assert [iteration.number for iteration in history] == list(range(11))
 
 
 def test_more_iterations_go_on_from_fewer() -> None:
@@ -74,7 +74,7 @@ def test_every_shape_gets_better_than_its_seeds(shape: Shape) -> None:
     space = toy.space(shape)
     assert space.holds(genome)
     assert space.shape.shaped(genome.factors, genome.cuts) == pytest.approx(genome.factors)
-    assert toy.Toy().excess(genome) < min(toy.Toy().excess(each) for each in toy.seeds(space))
+    assert toy.Toy().excess(genome) < min(toy.Toy().excess(seed) for seed in toy.seeds(space))
     if shape == Critical(18, True):
         assert genome.cuts == (18,)
 

@@ -17,8 +17,8 @@ class Levels:
         self.asked: list[list[tuple[float, int]]] = []
 
     def __call__(self, pairs: Sequence[tuple[Genome, int]]) -> list[float]:
-        self.asked.append([(each.factors[0], document) for each, document in pairs])
-        return [each.factors[0] + document / 10 for each, document in pairs]
+        self.asked.append([(individual.factors[0], document) for individual, document in pairs])
+        return [individual.factors[0] + document / 10 for individual, document in pairs]
 
 
 VETERANS = [Candidate(genome(level), [level, level + 0.1, level + 0.2]) for level in (1.0, 1.5)]
@@ -28,7 +28,7 @@ def run(slack: float | None, places: int = 2) -> tuple[list[float], Levels]:
     levels = Levels()
     racers = [Candidate(genome(level)) for level in (0.5, 1.2, 3.0)]
     finished = race(racers, VETERANS, places, 3, levels, slack)
-    return [each.genome.factors[0] for each in finished], levels
+    return [candidate.genome.factors[0] for candidate in finished], levels
 
 
 def test_losers_are_dropped_after_the_first_document() -> None:
@@ -44,7 +44,7 @@ def test_more_places_drop_fewer() -> None:
 def test_without_slack_nobody_is_dropped() -> None:
     finished, levels = run(slack=None)
     assert finished == [0.5, 1.2, 3.0]
-    assert [len(each) for each in levels.asked] == [3, 3, 3]
+    assert [len(pairs) for pairs in levels.asked] == [3, 3, 3]
 
 
 def test_documents_that_disagree_make_racing_careful() -> None:
@@ -52,7 +52,7 @@ def test_documents_that_disagree_make_racing_careful() -> None:
     veterans = [Candidate(genome(1.0), [1.0, 3.0, 2.0]), Candidate(genome(1.5), [3.0, 1.0, 2.0])]
     racers = [Candidate(genome(level)) for level in (0.5, 1.2, 3.0)]
     finished = race(racers, veterans, 2, 3, Levels(), 1.0)
-    assert [each.genome.factors[0] for each in finished] == [0.5, 1.2]
+    assert [candidate.genome.factors[0] for candidate in finished] == [0.5, 1.2]
 
 
 def test_without_an_estimate_nobody_is_dropped() -> None:

@@ -82,7 +82,7 @@ def test_a_factor_file_that_says_where_it_came_from(whole: Path) -> None:
     assert provenance.search is not None
     assert provenance.search["population"] == 10
     assert provenance.corpus is not None
-    assert [each.name for each in provenance.corpus] == ["one", "two", "three"]
+    assert [text.name for text in provenance.corpus] == ["one", "two", "three"]
     assert provenance.perplexity_after is not None
     assert provenance.perplexity_after < (provenance.perplexity_before or 0)
     lines = whole.with_suffix(".jsonl").read_text().splitlines()
@@ -165,7 +165,7 @@ def test_second_search_multiplies_the_bases_factors(
     run([*longer, "--base", str(whole), "--keep", str(whole)])
     base = schema.load(whole).sets[-1]
     sets = schema.load(output).sets
-    assert [each.max_length for each in sets] == [64, LENGTH, 256]
+    assert [factor_set.max_length for factor_set in sets] == [64, LENGTH, 256]
     assert sets[1] == base
     relative = [found / own for found, own in zip(sets[2].factors, base.factors, strict=True)]
     assert min(relative) >= 1 - 1e-9
@@ -179,7 +179,7 @@ def test_short_sets_are_searched_again_from_the_long_ones(
     shorter = [*command(model, corpus, output), "--length", "32", "--iterations", "1"]
     refused(shorter, "--length 32 is an extension ratio below 1")
     run([*shorter, "--start-from", str(whole), "--keep", str(whole)])
-    assert [each.max_length for each in schema.load(output).sets] == [32, 64, LENGTH]
+    assert [factor_set.max_length for factor_set in schema.load(output).sets] == [32, 64, LENGTH]
 
 
 def test_pairs_that_completed_no_turn_cover_the_length(
@@ -321,7 +321,7 @@ def test_a_full_disk_loses_nothing(
 def test_every_evaluation_is_logged_as_json(whole: Path) -> None:
     _, *lines = whole.with_suffix(".jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    assert all(len(each["factors"]) == 32 and each["loss"] > 0 for each in records)
+    assert all(len(record["factors"]) == 32 and record["loss"] > 0 for record in records)
 
 
 def test_windows_that_skip(model: Path, corpus: list[str], tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_llama3s_theoretical_critical_dimension() -> None:
     plain = [500000.0 ** (-2 * pair / 128) for pair in range(64)]
     assert theoretical_critical_pair(plain, 8192) == 35
     # Trained on 8 times as much with its slow pairs slowed by 8: the same pair.
-    assert theoretical_critical_pair([each / 8 for each in plain], 8 * 8192) == 35
+    assert theoretical_critical_pair([frequency / 8 for frequency in plain], 8 * 8192) == 35
     assert theoretical_critical_pair(plain, 2**31) == 64
 
 
