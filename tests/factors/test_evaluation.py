@@ -1,4 +1,4 @@
-"""Evaluations are appended, resumed and chosen from."""
+"""Evaluations are appended and resumed."""
 
 import json
 import resource
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from longrope_factors.cli import app
-from longrope_factors.evaluating import choice, evaluation, results, tables
+from longrope_factors.evaluating import evaluation, results, tables
 from longrope_factors.evaluating.evaluation import Evaluation
 from longrope_factors.factor_file import hf, methods, schema
 from longrope_factors.factor_file.schema import Method
 from typer.testing import CliRunner, Result
 
 from tests.factors import tiny
-from tests.factors.examples import BASE, IDENTITY, model_directory
+from tests.factors.examples import IDENTITY, model_directory
 from tests.factors.killing import killed_evaluation
 
 
@@ -44,48 +44,48 @@ def measured(method: Method, length: int, perplexity: float, corpus: str = "a") 
 def test_results_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     assert results.read(path, Evaluation) == []
-    each = measured("pi", 16384, 20.0)
+    kept = measured("pi", 16384, 20.0)
     broken = measured("pi", 16384, float("inf"))
-    results.append(path, each)
+    results.append(path, kept)
     results.append(path, broken)
-    assert results.read(path, Evaluation) == [each, broken]
+    assert results.read(path, Evaluation) == [kept, broken]
 
 
 def test_a_byte_order_mark_is_none_of_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    each = measured("pi", 16384, 20.0)
+    kept = measured("pi", 16384, 20.0)
     path.write_bytes(b"\xef\xbb\xbf")
-    results.append(path, each)
-    results.append(path, each)
+    results.append(path, kept)
+    results.append(path, kept)
     with path.open("a") as file:
         file.write('{"torn')
-    assert results.read(path, Evaluation) == [each, each]
+    assert results.read(path, Evaluation) == [kept, kept]
     assert path.read_bytes().endswith(b"}\n")
 
 
 def test_a_line_that_a_killed_run_left_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    each = measured("pi", 16384, 20.0)
-    results.append(path, each)
+    kept = measured("pi", 16384, 20.0)
+    results.append(path, kept)
     with path.open("a") as file:
-        file.write(each.model_dump_json()[:50])
-    assert results.read(path, Evaluation) == [each]
-    results.append(path, each)
-    assert results.read(path, Evaluation) == [each, each]
+        file.write(kept.model_dump_json()[:50])
+    assert results.read(path, Evaluation) == [kept]
+    results.append(path, kept)
+    assert results.read(path, Evaluation) == [kept, kept]
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    each = measured("pi", 16384, 20.0)
-    results.append(path, each)
+    kept = measured("pi", 16384, 20.0)
+    results.append(path, kept)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            results.append(path, each)
+            results.append(path, kept)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert results.read(path, Evaluation) == [each]
+    assert results.read(path, Evaluation) == [kept]
 
 
 @pytest.mark.parametrize("line", ['{"perplexity": 3}', "{}", "[]", "", "\0", "NaN"])
@@ -125,45 +125,6 @@ def test_view(
     assert evaluation.view(length, window, stride) == expected
 
 
-def test_the_best_of_the_geometric_means_is_chosen() -> None:
-    evaluations = [
-        measured("original", 16384, 40.0, "a"),
-        measured("original", 16384, 90.0, "b"),
-        measured("ntk", 16384, 10.0, "a"),
-        measured("ntk", 16384, 40.0, "b"),
-        measured("yarn", 16384, 12.0, "a"),
-        measured("yarn", 16384, 27.0, "b"),
-        measured("ntk", 32768, 10.0, "a"),
-        measured("yarn", 32768, 12.0, "a"),
-    ]
-    chosen = choice.best_measured(evaluations, BASE, [32768, 8192, 16384])
-    assert [factor_set.provenance.method for factor_set in chosen.sets] == [
-        "original",
-        "yarn",
-        "ntk",
-    ]
-    second = chosen.sets[1]
-    assert second.factors == methods.factor_set("yarn", IDENTITY, 16384).factors
-    assert second.provenance.perplexity_before == pytest.approx(60.0)
-    assert second.provenance.perplexity_after == pytest.approx(18.0)
-    assert second.provenance.evaluations == 6
-    assert [text.name for text in second.provenance.corpus or ()] == ["a", "b"]
-    assert chosen.sets[2].provenance.perplexity_before is None
-
-
-def test_methods_on_other_texts_are_not_compared() -> None:
-    evaluations = [measured("ntk", 16384, 10.0, "a"), measured("yarn", 16384, 12.0, "b")]
-    with pytest.raises(ValueError, match="16384"):
-        choice.best_measured(evaluations, BASE, [16384])
-
-
-def test_only_whole_documents_are_compared() -> None:
-    whole = measured("ntk", 16384, 10.0)
-    sliding = measured("yarn", 16384, 5.0).model_copy(update={"window": 8192, "stride": 256})
-    chosen = choice.best_measured([whole, sliding], BASE, [16384])
-    assert chosen.sets[0].provenance.method == "ntk"
-
-
 def test_methods_are_compared_over_texts(capsys: pytest.CaptureFixture[str]) -> None:
     found = [
         measured("yarn", 16384, 20.0, "a"),
@@ -178,19 +139,6 @@ def test_methods_are_compared_over_texts(capsys: pytest.CaptureFixture[str]) -> 
     assert "0.90%" in row
     tables.print_perplexity(found[:2])
     assert "geometric" not in capsys.readouterr().out
-
-
-def test_a_length_that_nothing_was_measured_at() -> None:
-    with pytest.raises(ValueError, match="16384"):
-        choice.best_measured([], BASE, [16384])
-
-
-@pytest.mark.parametrize("changed", [{"weights_sha256": "1" * 64}, {"dtype": "float32"}])
-def test_other_weights_are_not_compared(changed: dict[str, str]) -> None:
-    first = measured("ntk", 16384, 10.0)
-    other = measured("yarn", 16384, 12.0).model_copy(update=changed)
-    with pytest.raises(ValueError, match="weights"):
-        choice.best_measured([first, other], BASE, [16384])
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +158,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
-def test_evaluate_resume_and_choose(model: Path, corpus: Path, tmp_path: Path) -> None:
+def test_evaluate_and_resume(model: Path, corpus: Path, tmp_path: Path) -> None:
     output, plot = tmp_path / "results.jsonl", tmp_path / "results.png"
     common = ["perplexity", "--model", model, "--corpus", corpus, "-o", output]
     first = run(*common, "--length", "64", "--length", "128", "--method", "original")
@@ -241,20 +189,21 @@ def test_evaluate_resume_and_choose(model: Path, corpus: Path, tmp_path: Path) -
         assert word in second.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")
 
-    chosen_file = tmp_path / "tiny.json"
-    chosen = run(
-        *("choose", "--model", model, "--name", "tiny", "--results", output),
-        *("--length", "64", "--length", "128", "-o", chosen_file),
-    )
-    assert chosen.exit_code == 0, chosen.output
-    factor_file = schema.load(chosen_file)
-    assert [factor_set.max_length for factor_set in factor_file.sets] == [64, 128]
-    assert factor_file.model.name == "tiny"
-
-    again = run(*common, "--length", "128", "--factors", chosen_file, "--json")
+    file = tmp_path / "tiny.json"
+    making = ["make", "--model", model, "--method", "yarn", "--length", 64, "--length", 128]
+    CliRunner().invoke(app, [*map(str, making), "-o", str(file)], catch_exceptions=False)
+    again = run(*common, "--length", "128", "--factors", file, "--json")
     assert again.exit_code == 0, again.output
-    assert len(results.read(output, Evaluation)) == 3, "the chosen set was measured already"
+    assert len(results.read(output, Evaluation)) == 3, "the set was measured already"
     assert [measurement["method"] for measurement in json.loads(again.stdout)] == ["tiny.json"]
+
+
+def test_a_command_that_is_gone_says_what_takes_its_place(tmp_path: Path) -> None:
+    gone = run("choose", "--results", tmp_path / "results.jsonl", "--length", "64", "-o", "x.json")
+    assert gone.exit_code == 2
+    assert "evaluate choose is no command any more" in gone.stderr
+    assert "longrope factors make --method METHOD" in gone.stderr
+    assert "choose" not in run("--help").stdout
 
 
 def test_sliding_window_beside_files(model: Path, corpus: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from longrope_factors.evaluating.options import (
 from longrope_factors.evaluating.report_command import report
 from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval_command import retrieval
-from longrope_factors.factor_file import model_directory, schema
+from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.models import compute, loading
 
@@ -156,27 +156,16 @@ def passkey(
             print_passkey(retrievals)
 
 
-@evaluate_app.command()
-def choose(
-    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory (config.json).")],
-    name: Annotated[str, typer.Option(help="The model's name in the factor file.")],
-    results: Annotated[Path, typer.Option(metavar="FILE", help="Results file of `perplexity`.")],
-    length: Annotated[
-        list[int],
-        typer.Option(min=1, max=2**31 - 1, help="max_length of a set; may be repeated."),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Factor file to write.")],
-) -> None:
-    """Write a factor file with the analytic method that measured best at each length."""
+@evaluate_app.command(
+    hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def choose() -> None:
+    """Say that there is no such command any more."""
     with one_sentence():
-        from longrope_factors.evaluating import choice, evaluation
-        from longrope_factors.evaluating import results as results_file
-
-        measured = results_file.read(results, evaluation.Evaluation)
-        factor_file = choice.best_measured(measured, model_directory.base_of(model, name), length)
-        schema.save(factor_file, output)
-        for factor_set in factor_file.sets:
-            typer.echo(f"{factor_set.max_length}: {factor_set.provenance.source}.")
+        raise UsageError(
+            "evaluate choose is no command any more: read the results (evaluate report) and write "
+            "the sets of the best method with `longrope factors make --method METHOD`."
+        )
 
 
 def _print_json(results: Sequence[Result]) -> None:
