@@ -112,7 +112,7 @@ def _wait_until_healthy(
 def _wait_until_gone(group: int) -> None:
     """No process of the server's is left behind (its init may take a moment to reap them)."""
     deadline = time.monotonic() + 10
-    while left := [each for each in psutil.process_iter() if _runs_in(group, each)]:
+    while left := [process for process in psutil.process_iter() if _runs_in(group, process)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 

@@ -27,7 +27,9 @@ def loadtest(*arguments: str | Path, **environment: str) -> Outcome:
     """Runs a command in this process."""
     gc.freeze()  # as in `driven`
     no_keys = {"LONGROPE_API_KEY": "", "OPENAI_API_KEY": ""}
-    result = CliRunner().invoke(app, [str(each) for each in arguments], env=no_keys | environment)
+    result = CliRunner().invoke(
+        app, [str(argument) for argument in arguments], env=no_keys | environment
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Outcome(result.exit_code, result.stdout, result.stderr)

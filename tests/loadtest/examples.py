@@ -77,12 +77,12 @@ def crowd(
     rng = random.Random(seed)
     return [
         answered(
-            each,
+            index,
             class_name,
             ttft=slower * rng.lognormvariate(-1.5, 0.5),
             gaps=[slower * rng.lognormvariate(-4, 0.3) for _ in range(tokens - 1)],
         )
-        for each in range(number)
+        for index in range(number)
     ]
 
 

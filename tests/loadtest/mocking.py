@@ -30,7 +30,7 @@ class MockServer:
 
     def truths(self) -> list[Truth]:
         """What it did since the last call, in the order in which requests arrived."""
-        return [Truth(**each) for each in httpx.get(f"{self.url}/mock/truth").json()]
+        return [Truth(**truth) for truth in httpx.get(f"{self.url}/mock/truth").json()]
 
 
 @contextlib.contextmanager

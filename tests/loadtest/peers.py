@@ -59,7 +59,9 @@ def main(
                 )
     table = Table("harness", "TTFT p50", "ours over it", "TPOT p50", "ours over it")
     medians = {
-        harness: tuple(statistics.median(each[at] for each in found) for at in (0, 1))
+        harness: tuple(
+            statistics.median(round_medians[at] for round_medians in found) for at in (0, 1)
+        )
         for harness, found in seen.items()
     }
     for harness, (ttft, tpot) in medians.items():

@@ -23,7 +23,7 @@ def gaps(times: list[float]) -> list[float]:
 @given(RATES, st.integers(1, 300))
 def test_constant_arrivals_are_evenly_spaced_from_0(rate: float, number: int) -> None:
     times = list(Constant(kind="constant", rate=rate, requests=number).times(random.Random(0)))
-    assert times == [each / rate for each in range(number)]
+    assert times == [index / rate for index in range(number)]
 
 
 @given(SEEDS, RATES)

@@ -21,9 +21,9 @@ A, B = Path("a"), Path("b")
 
 def of(comparison: Comparison, figure: str, statistic: str, name: str = "chat") -> Change:
     [found] = [
-        each
-        for each in comparison.changes
-        if (each.class_name, each.figure, each.statistic) == (name, figure, statistic)
+        change
+        for change in comparison.changes
+        if (change.class_name, change.figure, change.statistic) == (name, figure, statistic)
     ]
     return found
 
@@ -87,7 +87,7 @@ def test_is_the_bootstrap() -> None:
     a, b = crowd(300), crowd(300, seed=1, slower=1.1)
     change = of(both(a, b), "ttft", "p50")
     expected = bootstrap(
-        ([each.ttft() for each in b], [each.ttft() for each in a]),
+        ([record.ttft() for record in b], [record.ttft() for record in a]),
         lambda x, y, axis: np.median(x, axis) / np.median(y, axis),
         method="percentile",
         rng=np.random.default_rng(1),
@@ -100,11 +100,11 @@ def test_gaps_of_a_request_are_resampled_together() -> None:
     change = of(both(a, b), "itl", "p50")
     assert change.low is not None
     assert change.high is not None
-    gaps = [np.array([each.token_gaps for each in records]) for records in (a, b)]
+    gaps = [np.array([record.token_gaps for record in records]) for records in (a, b)]
     rng = np.random.default_rng(1)
     ratios = []
     for _ in range(500):
-        x, y = (np.median(each[rng.integers(0, 300, 300)]) for each in gaps)
+        x, y = (np.median(gaps_by_request[rng.integers(0, 300, 300)]) for gaps_by_request in gaps)
         ratios.append(y / x)
     low, high = np.percentile(ratios, (2.5, 97.5))
     assert (change.low, change.high) == pytest.approx((low, high), abs=0.03)

@@ -107,9 +107,7 @@ def test_passkeys_are_told_by_length() -> None:
     ]
     found = summary(records, profile(ONCE))["a"]["passkeys"]
     assert (found["asked"], found["correct"]) == (4, 3)
-    lengths = [
-        (each["up_to_tokens"], each["asked"], each["correct"]) for each in found["by_length"]
-    ]
+    lengths = [(row["up_to_tokens"], row["asked"], row["correct"]) for row in found["by_length"]]
     assert lengths == [(1024, 2, 1), (2048, 1, 1), (4096, 1, 1)]
 
 

@@ -77,7 +77,7 @@ def test_control_c_in_a_capacity_search_keeps_its_runs(server: MockServer, tmp_p
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert json.loads((first / "result.json").read_text())["interrupted"] is True
-    assert [each.name for each in out.iterdir()] == [first.name]
+    assert [folder.name for folder in out.iterdir()] == [first.name]
 
 
 def test_control_c_before_the_first_request(server: MockServer, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_lines_are_sent_in_their_order_and_over_again(tmp_path: Path) -> None:
     written(tmp_path, HELLO, "", SYSTEM)
     sent = [json.loads(body) for body in made(tmp_path, profile("file", output_tokens=7))]
     assert [body["messages"] for body in sent] == [
-        each["messages"] for each in (HELLO, SYSTEM, HELLO)
+        line["messages"] for line in (HELLO, SYSTEM, HELLO)
     ]
     common = {"model": "model", "max_tokens": 7, "stream": True}
     assert all(common.items() <= body.items() for body in sent)

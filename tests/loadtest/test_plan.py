@@ -67,7 +67,7 @@ def contents(path: Path, seed: int) -> list[bytes]:
     loaded = profiles.load(path)
     planned = plan.make(loaded, seed, path.parent)
     with bodies.made(planned, loaded, "model", seed, lambda done: None) as made:
-        return [bytes(made.of(each.number)) for each in planned]
+        return [bytes(made.of(request.number)) for request in planned]
 
 
 def test_the_same_seed_makes_byte_identical_requests_at_the_same_times(everything: Path) -> None:
@@ -95,14 +95,14 @@ def test_the_hash_covers_path_and_body(everything: Path, tmp_path: Path) -> None
 
 def test_requests_are_numbered_by_time_and_closed_loops_come_last(everything: Path) -> None:
     planned = plan.make(profiles.load(everything), 0)
-    assert [each.number for each in planned] == list(range(len(planned)))
-    times = [each.intended for each in planned.open]
+    assert [request.number for request in planned] == list(range(len(planned)))
+    times = [request.intended for request in planned.open]
     assert times == sorted(times)  # type: ignore[type-var]
     (users,) = planned.closed
     assert users.number == 2
     assert len(users.requests) == len(users.think) == 9
-    assert {each.class_name for each in users.requests} == {"loop"}
-    assert all(each.intended is None for each in users.requests)
+    assert {request.class_name for request in users.requests} == {"loop"}
+    assert all(request.intended is None for request in users.requests)
     assert all(think >= 0 for think in users.think)
 
 
@@ -113,7 +113,7 @@ def test_classes_that_share_arrivals_have_their_weights() -> None:
     }
     arrivals = {"kind": "constant", "rate": 1, "requests": 4000}
     planned = plan.make(Profile.model_validate({"arrivals": arrivals, "classes": classes}), 0)
-    counts = Counter(each.class_name for each in planned)
+    counts = Counter(request.class_name for request in planned)
     assert counts["often"] / 4000 == pytest.approx(0.75, abs=0.03)
 
 
@@ -201,7 +201,7 @@ def test_a_prefix_is_never_longer_than_its_prompt() -> None:
     shared = {"tokens": 100, "hit_rate": 1}
     arrivals = {"kind": "constant", "rate": 1, "requests": 3}
     made = profile(arrivals, prompt={"tokens": 40, "shared_prefix": shared})
-    assert [each.prefix_tokens for each in plan.make(made, 0)] == [40, 40, 40]
+    assert [request.prefix_tokens for request in plan.make(made, 0)] == [40, 40, 40]
 
 
 @given(st.integers(0, 2**32))
@@ -210,11 +210,11 @@ def test_cancellations_have_their_share_and_depths_are_in_the_prompt(seed: int) 
     prompt = {"kind": "passkey", "tokens": 100, "depth": {"kind": "uniform", "min": 0, "max": 3}}
     arrivals = {"kind": "constant", "rate": 1, "requests": 800}
     requests = list(plan.make(profile(arrivals, prompt=prompt, cancel=cancel), seed))
-    left = [each.cancel_after for each in requests if each.cancel_after is not None]
+    left = [request.cancel_after for request in requests if request.cancel_after is not None]
     assert len(left) / 800 == pytest.approx(0.25, abs=6 * 0.44 / 800**0.5)
     assert all(1 <= after <= 2 for after in left)
-    assert all(0 <= each.depth <= 1 for each in requests)
-    assert all(each.passkey and each.passkey.isdigit() for each in requests)
+    assert all(0 <= request.depth <= 1 for request in requests)
+    assert all(request.passkey and request.passkey.isdigit() for request in requests)
 
 
 def test_a_plan_without_a_request_is_refused() -> None:
@@ -232,5 +232,5 @@ def test_the_profiles_that_come_along_can_be_planned(name: str) -> None:
 
 def test_the_two_million_token_profile_plans_prompts_of_that_length() -> None:
     planned = plan.make(profiles.load(shipped.find("two-million")), 0)
-    assert max(each.prompt_tokens + each.output_tokens for each in planned) <= 2_097_152
-    assert max(each.prompt_tokens for each in planned) == 2_097_000
+    assert max(request.prompt_tokens + request.output_tokens for request in planned) <= 2_097_152
+    assert max(request.prompt_tokens for request in planned) == 2_097_000

@@ -143,7 +143,7 @@ def test_numbers_that_go_to_the_server_are_yamls(tmp_path: Path) -> None:
     path.write_text(WHOLE + "    extra: {a: 1e-1, b: 1_5, c: 1:30, d: -7, e: 1.0}\n")
     extra = profiles.load(path).classes["chat"].extra
     assert extra == {"a": 0.1, "b": "1_5", "c": "1:30", "d": -7, "e": 1.0}
-    assert [type(each) for each in extra.values()] == [float, str, str, int, float]
+    assert [type(value) for value in extra.values()] == [float, str, str, int, float]
 
 
 def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:

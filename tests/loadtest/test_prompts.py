@@ -42,7 +42,7 @@ def mistral() -> Count:
 def texts(made: Profile, seed: int) -> list[tuple[Planned, str]]:
     prompt = made.classes["a"].prompt
     assert not isinstance(prompt, TokenIds)
-    return [(each, text_of(each, prompt, seed)) for each in plan.make(made, seed)]
+    return [(request, text_of(request, prompt, seed)) for request in plan.make(made, seed)]
 
 
 def passkeys(tokens: Any, depth: Any, seed: int) -> list[tuple[Planned, str]]:
@@ -160,7 +160,7 @@ def test_token_ids_are_as_many_as_asked_and_in_their_range(
     planned = Planned(3, "a", 0, tokens, 1, prefix="a/0", prefix_tokens=min(prefix, tokens))
     ids = token_ids_of(planned, prompt, seed)
     assert len(ids) == tokens
-    assert all(type(each) is int and 7 <= each <= 12 for each in ids)
+    assert all(type(token_id) is int and 7 <= token_id <= 12 for token_id in ids)
 
 
 def test_the_ending_follows_the_words() -> None:

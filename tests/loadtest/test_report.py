@@ -217,10 +217,10 @@ def test_wilson_s_interval() -> None:
 
 
 def test_texts() -> None:
-    texts = [duration(each) for each in (None, 0.0, 0.00012, 0.0123, 0.9999, 12.345, 1234.5)]
-    assert [each.replace("\u00a0", " ") for each in texts] == [
+    texts = [duration(seconds) for seconds in (None, 0.0, 0.00012, 0.0123, 0.9999, 12.345, 1234.5)]
+    assert [text.replace("\u00a0", " ") for text in texts] == [
         "\u2013", "0.00 ms", "0.12 ms", "12.3 ms", "1.00 s", "12.3 s", "1,234 s",
     ]  # fmt: skip
-    assert [percent(each).replace("\u00a0", " ") for each in (1.0, 0.99999, 0.5)] == [
+    assert [percent(share).replace("\u00a0", " ") for share in (1.0, 0.99999, 0.5)] == [
         "100 %", "> 99.9 %", "50 %",
     ]  # fmt: skip

@@ -62,7 +62,7 @@ def test_warm_up_and_what_we_left_ourselves_is_not_counted() -> None:
         record(3, outcome="interrupted"),
         record(4, outcome="failed"),
     ]
-    assert [each.number for each in counted(records)] == [1, 4]
+    assert [counted_record.number for counted_record in counted(records)] == [1, 4]
 
 
 def test_goodput_is_of_requests_and_of_tokens() -> None:

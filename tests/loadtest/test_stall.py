@@ -21,7 +21,9 @@ def test_an_open_loop_shows_a_stall_and_a_closed_loop_omits_all_but_one_request_
         "open": {"kind": "constant", "rate": 20, "duration": 8},
         "closed": {"kind": "closed", "users": 1, "requests": 120},
     }
-    classes = {name: {**EACH, "arrivals": each} for name, each in arrivals.items()}
+    classes = {
+        name: {**EACH, "arrivals": class_arrivals} for name, class_arrivals in arrivals.items()
+    }
     run = driven(Profile.model_validate({"classes": classes}), server.url)
     pairs = matched(run, server.truths())
     figures = summary(run.records, run.profile)

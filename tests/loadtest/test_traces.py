@@ -44,20 +44,21 @@ def planned(folder: Path, lines: list[dict[str, Any]], **arrivals: Any) -> list[
 
 def test_a_trace_is_replayed_by_time_with_its_lengths(tmp_path: Path) -> None:
     requests = planned(tmp_path, LINES)
-    assert [each.intended for each in requests] == [0, 1, 2, 4]
-    assert [each.prompt_tokens for each in requests] == [700, 600, 1200, 50]
-    assert [each.output_tokens for each in requests] == [5, 7, 6, 8]
+    assert [request.intended for request in requests] == [0, 1, 2, 4]
+    assert [request.prompt_tokens for request in requests] == [700, 600, 1200, 50]
+    assert [request.output_tokens for request in requests] == [5, 7, 6, 8]
 
 
 def test_speed_and_requests_are_kept_to(tmp_path: Path) -> None:
     requests = planned(tmp_path, LINES, speed=4, requests=3)
-    assert [each.intended for each in requests] == [0, 0.25, 0.5]
+    assert [request.intended for request in requests] == [0, 0.25, 0.5]
 
 
 def test_equal_hash_ids_are_equal_blocks_of_text(tmp_path: Path) -> None:
     first, second, third, fourth = planned(tmp_path, LINES)
     words = {
-        each.number: text_of(each, WORDS, 0).split() for each in (first, second, third, fourth)
+        request.number: text_of(request, WORDS, 0).split()
+        for request in (first, second, third, fourth)
     }
     assert [len(words[number]) for number in range(4)] == [700, 600, 1200, 50]
     one, two, three = words[0], words[1], words[2]
@@ -78,7 +79,7 @@ def test_what_the_blocks_do_not_cover_is_each_requests_own(tmp_path: Path) -> No
         "output_length": 1,
         "hash_ids": [1],
     }
-    one, other = (text_of(each, WORDS, 0).split() for each in planned(tmp_path, [line] * 2))
+    one, other = (text_of(request, WORDS, 0).split() for request in planned(tmp_path, [line] * 2))
     assert one[:BLOCK_TOKENS] == other[:BLOCK_TOKENS]
     assert len(one) == len(other) == 600
     assert one[BLOCK_TOKENS : BLOCK_TOKENS + 8] != other[BLOCK_TOKENS : BLOCK_TOKENS + 8]
@@ -101,13 +102,13 @@ OTHER_BAILIAN = {**BAILIAN, "timestamp": 61.5, "hash_ids": [0, 1, *range(100, 13
 def test_a_trace_of_bailians_is_read_in_its_units(tmp_path: Path) -> None:
     short = {**BAILIAN, "timestamp": 3600.25, "input_length": 20, "hash_ids": [0, 1]}
     requests = planned(tmp_path, [BAILIAN, OTHER_BAILIAN, short])
-    assert [each.intended for each in requests] == [0, 0.25, 3539]
-    one, other, third = (text_of(each, WORDS, 0).split() for each in requests)
+    assert [request.intended for request in requests] == [0, 0.25, 3539]
+    one, other, third = (text_of(request, WORDS, 0).split() for request in requests)
     assert (len(one), len(other), len(third)) == (521, 521, 20)
     assert one[:32] == other[:32]
     assert one[32:40] != other[32:40]
     assert third == one[:20]
-    first, second, _ = (token_ids_of(each, TOKEN_IDS, 0) for each in requests)
+    first, second, _ = (token_ids_of(request, TOKEN_IDS, 0) for request in requests)
     assert first[:32] == second[:32]
     assert first[32:40] != second[32:40]
 
@@ -140,7 +141,7 @@ def test_the_unit_of_timestamps_is_said_or_plain(
     tmp_path: Path, timestamps: list[float], arrivals: dict[str, Any], intended: list[float]
 ) -> None:
     requests = planned(tmp_path, [line(timestamp) for timestamp in timestamps], **arrivals)
-    assert [each.intended for each in requests] == pytest.approx(intended)
+    assert [request.intended for request in requests] == pytest.approx(intended)
 
 
 @pytest.mark.parametrize(
@@ -185,9 +186,9 @@ def test_the_tokens_of_a_block_are_said_or_plain(
 ) -> None:
     lines = [line(1000 * at, *length) for at, length in enumerate(lengths)]
     requests = planned(tmp_path, lines, **arrivals)
-    assert {each.block_tokens for each in requests} == {block_tokens}
-    for each, (tokens, _) in zip(requests, lengths, strict=True):
-        assert len(text_of(each, WORDS, 0).split()) == tokens
+    assert {request.block_tokens for request in requests} == {block_tokens}
+    for request, (tokens, _) in zip(requests, lengths, strict=True):
+        assert len(text_of(request, WORDS, 0).split()) == tokens
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_another_encoding_is_refused_by_its_mark(tmp_path: Path, encoding: str) 
 
 def test_a_line_may_name_its_class(tmp_path: Path) -> None:
     lines = [{**line, "class": "b"} for line in LINES]
-    assert {each.class_name for each in planned(tmp_path, lines)} == {"b"}
+    assert {request.class_name for request in planned(tmp_path, lines)} == {"b"}
 
 
 def test_fields_that_we_do_not_know_are_left_alone(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ WAYS: list[dict[str, Any]] = [
     {"api": "chat", "stream": False},
     {"api": "completions", "stream": False},
 ]
-CASES = [(each, WAYS[0]) for each in ARRIVALS] + [(CONSTANT, way) for way in WAYS[1:]]
+CASES = [(arrivals, WAYS[0]) for arrivals in ARRIVALS] + [(CONSTANT, way) for way in WAYS[1:]]
 
 Pairs = list[tuple[Record, Truth]]
 Errors = dict[str, float]  # what figures are off over what they may be

@@ -74,7 +74,7 @@ def run(root: Path, words: list[str], variables: dict[str, str], **how: object) 
 
 
 def _links(variables: dict[str, str]) -> list[str]:
-    return [each for each in variables.get("PIP_FIND_LINKS", "").split() if Path(each).is_dir()]
+    return [link for link in variables.get("PIP_FIND_LINKS", "").split() if Path(link).is_dir()]
 
 
 class Build:
@@ -162,7 +162,7 @@ def serve(root: Path, workdir: str, target: list[Stage], variables: dict[str, st
     (entry,) = [step for step in steps if step.name == "ENTRYPOINT"]
     (check,) = [step for step in steps if step.name == "HEALTHCHECK"]
     health = Instruction("CMD", check.rest.partition("CMD ")[2]).words
-    ready = [each.replace("/health", "/ready") for each in health]
+    ready = [word.replace("/health", "/ready") for word in health]
 
     words = [*entry.words, "--enforce-eager", "--max-model-len=2048"]
     print(f"+ {shlex.join(words)}", flush=True)

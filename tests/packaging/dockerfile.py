@@ -42,7 +42,7 @@ class Stage:
 
     def all(self, name: str) -> list[Instruction]:
         """The instructions of one name."""
-        return [each for each in self.instructions if each.name == name]
+        return [instruction for instruction in self.instructions if instruction.name == name]
 
 
 def read(path: Path) -> dict[str, Stage]:

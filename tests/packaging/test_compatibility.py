@@ -30,7 +30,7 @@ def test_the_page_has_every_private_name() -> None:
 
 
 def test_the_releases_known_to_work_are_those_that_were_run() -> None:
-    releases = [tuple(map(int, each.vllm.split(".")[:2])) for each in compatibility.load()]
+    releases = [tuple(map(int, result.vllm.split(".")[:2])) for result in compatibility.load()]
     ends = (".".join(map(str, end(releases))) for end in (min, max))
     assert " to ".join(ends) == KNOWN_TO_WORK
 
@@ -53,4 +53,4 @@ def test_a_later_run_takes_the_place_of_an_earlier_one(
     (tmp_path / "V1.xml").write_text(REPORT)
     for version in ("0.9.0", "0.24.0", "0.33.0", "0.24.0"):
         compatibility.add(compatibility.result(tmp_path, version, "V1"))
-    assert [each.vllm for each in compatibility.load()] == ["0.33.0", "0.24.0", "0.9.0"]
+    assert [result.vllm for result in compatibility.load()] == ["0.33.0", "0.24.0", "0.9.0"]

@@ -62,9 +62,9 @@ def rendered(overlay: str) -> tuple[Document, ...]:
 def the(kind: str, overlay: str, name: str = "longrope") -> Document:
     """The one object of a kind and name; a ConfigMap's name goes on with a hash."""
     (found,) = [
-        each
-        for each in rendered(overlay)
-        if each["kind"] == kind and re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", _name(each))
+        document
+        for document in rendered(overlay)
+        if document["kind"] == kind and re.fullmatch(rf"{name}(-[a-z0-9]{{10}})?", _name(document))
     ]
     return found
 
@@ -76,9 +76,9 @@ def _name(document: Document) -> str:
 def templates(overlay: str) -> list[Document]:
     """The pod templates."""
     return [
-        each["spec"]["template"]
-        for each in rendered(overlay)
-        if each["kind"] in ("Deployment", "StatefulSet")
+        document["spec"]["template"]
+        for document in rendered(overlay)
+        if document["kind"] in ("Deployment", "StatefulSet")
     ]
 
 
@@ -113,8 +113,8 @@ def test_the_example_of_a_secret_is_valid_and_a_key_file(tmp_path: Path) -> None
     (tmp_path / "keys").write_text(example["stringData"]["keys"])
     assert key_file.load(tmp_path / "keys")
     for overlay in OVERLAYS:
-        assert not [each for each in rendered(overlay) if each["kind"] == "Secret"]
-        (secret,) = [each["secret"] for each in _volumes(overlay) if "secret" in each]
+        assert not [document for document in rendered(overlay) if document["kind"] == "Secret"]
+        (secret,) = [volume["secret"] for volume in _volumes(overlay) if "secret" in volume]
         assert secret["secretName"] == _name(example)
 
 
@@ -128,7 +128,7 @@ def test_a_misspelt_field_would_be_found() -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_images_are_of_this_version(overlay: str) -> None:
     image = f"longrope:{PROJECT['version']}-" + ("cpu" if overlay == "base" else "cuda")
-    assert {container(each)["image"] for each in templates(overlay)} == {image}
+    assert {container(template)["image"] for template in templates(overlay)} == {image}
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "docs/deploy.md"])
@@ -151,8 +151,8 @@ def test_pods_have_no_rights_and_write_where_the_image_does(overlay: str) -> Non
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        mounts = {each["mountPath"]: each for each in container(template)["volumeMounts"]}
-        volumes = {each["name"]: each for each in pod["volumes"]}
+        mounts = {mount["mountPath"]: mount for mount in container(template)["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
         for path in ("/tmp", "/dev/shm", _environment("cpu")["LONGROPE_CACHE"]):
             assert "emptyDir" in volumes[mounts.pop(path)["name"]]
         assert all(mount["readOnly"] for mount in mounts.values())
@@ -182,7 +182,7 @@ def test_probes_metrics_and_services_name_what_is_served(overlay: str) -> None:
     assert notes["prometheus.io/path"] == value_of("open-paths", server(overlay)["args"])
     assert notes["prometheus.io/path"] in takes_requests.ALWAYS_ANSWERED
     service = the("Service", overlay)["spec"]
-    assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
+    assert [service_port["targetPort"] for service_port in service["ports"]] == [port["name"]]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -191,13 +191,15 @@ def test_selectors_find_the_server_and_nothing_else(overlay: str) -> None:
     selector = deployment["selector"]["matchLabels"]
     assert the("Service", overlay)["spec"]["selector"] == selector
     matching = [
-        each
-        for each in templates(overlay)
-        if selector.items() <= each["metadata"]["labels"].items()
+        template
+        for template in templates(overlay)
+        if selector.items() <= template["metadata"]["labels"].items()
     ]
     assert matching == [deployment["template"]]
     budget = the("PodDisruptionBudget", overlay)["spec"]["selector"]["matchLabels"]
-    assert all(budget.items() <= each["metadata"]["labels"].items() for each in templates(overlay))
+    assert all(
+        budget.items() <= template["metadata"]["labels"].items() for template in templates(overlay)
+    )
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -222,17 +224,17 @@ def test_a_rollout_waits_for_the_start(overlay: str) -> None:
 def test_files_that_the_flags_name_are_mounted(overlay: str) -> None:
     config = the("ConfigMap", overlay)
     volumes = {
-        each["name"]: each
-        for each in the("Deployment", overlay)["spec"]["template"]["spec"]["volumes"]
+        pod_volume["name"]: pod_volume
+        for pod_volume in the("Deployment", overlay)["spec"]["template"]["spec"]["volumes"]
     }
     args = server(overlay)["args"]
     files = [word for word in args if word.startswith("/")]
-    files += [each for flag in ("factors", "api-key-file") if (each := value_of(flag, args))]
+    files += [value for flag in ("factors", "api-key-file") if (value := value_of(flag, args))]
     for file in files:
         (mount,) = [
-            each
-            for each in server(overlay)["volumeMounts"]
-            if Path(file).is_relative_to(each["mountPath"])
+            volume_mount
+            for volume_mount in server(overlay)["volumeMounts"]
+            if Path(file).is_relative_to(volume_mount["mountPath"])
         ]
         volume = volumes[mount["name"]]
         inside = Path(file).relative_to(mount["mountPath"]).as_posix()
@@ -274,8 +276,8 @@ def test_a_server_has_the_arguments_of_its_plan(
     model, *options = words.split()
     write_model(tmp_path / model, MODELS[model])
     *rest, last = Run(capsys, model, *options, "--json").document["lengths"]
-    planned = [each["placed"] for each in (*rest, last) if each["factor_set"]][-1]
-    *ray, serve = [shlex.split(each["line"]) for each in planned["commands"]]
+    planned = [length["placed"] for length in (*rest, last) if length["factor_set"]][-1]
+    *ray, serve = [shlex.split(command["line"]) for command in planned["commands"]]
 
     assert serve[:3] == ["longrope", "serve", model]
     flags = dict(zip(serve[3::2], serve[4::2], strict=True))
@@ -284,9 +286,12 @@ def test_a_server_has_the_arguments_of_its_plan(
     args = dict(word.partition("=")[::2] for word in server(overlay)["args"][1:])
     assert {flag: args[flag] for flag in args if flag[2:] not in NOT_PLANNED} == flags
 
-    gpus = {container(each)["resources"]["limits"]["nvidia.com/gpu"] for each in templates(overlay)}
+    gpus = {
+        container(template)["resources"]["limits"]["nvidia.com/gpu"]
+        for template in templates(overlay)
+    }
     assert gpus == {str(planned["layout"]["tp"])}
-    started = [_ray_start(each) for each in templates(overlay)] if ray else []
+    started = [_ray_start(template) for template in templates(overlay)] if ray else []
     assert len(started) == len(ray)
     for words_of, (_, _, *theirs) in zip(started, ray, strict=True):
         asked = {word.replace("FIRST_MACHINE", "longrope-ray") for word in theirs}
@@ -392,7 +397,8 @@ def _config_for(factors: Path) -> Document:
 def test_a_ray_group_has_the_gpus_that_the_server_asks_for() -> None:
     workers = the("StatefulSet", "ray", "longrope-worker")["spec"]
     per_pod = {
-        int(container(each)["resources"]["limits"]["nvidia.com/gpu"]) for each in templates("ray")
+        int(container(template)["resources"]["limits"]["nvidia.com/gpu"])
+        for template in templates("ray")
     }
     args = server("ray")["args"]
     sizes = [value_of(f"{kind}-parallel-size", args) for kind in ("tensor", "pipeline")]
@@ -408,7 +414,7 @@ def test_ray_is_started_with_flags_that_it_has() -> None:
 
     known = {name for option in start.params for name in option.opts}
     service = the("Service", "ray", "longrope-ray")
-    ports = [each["port"] for each in service["spec"]["ports"]]
+    ports = [port["port"] for port in service["spec"]["ports"]]
     for template in templates("ray"):
         script = container(template)["command"][2]
         flags = dict(word.partition("=")[::2] for word in _ray_start(template))
@@ -463,9 +469,9 @@ def test_an_image_runs_the_server_as_a_user_without_rights(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_requirements_are_a_layer_below_the_code(target: str) -> None:
-    sources = [each.source_stage for each in STAGES[target].all("COPY")]
+    sources = [step.source_stage for step in STAGES[target].all("COPY")]
     assert sources == [f"requirements-{target}", "wheel"]
-    below = {word for each in STAGES[sources[0]].all("COPY") for word in each.sources}
+    below = {word for step in STAGES[sources[0]].all("COPY") for word in step.sources}
     assert below == {
         "/requirements/",
         "scripts/install-requirements",
@@ -483,13 +489,13 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     copied = [
         Path(source)
         for stage in STAGES.values()
-        for each in stage.all("COPY")
-        if each.source_stage is None
-        for source in each.sources
+        for step in stage.all("COPY")
+        if step.source_stage is None
+        for source in step.sources
     ]
     assert all((ROOT / source).exists() for source in copied)
     assert all(any(source.is_relative_to(one) for one in allowed) for source in copied)
-    folders = {Path(each).parts[0] for each in _package_folders()}
+    folders = {Path(folder).parts[0] for folder in _package_folders()}
     assert folders <= {source.as_posix() for source in copied}
 
 
@@ -504,7 +510,7 @@ def test_our_code_is_less_than_a_megabyte_to_pull() -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for folder in _package_folders():
-            archive.add(ROOT / folder, filter=lambda each: each if _is_packed(each) else None)
+            archive.add(ROOT / folder, filter=lambda file: file if _is_packed(file) else None)
     assert 2 * packed.tell() < 1_000_000
 
 

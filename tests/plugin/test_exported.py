@@ -22,14 +22,14 @@ directory, max_model_len, prompts = sys.argv[1], int(sys.argv[2]), json.loads(sy
 llm = LLM(model=directory, skip_tokenizer_init=True, enforce_eager=True, dtype="float32",
           max_model_len=max_model_len)
 outputs = llm.generate(
-    [TokensPrompt(prompt_token_ids=each) for each in prompts],
+    [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts],
     SamplingParams(temperature=0, max_tokens=1, logprobs=20, detokenize=False),
     use_tqdm=False,
 )
 scheduler = llm.llm_engine.engine_core.engine_core.scheduler
 print("RESULT", json.dumps([
     type(scheduler).__module__,
-    [{t: x.logprob for t, x in each.outputs[0].logprobs[0].items()} for each in outputs],
+    [{t: x.logprob for t, x in output.outputs[0].logprobs[0].items()} for output in outputs],
 ]))
 """
 
@@ -58,7 +58,11 @@ def test_stock_vllm_gives_our_logits(max_model_len: int, index: int, tmp_path: P
         text=True,
         check=True,
     )
-    (line,) = [each for each in done.stdout.splitlines() if each.startswith("RESULT")]
+    (line,) = [
+        printed_line
+        for printed_line in done.stdout.splitlines()
+        if printed_line.startswith("RESULT")
+    ]
     scheduler, found = json.loads(line.removeprefix("RESULT"))
     assert scheduler.startswith("vllm.")
     reference = Reference(model.directory, factor_file)

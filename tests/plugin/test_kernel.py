@@ -60,9 +60,9 @@ def expected(
     rotary_dim = factor_file.model.rotary_dim
     turned = np.empty((len(x), rotary_dim // 2))
     factor = np.empty(len(x))
-    for n, each in enumerate(packed.tolist()):
-        factor_set = factor_file.sets[min(max(each >> 32, 0), len(factor_file.sets) - 1)]
-        turned[n] = angles(np.array([each & 0xFFFFFFFF]), factor_set, factor_file.model)[0]
+    for n, packed_token in enumerate(packed.tolist()):
+        factor_set = factor_file.sets[min(max(packed_token >> 32, 0), len(factor_file.sets) - 1)]
+        turned[n] = angles(np.array([packed_token & 0xFFFFFFFF]), factor_set, factor_file.model)[0]
         factor[n] = factor_set.attention_factor
     cos, sin = (
         torch.from_numpy(f(turned) * factor[:, None])[:, None].to(x.device)
@@ -255,8 +255,8 @@ def test_any_packed_position_is_harmless() -> None:
     clamped = (packed & 0xFFFFFFFF) | (packed >> 32).clamp(0, 2) << 32
     query, key, _ = projection(len(packed), (3, 1), 64, torch.float32)
     results = [
-        torch.ops.longrope.rotated(each, query, key, *all_tables, 64, True)
-        for each, all_tables in ((packed, guarded), (clamped, plain))
+        torch.ops.longrope.rotated(positions, query, key, *all_tables, 64, True)
+        for positions, all_tables in ((packed, guarded), (clamped, plain))
     ]
     for strange, known in zip(*results, strict=True):
         assert torch.equal(strange, known)

@@ -59,7 +59,7 @@ def test_short_requests_as_it_ships_and_long_ones_extended(rope_type: str, tmp_p
         for factor_set in model.factor_file.sets
     ]
     plain = Reference(model.directory, schema.build(model.factor_file.model, plain_sets))
-    own, other = (each.logits(prompt, 0, 40).argmax(-1) for each in (extended, plain))
+    own, other = (reference.logits(prompt, 0, 40).argmax(-1) for reference in (extended, plain))
     assert (own != other).sum() > 10
 
 

@@ -258,12 +258,12 @@ def test_the_log_probabilities_of_a_chat_are_those_of_its_tokens(client: openai.
     assert choice.logprobs is not None
     tokens = choice.logprobs.content
     assert tokens is not None
-    assert "".join(each.token for each in tokens) == choice.message.content
-    for each in tokens:
-        best = [other.logprob for other in each.top_logprobs]
+    assert "".join(token.token for token in tokens) == choice.message.content
+    for token in tokens:
+        best = [other.logprob for other in token.top_logprobs]
         assert len(best) == 3
         assert best == sorted(best, reverse=True)
-        assert each.logprob == best[0] <= 0  # greedy
+        assert token.logprob == best[0] <= 0  # greedy
         assert sum(map(math.exp, best)) <= 1 + 1e-3
 
 
@@ -283,7 +283,7 @@ def test_the_log_probabilities_of_a_completion_are_those_of_its_tokens(
     assert choice.text.startswith("One, two,")
     first, *others = logprobs.token_logprobs
     assert first is None  # nothing comes before it
-    assert all(-30 < each <= 0 for each in others)
+    assert all(-30 < logprob <= 0 for logprob in others)
     for offset, token in zip(logprobs.text_offset, logprobs.tokens, strict=True):
         assert choice.text[offset:].startswith(token)
 
@@ -302,8 +302,8 @@ def test_three_samples_are_three_texts_that_a_seed_repeats(client: openai.OpenAI
 
 def test_the_models_are_listed(client: openai.OpenAI) -> None:
     models = client.models.list().data
-    assert [each.id for each in models] == [MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"]
-    assert {each.model_dump()["max_model_len"] for each in models} == {32768}
+    assert [card.id for card in models] == [MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert {card.model_dump()["max_model_len"] for card in models} == {32768}
 
 
 def test_what_is_not_served_is_an_error_of_the_sdk(client: openai.OpenAI) -> None:
@@ -360,7 +360,7 @@ def test_langchain_streams_the_same_text_with_its_usage(model: ChatOpenAI) -> No
     chunks = list(model.stream("What is the capital of Japan?", stream_usage=True))
     assert "".join(str(chunk.content) for chunk in chunks) == ANSWER
     usage = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
-    assert [each["output_tokens"] for each in usage] == [8]
+    assert [metadata["output_tokens"] for metadata in usage] == [8]
     ends = [chunk.response_metadata.get("finish_reason") for chunk in chunks]
     assert [end for end in ends if end] == ["stop"]
 
@@ -376,7 +376,7 @@ def test_langchain_calls_a_tool_and_goes_on_with_its_result(model: ChatOpenAI) -
     call = model.bind_tools([get_weather], tool_choice="get_weather").invoke([question])
     assert isinstance(call, AIMessage)
     assert call.invalid_tool_calls == []
-    assert [each["args"] for each in call.tool_calls] == [{"city": "Paris"}]
+    assert [tool_call["args"] for tool_call in call.tool_calls] == [{"city": "Paris"}]
     result = get_weather.invoke(call.tool_calls[0])
     answer = model.bind_tools([get_weather]).invoke([question, call, result])
     assert answer.content
@@ -406,7 +406,7 @@ def results(folder: Path) -> dict[str, Any]:
 def samples(folder: Path) -> list[dict[str, Any]]:
     (file,) = folder.glob("**/samples_*.jsonl")
     found = [json.loads(line) for line in file.read_text().splitlines()]
-    return sorted(found, key=lambda each: each["doc_id"])
+    return sorted(found, key=lambda sample: sample["doc_id"])
 
 
 def likelihood(client: openai.OpenAI, context: str, continuation: str) -> tuple[float, bool]:
@@ -448,8 +448,8 @@ def test_lm_eval_gets_them_with_the_tokenizer_of_the_server(
 def check_likelihoods(client: openai.OpenAI, output: Path) -> None:
     evaluated = samples(output)
     assert len(evaluated) == 16
-    ours = [likelihood(client, *each["doc"].values()) for each in evaluated]
-    theirs = [float(each["resps"][0][0][0]) for each in evaluated]
+    ours = [likelihood(client, *sample["doc"].values()) for sample in evaluated]
+    theirs = [float(sample["resps"][0][0][0]) for sample in evaluated]
     assert theirs == pytest.approx([value for value, _ in ours], abs=0.05)
     found = results(output)
     assert found["perplexity,none"] == pytest.approx(math.exp(-sum(theirs) / 16))
@@ -466,11 +466,11 @@ def test_ruler_at_16384_tokens_is_answered(
     evaluated = samples(folder / "ruler")
     assert len(evaluated) == 2
     root = str(client.base_url).removesuffix("/v1/")
-    for each in evaluated:
-        assert each["resps"][0][0].strip()
+    for sample in evaluated:
+        assert sample["resps"][0][0].strip()
         asked = client.post(
             f"{root}/tokenize",
-            body={"model": MODEL, "prompt": each["arguments"]["gen_args_0"]["arg_0"]},
+            body={"model": MODEL, "prompt": sample["arguments"]["gen_args_0"]["arg_0"]},
             cast_to=dict[str, Any],
         )
         assert 15_000 < asked["count"] <= 16_384 - 128

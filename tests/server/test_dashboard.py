@@ -30,7 +30,7 @@ def series(embedded_server: Server) -> Series:
         assert _status_of_a_body_too_large(embedded_server) == 413
         text = client.get("/metrics").text
     families = text_string_to_metric_families(text)
-    return [(each.name, each.labels) for family in families for each in family.samples]
+    return [(sample.name, sample.labels) for family in families for sample in family.samples]
 
 
 def _status_of_a_body_too_large(server: Server) -> int:

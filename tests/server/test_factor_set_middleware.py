@@ -63,7 +63,7 @@ def header(message: Message) -> str | None:
 
 
 def content(messages: list[Message]) -> bytes:
-    return b"".join(each.get("body", b"") for each in messages)
+    return b"".join(message.get("body", b"") for message in messages)
 
 
 def compact(value: Any) -> bytes:

@@ -168,15 +168,15 @@ async def test_chats_in_a_batch_are_one_answer(server: str) -> None:
 async def test_the_served_sets_are_listed(client: openai.AsyncOpenAI) -> None:
     listed = await client.get("/factors", cast_to=dict[str, Any])
     assert listed["selection"] == "length"
-    limits = [each["max_length"] for each in listed["sets"]]
+    limits = [factor_set["max_length"] for factor_set in listed["sets"]]
     assert limits == [8192, 32768]
     assert listed["max_model_len"] == limits[-1]
-    assert all(each["provenance"]["method"] for each in listed["sets"])
+    assert all(factor_set["provenance"]["method"] for factor_set in listed["sets"])
 
 
 async def test_vllms_own_routes_are_as_they_were(client: openai.AsyncOpenAI, server: str) -> None:
     models = await client.models.list()
-    assert [each.id for each in models.data] == [MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert [card.id for card in models.data] == [MODEL, "HuggingFaceTB/SmolLM2-135M-Instruct"]
     assert (await _post(client, "/tokenize", {"prompt": "hi"}))["tokens"] == [6004]
     with pytest.raises(openai.NotFoundError) as refused:
         await client.completions.create(model="other", prompt="hi")

@@ -53,8 +53,8 @@ class Engine:
     ) -> AsyncGenerator[Any, None]:
         self.priorities.append(priority)
         try:
-            for each in self.outputs:
-                yield each
+            for engine_output in self.outputs:
+                yield engine_output
         finally:
             self.closed = True
 
@@ -65,7 +65,7 @@ def answer_of(engine: Engine, prompt: Any, kind: RequestOutputKind) -> Answer:
         current_answer.set(answer)
         parameters = SamplingParams(max_tokens=20, output_kind=kind)
         outputs = observed(engine.generate, SELECTION)(prompt, parameters, "id")
-        assert [each async for each in outputs] == list(engine.outputs)
+        assert [engine_output async for engine_output in outputs] == list(engine.outputs)
         return answer
 
     return asyncio.run(run())
@@ -175,7 +175,7 @@ def test_a_prompt_for_a_vector(length: int, limit: int, keywords: bool) -> None:
             else encode(prompt, PoolingParams(), "id")
         )
         assert answer.started == limit
-        assert [each async for each in outputs] == [output]
+        assert [engine_output async for engine_output in outputs] == [output]
         assert answer.requests[0].has_answered
         assert answer.factor_set() == {"started": limit, "finished": limit, "promoted": False}
         assert place.told == [length, -length]
@@ -208,7 +208,7 @@ def test_a_vector_that_failed_is_counted_as_an_error() -> None:
     async def run() -> None:
         current_answer.set(Answer())
         encode = observed(Engine(vector(error="no room")).encode, SELECTION)
-        assert [each async for each in encode(TOKENS, PoolingParams(), "id")]
+        assert [engine_output async for engine_output in encode(TOKENS, PoolingParams(), "id")]
 
     asyncio.run(run())
     assert ended(8, "error") == before + 1
@@ -230,7 +230,7 @@ def test_a_model_without_sets_has_its_vectors_counted_too() -> None:
     async def run() -> None:
         current_answer.set(answer := Answer())
         encode = observed(Engine(vector()).encode, None)
-        assert [each async for each in encode(TOKENS, PoolingParams(), "id")]
+        assert [engine_output async for engine_output in encode(TOKENS, PoolingParams(), "id")]
         assert answer.factor_set() is None
 
     asyncio.run(run())
@@ -260,7 +260,10 @@ def test_a_request_is_never_more_urgent_than_its_key() -> None:
         answer.key = key
         current_answer.set(answer)
         generate = observed(engine.generate, SELECTION, KeyLimits(["tiny"]))
-        assert [each async for each in generate(TOKENS, SamplingParams(), "id", **asked)]
+        assert [
+            engine_output
+            async for engine_output in generate(TOKENS, SamplingParams(), "id", **asked)
+        ]
 
     async def ask_all() -> None:
         for key in (None, Key("alice", b""), Key("patient", b"", priority=10)):

@@ -26,8 +26,10 @@ class Collector:
             for scope in resource.scope_spans:
                 for span in scope.spans:
                     attributes = {
-                        each.key: getattr(each.value, str(each.value.WhichOneof("value")))
-                        for each in span.attributes
+                        attribute.key: getattr(
+                            attribute.value, str(attribute.value.WhichOneof("value"))
+                        )
+                        for attribute in span.attributes
                     }
                     self.spans.append((span, attributes))
 

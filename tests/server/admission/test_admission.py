@@ -46,9 +46,9 @@ class House:
         return self.gate.ledger.usage()["in_flight"]
 
     def is_empty(self) -> bool:
-        counts = [each for state in self.gate.ledger.usage().values() for each in state.values()]
+        counts = [count for state in self.gate.ledger.usage().values() for count in state.values()]
         waits = any(self.gate.waiting.values())
-        return not waits and self.memory.held == 0 and all(each == Sum() for each in counts)
+        return not waits and self.memory.held == 0 and all(count == Sum() for count in counts)
 
 
 async def tokenises(*prompts: int) -> None:
@@ -197,7 +197,7 @@ async def test_a_request_of_several_long_prompts_does_not_wait_for_itself(
     other = asyncio.create_task(House.visit(house, LOOKS_LONG))
     async with asyncio.timeout(2):
         answers = await asyncio.gather(other, *(house.visit() for _ in range(5)))
-    assert {each.status for each in answers} == {200}
+    assert {answer.status for answer in answers} == {200}
     assert house.is_empty()
 
 
@@ -230,7 +230,7 @@ async def test_a_task_that_outlives_its_request_moves_no_place() -> None:
     await asyncio.gather(house.visit(LOOKS_LONG), house.visit())
     async with asyncio.timeout(1):
         outcomes = await asyncio.gather(*left, return_exceptions=True)
-    assert {type(each) for each in outcomes} == {asyncio.CancelledError}
+    assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
     assert house.is_empty()
     assert (await house.visit(LOOKS_LONG)).status == 200
 
@@ -250,7 +250,7 @@ async def test_whatever_visitors_do_the_house_is_empty_in_the_end(seed: int) -> 
         await read_body(receive)
         counts = house.in_flight()
         assert counts[LONG].requests <= house.gate.limits.classes[LONG].in_flight
-        assert sum(each.requests for each in counts.values()) <= 4
+        assert sum(count.requests for count in counts.values()) <= 4
         prompts = chance.choices([0, 20, 90, 400, 950], k=chance.choice([1, 1, 2, 3]))
         handler = asyncio.create_task(tokenises(*prompts))
         leaves = asyncio.create_task(receive())

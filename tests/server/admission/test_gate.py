@@ -39,8 +39,8 @@ def in_flight(gate: Gate) -> dict[int, Sum]:
 
 def is_empty(gate: Gate) -> bool:
     usage = gate.ledger.usage()
-    counts = [each for state in usage.values() for each in state.values()]
-    return not any(each.requests or each.tokens for each in counts) and not any(
+    counts = [count for state in usage.values() for count in state.values()]
+    return not any(count.requests or count.tokens for count in counts) and not any(
         gate.waiting.values()
     )
 
@@ -69,7 +69,7 @@ async def test_200_at_once_never_are_more_than_the_limits_allow() -> None:
     outcomes = await asyncio.gather(*map(visit, range(200)), return_exceptions=True)
     assert outcomes.count("served") == len(served) == 28
     assert served == sorted(served)
-    for refused in (each for each in outcomes if each != "served"):
+    for refused in (outcome for outcome in outcomes if outcome != "served"):
         assert isinstance(refused, RefusedError)
         assert refused.refusal.status == 503
         assert 1 <= int(refused.refusal.headers["Retry-After"]) <= 60
@@ -158,7 +158,7 @@ async def test_whatever_happens_limits_hold_and_everybody_gets_out(seed: int) ->
             await doors.correct(ticket, tokens, tokens)
             counts = in_flight(doors)
             assert counts[LONG].requests <= 2
-            assert sum(each.requests for each in counts.values()) <= 5
+            assert sum(count.requests for count in counts.values()) <= 5
             await asyncio.sleep(chance.random() / 100)
 
     visits = [asyncio.create_task(visit()) for _ in range(60)]
@@ -167,7 +167,7 @@ async def test_whatever_happens_limits_hold_and_everybody_gets_out(seed: int) ->
         task.cancel()
     async with asyncio.timeout(20):
         outcomes = await asyncio.gather(*visits, return_exceptions=True)
-    assert {type(each) for each in outcomes if each} <= {asyncio.CancelledError}
+    assert {type(outcome) for outcome in outcomes if outcome} <= {asyncio.CancelledError}
     assert is_empty(doors)
 
 

@@ -71,12 +71,14 @@ class StandIn:
 
     @property
     def paths(self) -> list[str]:
-        return [each.path for each in self.received]
+        return [request.path for request in self.received]
 
     @property
     def asked(self) -> dict[str, Any]:
         """The body of the one chat request."""
-        (body,) = [each.body for each in self.received if each.path == "/v1/chat/completions"]
+        (body,) = [
+            request.body for request in self.received if request.path == "/v1/chat/completions"
+        ]
         return body
 
     def reply(self, path: str) -> Reply | None:

@@ -32,7 +32,7 @@ def test_the_question_is_sent_after_the_document(server: StandIn, ask: Ask, docu
         "stream_options": {"include_usage": True},
     }
     assert server.received[1].body == {key: server.asked[key] for key in ("model", "messages")}
-    assert all("authorization" not in each.headers for each in server.received)
+    assert all("authorization" not in request.headers for request in server.received)
 
 
 def test_options_are_sent(server: StandIn, ask: Ask) -> None:
@@ -42,7 +42,7 @@ def test_options_are_sent(server: StandIn, ask: Ask) -> None:
     assert server.asked["model"] == "other"
     assert server.asked["max_tokens"] == 7
     assert server.asked["temperature"] == 0
-    assert {each.headers["authorization"] for each in server.received} == {"Bearer sk-1"}
+    assert {request.headers["authorization"] for request in server.received} == {"Bearer sk-1"}
 
 
 def test_the_key_comes_from_the_environment(
@@ -53,7 +53,7 @@ def test_the_key_comes_from_the_environment(
     monkeypatch.setenv("LONGROPE_API_KEY", "ours")
     ask()
     ask("--api-key", "given")
-    keys = [each.headers["authorization"] for each in server.received[::3]]
+    keys = [request.headers["authorization"] for request in server.received[::3]]
     assert keys == ["Bearer theirs", "Bearer ours", "Bearer given"]
 
 

@@ -108,7 +108,7 @@ def on_terminal(*words: str) -> tuple[int, str]:
 @pytest.mark.long
 def test_a_terminal_shows_how_far_the_prompt_is_read(server: StandIn, document: Path) -> None:
     progress = [f": prefill {tokens}/4000\n\n".encode() for tokens in (500, 1000, 2000)]
-    server.stream = [0.5, *[part for each in progress for part in (each, 0.5)], *PARIS]
+    server.stream = [0.5, *[part for comment in progress for part in (comment, 0.5)], *PARIS]
     status, shown = on_terminal(str(document), "Which?", "--url", server.url)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert status == 0

@@ -325,7 +325,9 @@ async def test_sigterm_under_load_loses_nothing_that_was_accepted(started: Start
     await asyncio.sleep(0.3)
     assert (await server.client.get("/ready")).status_code == 503
     assert (await server.client.get("/health")).status_code == 200
-    answers = [answer for each in await asyncio.gather(*asking) for answer in each]
+    answers = [
+        answer for client_answers in await asyncio.gather(*asking) for answer in client_answers
+    ]
     accepted = [answer for answer in answers if not isinstance(answer, int)]
     print(f"{len(accepted)} accepted, {len(answers) - len(accepted)} refused")
     assert len(accepted) >= IN_FLIGHT

@@ -89,9 +89,9 @@ class Visitors:
 def measured(process: psutil.Process) -> dict[str, tuple[int, int]]:
     """Resident bytes and open files of every process of the server."""
     found = {}
-    for each in (process, *process.children(recursive=True)):
-        name = f"{each.name()} {each.pid}"
-        found[name] = (each.memory_info().rss, each.num_fds())
+    for server_process in (process, *process.children(recursive=True)):
+        name = f"{server_process.name()} {server_process.pid}"
+        found[name] = (server_process.memory_info().rss, server_process.num_fds())
     return found
 
 
@@ -116,8 +116,8 @@ async def test_nothing_grows_under_mixed_traffic(tmp_path: Path) -> None:
         print(f"{SECONDS:.0f} s: {dict(sorted(visitors.visits.items()))}")
         half, end = samples[SAMPLES // 2 : 3 * SAMPLES // 4], samples[3 * SAMPLES // 4 :]
         for name in samples[-1]:
-            memory = [median(each[name][0] for each in part) for part in (half, end)]
-            files = [max(each[name][1] for each in part) for part in (half, end)]
+            memory = [median(sample[name][0] for sample in part) for part in (half, end)]
+            files = [max(sample[name][1] for sample in part) for part in (half, end)]
             print(
                 f"{name}: third quarter {memory[0] / 2**20:.0f} MiB, {files[0]} files at most; "
                 f"last quarter {memory[1] / 2**20:.0f} MiB, {files[1]} files"

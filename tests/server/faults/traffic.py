@@ -27,7 +27,7 @@ def chat(text: str, max_tokens: int, **more: Any) -> dict[str, Any]:
 
 def words(count: int, seed: int = 0) -> str:
     """About `count` tokens that no other seed shares a prefix with."""
-    return f"{seed} " + " ".join(str((seed + each) % 10) for each in range(count // 2))
+    return f"{seed} " + " ".join(str((seed + index) % 10) for index in range(count // 2))
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Metrics:
 def events(lines: list[str]) -> list[dict[str, Any]]:
     """The documents of a stream's lines, without its [DONE]."""
     data = (line.removeprefix("data: ") for line in lines if line.startswith("data: "))
-    return [json.loads(each) for each in data if each != "[DONE]"]
+    return [json.loads(payload) for payload in data if payload != "[DONE]"]
 
 
 def is_complete(lines: list[str]) -> bool:

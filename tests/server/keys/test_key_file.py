@@ -90,7 +90,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, line_end: str) -
     path = tmp_path / "keys"
     line = key_file.line_of(key("alice"))
     path.write_bytes(b"\xef\xbb\xbf" + f"{line}{line_end}".encode())
-    assert [each.name for each in key_file.load(path)] == ["alice"]
+    assert [loaded_key.name for loaded_key in key_file.load(path)] == ["alice"]
     path.write_bytes(line.encode("utf-16"))
     with pytest.raises(UsageError, match=rf"key file {path}: is UTF-16 text by .*\(BOM\)"):
         key_file.load(path)

@@ -63,7 +63,7 @@ def test_a_rank_holds_what_vllms_lora_layers_hold(name: str, slots: int, rank: i
                 from_layer(layer, slots, config, theirs.packed_modules_mapping.get(name, []))
                 for name, layer in zip(names, linear, strict=True)
             ]
-        of_layer = sum(each.nbytes for layer in wrapped for each in tensors(layer))
+        of_layer = sum(tensor.nbytes for layer in wrapped for tensor in tensors(layer))
         assert of_layer == 2 * slots * rank * room.layer(tp)
         assert room.stage_bytes(Layout(tp, 1, 1)) == [model.layers * of_layer]
 

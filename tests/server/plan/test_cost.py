@@ -24,7 +24,7 @@ def test_attention_operations_are_the_causal_half() -> None:
 @given(tokens=st.integers(1, 100), window=st.integers(1, 100))
 def test_a_window_bounds_what_a_token_sees(tokens: int, window: int) -> None:
     model = shape(configs.MISTRAL_7B, sliding_window=window)
-    seen = sum(min(each, window) for each in range(1, tokens + 1))
+    seen = sum(min(position, window) for position in range(1, tokens + 1))
     assert cost.attention_flops(model, tokens) == 4 * 32 * 4096 * seen
 
 
@@ -94,6 +94,6 @@ def test_numbers_for_people() -> None:
     assert units.size(512 * 1024) == "512 KiB"
     assert units.size(2**40) == "1.00 TiB"
     assert units.operations(28_300 * 10**12) == "28.3 PFLOP"
-    assert [units.duration(each) for each in (0.0124, 1.5, 996, 11400)] == [
+    assert [units.duration(seconds) for seconds in (0.0124, 1.5, 996, 11400)] == [
         *("12.4 ms", "1.50 s", "16.6 min", "3.17 h")
     ]

@@ -76,7 +76,7 @@ def test_the_longest_request_is_the_one_that_vllm_would_fit(
     found = kv_cache_utils.get_kv_cache_configs(vllm_config, specs, [available] * pp)
 
     blocks = min(available // cache.block_bytes(tp, stage) for stage in stages)
-    assert {each.num_blocks for each in found} == {blocks}
+    assert {kv_cache_config.num_blocks for kv_cache_config in found} == {blocks}
     longest = cache.longest(blocks - 1, in_flight, dcp)
     assert longest == vllm_config.model_config.max_model_len
     # And how many requests of another length there is room for.

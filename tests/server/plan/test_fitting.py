@@ -173,7 +173,7 @@ def test_what_vllm_may_refuse_is_said() -> None:
     def said(gpu: str, dtype: str = "auto", share: float = 0.9) -> list[str]:
         return list(cautions(fitting_of(configs.LLAMA2_7B, dtype, share), dtype, parse(gpu, 1)))
 
-    for gpu in (each.name for each in GPUS):
+    for gpu in (kind.name for kind in GPUS):
         assert said(f"{gpu}:8") == []
     assert said("H100", "fp8") == said("MI300X", "fp8") == said("48GiB", "fp8") == []
     [fp8] = said("A100-80", "fp8")

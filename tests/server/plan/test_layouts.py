@@ -31,23 +31,23 @@ def test_every_layout_obeys_the_rules(
     )
     found = allowed(model, Cluster(GPUS[0], per_node, nodes))
     assert (found[0].tp, found[0].pp, found[0].dcp) == (1, 1, 1)
-    assert found == sorted(found, key=lambda each: (each.gpus, each.pp, each.dcp))
-    for each in found:
+    assert found == sorted(found, key=lambda layout: (layout.gpus, layout.pp, layout.dcp))
+    for layout in found:
         # ModelConfig.verify_with_parallel_config, QKVParallelLinear, LlamaAttention.
-        assert model.heads % each.tp == 0
-        assert model.kv_heads % each.tp == 0 or each.tp % model.kv_heads == 0
-        assert each.tp <= per_node
-        assert each.pp <= layers
-        assert each.gpus <= per_node * nodes
-        assert each.gpus <= per_node or per_node % each.tp == 0
-        if each.dcp > 1:
+        assert model.heads % layout.tp == 0
+        assert model.kv_heads % layout.tp == 0 or layout.tp % model.kv_heads == 0
+        assert layout.tp <= per_node
+        assert layout.pp <= layers
+        assert layout.gpus <= per_node * nodes
+        assert layout.gpus <= per_node or per_node % layout.tp == 0
+        if layout.dcp > 1:
             assert window is None
-            assert each.tp > model.kv_heads
-            assert each.dcp <= each.tp // model.kv_heads
-            assert queries % each.dcp == 0
-            assert each.tp % each.dcp == 0
+            assert layout.tp > model.kv_heads
+            assert layout.dcp <= layout.tp // model.kv_heads
+            assert queries % layout.dcp == 0
+            assert layout.tp % layout.dcp == 0
             # Neighbours of one context group hold the same KV head.
-            assert each.tp // model.kv_heads % each.dcp == 0
+            assert layout.tp // model.kv_heads % layout.dcp == 0
 
 
 @given(layers=st.integers(1, 64), pp=st.integers(1, 64))

@@ -47,15 +47,15 @@ def test_json_equals_the_table(mistral: str, capsys: pytest.CaptureFixture[str])
     assert f"{size(plan['weight_bytes'])}; {plan['weights_assumed']}" in table
     assert f"{size(plan['kv_bytes_per_token'])} a token" in table
     assert f"longest request  {plan['max_tokens_that_fit']:,} tokens" in table
-    assert [each["tokens"] for each in plan["lengths"]] == LENGTHS
-    for each in plan["lengths"]:
-        flops = each["linear_flops"] + each["attention_flops"]
-        placed = each["placed"]
+    assert [length["tokens"] for length in plan["lengths"]] == LENGTHS
+    for length in plan["lengths"]:
+        flops = length["linear_flops"] + length["attention_flops"]
+        placed = length["placed"]
         cells = [
-            f"{each['tokens']:,}",
-            *size(each["kv_bytes"]).split(),
+            f"{length['tokens']:,}",
+            *size(length["kv_bytes"]).split(),
             *operations(flops).split(),
-            f"{each['attention_flops'] / flops:.0%}",
+            f"{length['attention_flops'] / flops:.0%}",
             f"{placed['layout']['tp'] * placed['layout']['pp']}",
             *(f"{placed['layout'][name]}" for name in ("tp", "pp", "dcp")),
             *duration(placed["prefill_seconds"]).split(),
@@ -127,7 +127,7 @@ def test_llama2_as_published_leaves_its_theta_out(
         for name, content in (("whole", configs.LLAMA2_7B), ("sparse", sparse))
     ]
     plans = [
-        Run(capsys, each, "--factors", "llama2-7b-ft256k", "--json").document for each in models
+        Run(capsys, model, "--factors", "llama2-7b-ft256k", "--json").document for model in models
     ]
     for plan in plans:
         assert plan.pop("model")
@@ -162,7 +162,7 @@ def test_a_config_with_two_lists_has_two_sets(
     phi = str(write_model(tmp_path / "phi", configs.PHI_3_MINI_128K))
     run = Run(capsys, phi)
     lengths = Run(capsys, phi, "--json").document["lengths"]
-    assert [each["tokens"] for each in lengths if each["factor_set"]] == [4096, 131072]
+    assert [length["tokens"] for length in lengths if length["factor_set"]] == [4096, 131072]
     assert "32 of 32 layers see 262,144 tokens back" in run.out
     assert re.search(r"A100-80 +1 +tensor 1, pipeline 1", run.out)
 
@@ -170,8 +170,8 @@ def test_a_config_with_two_lists_has_two_sets(
 def test_without_a_gpu_there_is_no_time(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
     plan = Run(capsys, mistral, "--factors", "mistral-7b-ft256k", "--json").document
     assert plan["gpu"] is plan["max_tokens_that_fit"] is None
-    assert all(each["placed"] is None for each in plan["lengths"])
-    fewest = {each["gpu"]: each["layout"] for each in plan["fewest"]}
+    assert all(length["placed"] is None for length in plan["lengths"])
+    fewest = {fewest_gpus["gpu"]: fewest_gpus["layout"] for fewest_gpus in plan["fewest"]}
     assert fewest["A100-80"] == {"tp": 4, "pp": 1, "dcp": 1}
 
 
@@ -183,8 +183,8 @@ def test_memory_by_hand_says_what_fits_and_no_times(
     assert "8 x 79.1GiB; each 79.1 GiB; their speed is not known here" in run.out
     by_name = Run(capsys, *words[:-1], "H100:8", "--json").document
     assert plan["max_tokens_that_fit"] == by_name["max_tokens_that_fit"]
-    for each, named in zip(plan["lengths"], by_name["lengths"], strict=True):
-        placed = each["placed"]
+    for length, named in zip(plan["lengths"], by_name["lengths"], strict=True):
+        placed = length["placed"]
         assert placed["prefill_seconds"] is placed["decode_milliseconds"] is None
         assert {**placed, **_times(named["placed"])} == named["placed"]
     cells = [line.split() for line in run.out.splitlines()]
@@ -217,8 +217,8 @@ def test_what_vllm_may_refuse_is_noted(mistral: str, capsys: pytest.CaptureFixtu
     assert "assumed          100% of memory used" in run.out
     # Without a GPU named, kinds that need others' kernels for it are left out.
     fewest = Run(capsys, mistral, "--kv-dtype", "fp8", "--json").document["fewest"]
-    kinds = {each["gpu"] for each in fewest}
-    assert {each.name for each in GPUS} - kinds == {"T4", "A10", "A100-40", "A100-80"}
+    kinds = {fewest_gpus["gpu"] for fewest_gpus in fewest}
+    assert {gpu.name for gpu in GPUS} - kinds == {"T4", "A10", "A100-40", "A100-80"}
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -309,7 +309,7 @@ def test_what_fits_nowhere_says_so(mistral: str, capsys: pytest.CaptureFixture[s
     assert "4,096 tokens do not fit on 1 x T4: no number of them would do." in run.out
     assert "longrope serve" not in run.out
     assert plan.document["max_tokens_that_fit"] == 0
-    assert all(each["does_not_fit"] in run.out for each in plan.document["lengths"])
+    assert all(length["does_not_fit"] in run.out for length in plan.document["lengths"])
 
 
 def _is_one_sentence(run: Run, sentence: str) -> None:

@@ -80,7 +80,7 @@ def test_tensor_sizes_are_those_that_the_layers_can_be_made_with(name: str) -> N
             continue
         sizes.append(tp)
         # And a rank holds what is planned for it.
-        assert sum(each.weight.numel() for each in linear) == weights.linear(tp)
+        assert sum(layer.weight.numel() for layer in linear) == weights.linear(tp)
         assert table.weight.numel() == model.padded_vocabulary // tp * model.hidden
     assert sizes == list(tensor_sizes(model, model.heads))
 

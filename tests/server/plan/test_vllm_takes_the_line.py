@@ -90,9 +90,9 @@ def test_vllm_makes_its_configuration_of_the_line(
     write_model(tmp_path / "model", {**config, "model_type": model_type})
     run = Run(capsys, "model", *words.split(), "--json")
     (placed,) = [
-        each["placed"]
-        for each in run.document["lengths"]
-        if each["tokens"] == run.document["served_tokens"]
+        length["placed"]
+        for length in run.document["lengths"]
+        if length["tokens"] == run.document["served_tokens"]
     ]
     made = engine_config(placed["commands"][-1]["line"])
     parallel, scheduler, cache = made.parallel_config, made.scheduler_config, made.cache_config

@@ -145,7 +145,8 @@ def test_a_config_that_makes_no_sense_is_refused(changes: dict[str, Any], senten
 
 
 @pytest.mark.parametrize(
-    "architecture", [each for each in ARCHITECTURES if not NEEDS_MORE.search(each)]
+    "architecture",
+    [architecture for architecture in ARCHITECTURES if not NEEDS_MORE.search(architecture)],
 )
 def test_what_a_config_leaves_out_is_what_transformers_takes(architecture: str) -> None:
     import transformers
