@@ -1,6 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
 .PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-mixed \
-	bench-peers bench-gpu bench-plan check-vllm check-gpu docs lock clean
+	bench-peers bench-niah bench-gpu bench-plan check-vllm check-gpu docs lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -34,6 +34,9 @@ bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARG
 
 bench-peers: ## our load-testing figures beside those of vLLM's benchmark and guidellm
 	scripts/bench-peers $(ARGS)
+
+bench-niah: ## our scores of RULER's needles beside lm-eval's, on its samples
+	scripts/bench-niah $(ARGS)
 
 bench-gpu: ## the rotation on a GPU against vLLM's own, as ratios; ARGS="-o FILE"
 	scripts/on-gpu bench.gpu.rotation $(ARGS)
