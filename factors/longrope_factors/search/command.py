@@ -111,10 +111,10 @@ def search(
             name=name,
         )
         planned = plan(question, evolution)
-        notes = model_directory.base_of(model).note, compute.advice(machine.dtype, machine.device)
-        for note in filter(None, notes):
+        if note := model_directory.base_of(model).note:
             typer.echo(note, err=True)
-        with progress.shown(planned) as watcher:
+        advice = compute.advice(machine.dtype, machine.device)
+        with progress.shown(planned, advice) as watcher:
             result = run.run(planned, output, machine, kept, watcher)
         provenance, last = result.found.provenance, result.history[-1]
         typer.echo(

@@ -23,8 +23,11 @@ _ESTIMATED_OVER = 3600
 
 
 @contextmanager
-def shown(plan: Plan) -> Iterator[Watcher]:
-    """A watcher that shows a progress bar on stderr from the first measurement on."""
+def shown(plan: Plan, note: str | None = None) -> Iterator[Watcher]:
+    """A watcher that shows a progress bar on stderr from the first measurement on.
+
+    The `note` is printed then.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,14 +38,14 @@ def shown(plan: Plan) -> Iterator[Watcher]:
     console = Console(stderr=True)
     progress = Progress(*columns, console=console, speed_estimate_period=_ESTIMATED_OVER)
     try:
-        yield _Bar(progress, plan)
+        yield _Bar(progress, plan, note)
     finally:
         progress.stop()
 
 
 class _Bar(Watcher):
-    def __init__(self, progress: Progress, plan: Plan) -> None:
-        self._progress, self._plan = progress, plan
+    def __init__(self, progress: Progress, plan: Plan, note: str | None) -> None:
+        self._progress, self._plan, self._note = progress, plan, note
         self._documents, evolution = len(plan.documents), plan.evolution
         self._children = evolution.mutations + evolution.crossovers
         candidates = 1 + evolution.population + evolution.iterations * self._children
@@ -50,6 +53,9 @@ class _Bar(Watcher):
 
     def measured(self) -> None:
         self._progress.start()
+        if self._note is not None:
+            self._progress.console.print(self._note)
+            self._note = None
         self._progress.advance(self._task)
 
     def iteration(self, iteration: Iteration) -> None:
