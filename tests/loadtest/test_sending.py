@@ -55,7 +55,7 @@ def test_the_warm_up_is_sent_but_not_counted(server: MockServer) -> None:
     figures = summary(run.records, run.profile)["a"]
     assert figures["requests"]["warm_up"] == 10
     assert figures["requests"]["complete"] == figures["latency"]["e2e"]["count"] == 10
-    assert figures["seconds"] == pytest.approx(0.45, abs=0.1)
+    assert figures["seconds"] == pytest.approx(0.45, abs=0.2)
 
 
 def test_a_refused_request_is_not_sent_again_by_default(server: MockServer) -> None:
@@ -82,7 +82,7 @@ def test_retries_wait_as_the_server_says(server: MockServer, status: int) -> Non
     for body in {truth.body for truth in truths}:
         arrived = [truth.arrived for truth in truths if truth.body == body]
         waits += [after - before for before, after in pairwise(arrived)]
-    assert median(waits) == pytest.approx(0.3, abs=0.03)
+    assert median(waits) == pytest.approx(0.3, abs=0.1)
     assert summary(run.records, run.profile)["a"]["requests"]["retries"] == 12
 
 
@@ -96,7 +96,7 @@ def test_retries_end(server: MockServer) -> None:
 def test_without_seconds_to_wait_a_retry_waits_one(server: MockServer, header: str | None) -> None:
     refuses = {"status": 503, "refusals": 1, "retry_after": header}
     run = driven(profile({**SIX, "requests": 2}, refuses, retries=1), server.url)
-    assert all(1 <= (record.ttft() or 0) < 1.5 for record in run.records)
+    assert all(1 <= (record.ttft() or 0) < 2 for record in run.records)
 
 
 def test_other_refusals_are_not_sent_again(server: MockServer) -> None:
