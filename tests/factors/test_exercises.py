@@ -112,7 +112,7 @@ def test_the_answer_stands_in_the_document() -> None:
 
 
 def test_long_lists_are_asked_about_several_times() -> None:
-    made = drawn(300, budget=2500)
+    made = drawn(150, budget=2500)
     counts = {
         name: [len(answers(one)) for one in made if one.kind == name] for name in questions.NAMES
     }

@@ -16,7 +16,7 @@ from tests.plugin.engine import engine, generate, scheduler, tokens
 from tests.plugin.models import TinyModel
 from tests.plugin.reference import Reference
 
-SHORT_LIMITS = (192, 384, 768)
+SHORT_LIMITS = (96, 192, 384)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def shipped() -> TinyModel:
 
 @pytest.fixture(scope="module")
 def shortened(shipped: TinyModel) -> TinyModel:
-    """Sets with limits that a test can afford: YaRN over an original length of 192."""
+    """Sets with limits that a test can afford: YaRN over an original length of 96."""
     identity = shipped.factor_file.model.model_copy(
         update={"original_max_position_embeddings": SHORT_LIMITS[0]}
     )
@@ -61,7 +61,7 @@ def reference(shortened: TinyModel) -> Iterator[Reference]:
 def test_around_every_limit(
     shortened: TinyModel, reference: Reference, words: list[int], tmp_path: Path
 ) -> None:
-    lengths = [50, 191, 192, 193, 383, 384, 385]
+    lengths = [50, 95, 96, 97, 191, 192, 193]
     prompts = [words[i * 1000 : i * 1000 + n] for i, n in enumerate(lengths)]
     with serve(shortened, tmp_path / "f.json", max_num_batched_tokens=256) as llm:
         outputs = tokens(generate(llm, prompts, max_tokens=8))

@@ -6,7 +6,7 @@ from longrope_factors.factor_file import schema
 
 from tests.server import models
 from tests.server.clients import document
-from tests.serving import LONGROPE_SERVE, Server, running
+from tests.serving import ALL_THREADS, LONGROPE_SERVE, Server, running
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,8 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     """`longrope serve` with the embedded model and the flags of docs/clients.md, for all tests that
     need no other; the last of them ends it."""
     log = tmp_path_factory.mktemp("embedded") / "log"
-    with running((*LONGROPE_SERVE, *document.serve_flags()), log) as server:
+    command = (*LONGROPE_SERVE, *document.serve_flags())
+    with running(command, log, **ALL_THREADS) as server:
         yield server
 
 

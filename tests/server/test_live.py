@@ -84,6 +84,7 @@ async def test_short_and_long_questions_at_once_get_their_own_sets(
         assert usage["factor_set"] == only(32768)
 
 
+@pytest.mark.slow
 async def test_an_answer_that_outgrows_its_set_says_so(client: openai.AsyncOpenAI) -> None:
     # The head of the long chat above: what is recomputed after promotion is in the prefix cache.
     chat = {"messages": [{"role": "user", "content": LONG}]}

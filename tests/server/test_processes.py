@@ -92,7 +92,7 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
     accounts = tmp_path / "accounts"
     flags = (*FLAGS, f"--api-key-file={keys}", f"--accounting={accounts}")
     command = (*LONGROPE_SERVE, model.directory, *flags)
-    with running(command, tmp_path / "log", OMP_NUM_THREADS="1") as server:
+    with running(command, tmp_path / "log") as server:
         reference = Reference(model.directory, model.factor_file)
         for prompt, answer in zip(PROMPTS, complete_all(server, PROMPTS), strict=True):
             assert answer.status_code == 200, answer.text

@@ -78,7 +78,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
             (*LONGROPE_SERVE, model.directory, *flags),
             directory / "log",
             certificate=certificate,
-            OMP_NUM_THREADS="1",
             OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf",
             OTEL_BSP_SCHEDULE_DELAY="100",
         ) as server:

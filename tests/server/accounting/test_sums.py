@@ -35,6 +35,7 @@ class Visitors:
     chance: random.Random
     told: Counter[str] = field(default_factory=Counter)  # by key: generated tokens
     complete: int = 0
+    promoted: int = 0  # by their usage
     second_prompts: int = 0  # prompt tokens of second samples, which only vLLM counts
     visits: Counter[str] = field(default_factory=Counter)
 
@@ -79,6 +80,7 @@ class Visitors:
         usage: dict[str, int] = answer.json()["usage"]
         self.told[key] += usage["completion_tokens"]
         self.complete += 1
+        self.promoted += answer.json()["usage"]["factor_set"]["promoted"]
         return usage
 
     async def whole(self, key: str) -> None:
@@ -170,7 +172,7 @@ def serving(
     )
     flags = (f"--api-key-file={keys}", f"--accounting={directory / 'accounts'}")
     command = (*LONGROPE_SERVE, model.directory, *flags)
-    with running(command, directory / log, OMP_NUM_THREADS="1") as started:
+    with running(command, directory / log) as started:
         started.exit_status = -signal.SIGKILL if is_killed else 0
         yield Server(started.url, "alice"), started.process
 
@@ -226,7 +228,8 @@ async def test_the_ledger_has_what_the_engine_counted(tmp_path: Path, count: int
     assert {account.factor_set for account, _ in rows} == set(LIMITS)
     total = usage_ledger.total(rows)
     assert total.aborted > 0
-    assert total.promoted > 0
+    # Streams that nobody read to their end may have been promoted as well.
+    assert total.promoted >= visitors.promoted + again.promoted > 0
     bobs = [(account, amounts) for account, amounts in rows if account.key == "bob"]
     assert usage["key"] == "bob"
     assert usage["total"]["generated_tokens"] == usage_ledger.total(bobs).generated_tokens

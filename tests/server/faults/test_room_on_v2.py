@@ -86,8 +86,6 @@ def v2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {
         "VLLM_USE_V2_MODEL_RUNNER": "1",
         "PYTHONPATH": os.pathsep.join([str(WITHOUT_GPU), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
     command = (*LONGROPE_SERVE, model.directory, "--max-model-len=128")
     with running(command, folder / "log", **environment) as server:
