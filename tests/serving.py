@@ -23,8 +23,6 @@ START_SECONDS = 300
 # A server shares the machine with another part of the tests, for which threads that wait for one
 # another would wait as well.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-# As vLLM has them by default; for long prompts.
-ALL_THREADS = {"OMP_NUM_THREADS": str(os.cpu_count()), "VLLM_CPU_OMP_THREADS_BIND": "auto"}
 
 
 @dataclass
@@ -63,11 +61,16 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], log: Path, certificate: Path | None = None, **environment: str
+    command: Sequence[str | Path],
+    log: Path,
+    certificate: Path | None = None,
+    all_threads: bool = False,
+    **environment: str,
 ) -> Iterator[Server]:
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing.
 
-    certificate: what a server that speaks TLS has to show.
+    certificate: what a server that speaks TLS has to show. all_threads: as many as vLLM takes by
+    itself, for long prompts.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,13 +79,18 @@ def running(
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("VLLM_") and name != "TRITON_INTERPRET"
+        if not name.startswith("VLLM_") and name not in ("OMP_NUM_THREADS", "TRITON_INTERPRET")
     }
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--host=127.0.0.1", f"--port={port}", "--enforce-eager"],
             # GiB: in float32, the longest prompt of the embedded model takes 1.4.
-            env={**kept, **ONE_THREAD, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
+            env={
+                **kept,
+                **({} if all_threads else ONE_THREAD),
+                "VLLM_CPU_KVCACHE_SPACE": "2",
+                **environment,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

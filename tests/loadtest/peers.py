@@ -22,7 +22,7 @@ from longrope_server.serve.embedded import SERVED_NAMES, model_directory
 from rich.console import Console
 from rich.table import Table
 
-from tests.serving import ALL_THREADS, LONGROPE_SERVE, running
+from tests.serving import LONGROPE_SERVE, running
 
 MODEL = SERVED_NAMES[0]
 PROMPT, OUTPUT = 200, 24  # tokens; of a conversation, those that a turn adds
@@ -47,7 +47,7 @@ def main(
     seen: dict[str, list[Medians]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        with running(LONGROPE_SERVE, place / "log", **ALL_THREADS) as server:
+        with running(LONGROPE_SERVE, place / "log", all_threads=True) as server:
             for number in range(rounds):
                 where = place / str(number)
                 where.mkdir()

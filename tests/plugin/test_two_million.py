@@ -11,7 +11,7 @@ import torch
 
 from tests.plugin.models import TinyModel, give_words, tiny_model
 from tests.plugin.reference import Reference
-from tests.serving import ALL_THREADS, LONGROPE_SERVE, Server, running
+from tests.serving import LONGROPE_SERVE, Server, running
 
 LIMITS = (8192, 131_072, 1_048_576, 2_097_152)
 WINDOW = 512
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyModel
     )
     flags = ["--dtype=float32", "--max-num-seqs=2", "--max-num-batched-tokens=65536"]
     command = [*LONGROPE_SERVE, model.directory, *flags]
-    with running(command, directory / "log", **ALL_THREADS) as server:
+    with running(command, directory / "log", all_threads=True) as server:
         yield model, server
 
 

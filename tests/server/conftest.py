@@ -6,7 +6,7 @@ from longrope_factors.factor_file import schema
 
 from tests.server import models
 from tests.server.clients import document
-from tests.serving import ALL_THREADS, LONGROPE_SERVE, Server, running
+from tests.serving import LONGROPE_SERVE, Server, running
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     need no other; the last of them ends it."""
     log = tmp_path_factory.mktemp("embedded") / "log"
     command = (*LONGROPE_SERVE, *document.serve_flags())
-    with running(command, log, **ALL_THREADS) as server:
+    with running(command, log, all_threads=True) as server:
         yield server
 
 
