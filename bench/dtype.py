@@ -9,7 +9,7 @@ from typing import Annotated
 import httpx
 import torch
 import typer
-from longrope_server.serve.precision import lacks_bfloat16
+from longrope_factors.cpu import lacks_bfloat16
 from rich.console import Console
 from rich.table import Table
 

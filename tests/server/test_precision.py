@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from longrope_factors import cpu
 from longrope_server.serve import embedded, precision
 
 AVX512 = "avx512f avx512dq avx512cd avx512bw avx512vl"
@@ -48,15 +49,15 @@ LACKS, HAS = {"avx512_bf16": False, "amx_bf16": False}, {"avx512_bf16": True, "a
 
 @pytest.mark.parametrize(("capabilities", "has"), CASES)
 def test_a_cpu_has_bfloat16_or_not(capabilities: dict[str, bool], has: bool) -> None:
-    assert precision.lacks_bfloat16(capabilities) is not has
+    assert cpu.lacks_bfloat16(capabilities) is not has
 
 
 def test_of_an_unknown_kind_of_cpu_nothing_is_said() -> None:
-    assert not precision.lacks_bfloat16({"architecture": "riscv64", "l2_cache_size": 1})
+    assert not cpu.lacks_bfloat16({"architecture": "riscv64", "l2_cache_size": 1})
 
 
 def test_the_names_are_those_that_torch_has_for_this_cpu() -> None:
-    told = torch.cpu.get_capabilities().keys() & set(precision.MULTIPLY_BFLOAT16)
+    told = torch.cpu.get_capabilities().keys() & set(cpu.MULTIPLY_BFLOAT16)
     assert told in ({"avx512_bf16", "amx_bf16"}, {"bf16"})
 
 

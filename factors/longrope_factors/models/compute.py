@@ -3,11 +3,10 @@
 import re
 from typing import Literal
 
+from longrope_factors.cpu import lacks_bfloat16
 from longrope_factors.factor_file.errors import UsageError
 
 Dtype = Literal["bfloat16", "float16", "float32"]
-# Instructions that multiply bfloat16, as `torch.cpu.get_capabilities` names them.
-_MULTIPLY_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 _DEVICE = re.compile(r"cpu|cuda(:(?P<number>0|[1-9][0-9]{0,2}))?")
 
 
@@ -39,11 +38,7 @@ def advice(dtype: str, device: str | None) -> str | None:
     import torch
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
-    if not on_cpu or dtype != "bfloat16":
-        return None
-    capabilities = torch.cpu.get_capabilities()
-    told = [capabilities[name] for name in _MULTIPLY_BFLOAT16 if name in capabilities]
-    if not told or any(told):
+    if not on_cpu or dtype != "bfloat16" or not lacks_bfloat16(torch.cpu.get_capabilities()):
         return None
     return (
         "This CPU has no instructions for bfloat16: --dtype float32 would be several times as "

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from longrope_factors.cpu import lacks_bfloat16
 from longrope_factors.factor_file import hf
 from longrope_server.plan import layouts
 from longrope_server.plan.kv_cache import KvCache
 from longrope_server.serve.embedded import model_directory
-from longrope_server.serve.precision import lacks_bfloat16
 
 from tests.server.plan import configs
 from tests.server.plan.configs import shape
