@@ -1,8 +1,7 @@
 """Compare our scores of RULER's needles in haystacks with lm-eval's, on the very same samples.
 
 `make bench-niah`: lm-eval makes the samples, runs the model with transformers and scores its
-answers; then `longrope factors evaluate retrieval`'s own code answers them, and its rule scores
-them.
+answers; then the code of `longrope factors evaluate retrieval` runs the model and scores it.
 """
 
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.evaluating.retrieval.asking import Question, answers
 from longrope_factors.evaluating.retrieval.documents import Asked, Document
+from longrope_factors.evaluating.retrieval.measurement import contained
 from longrope_factors.evaluating.retrieval.niah import SAID
 from longrope_factors.evaluating.retrieval.prompts import Prompts
 from longrope_factors.factor_file import methods
@@ -20,6 +20,7 @@ from longrope_factors.models.loading import LoadedModel
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from transformers import AutoTokenizer
 
 # The two of RULER's tasks whose haystacks are not downloaded, and ours with the same prompts.
 TASKS = {"niah_single_1": "single_key", "niah_multikey_2": "multi_key"}
@@ -35,13 +36,14 @@ def main(
     with one_sentence():
         found = by_lm_eval(model, tokens, samples, dtype)
         loaded = loading.load(model, "cpu", dtype)
+        prompts = Prompts(AutoTokenizer.from_pretrained(model), "plain")
         table = Table(title=f"{tokens} tokens, {samples} samples of each task, {dtype}")
         for heading in ("lm-eval", "ours", "found by lm-eval", "by us", "points", "same score"):
             table.add_column(heading, justify="right")
         for task, evaluated in found.items():
-            theirs = [_share(sample["resps"][0][0], sample["doc"]) for sample in evaluated]
+            theirs = [float(sample[str(tokens)]) for sample in evaluated]
             ours = [
-                _share(by_us(loaded, sample["doc"]), sample["doc"])
+                by_us(loaded, prompts, sample["doc"])
                 for sample in track(evaluated, TASKS[task], console=Console(stderr=True))
             ]
             mean, own = sum(theirs) / len(theirs), sum(ours) / len(ours)
@@ -56,7 +58,7 @@ def main(
 def by_lm_eval(
     model: Path, tokens: int, samples: int, dtype: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """lm-eval's samples of each task, with what the model said."""
+    """lm-eval's samples of each task, with their scores by number of tokens."""
     from lm_eval import simple_evaluate
 
     evaluated = simple_evaluate(
@@ -73,26 +75,17 @@ def by_lm_eval(
     return {task: evaluated["samples"][task] for task in TASKS}
 
 
-def by_us(loaded: LoadedModel, sample: dict[str, Any]) -> str:
-    """What the model says to a sample's prompt, as `evaluate retrieval` asks it."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(loaded.directory)
+def by_us(loaded: LoadedModel, prompts: Prompts, sample: dict[str, Any]) -> float:
+    """The share of a sample's numbers that are found as `evaluate retrieval` asks and scores."""
     expected = tuple(sample["outputs"])
     asked = Asked("", sample["gen_prefix"], expected, (0.5,) * len(expected))
-    prompts = Prompts(tokenizer, "plain")
     [(token_ids, start)] = prompts.answered(Document(sample["input"], (asked,)))
     question = Question(token_ids[start - 1 : start], token_ids[start:], SAID)
     identity = loaded.identity
     original = methods.factor_set("original", identity, identity.original_max_position_embeddings)
     [said] = answers(loaded, original, token_ids[: start - 1], [question])
-    return str(tokenizer.decode(said.said_ids))
-
-
-def _share(said: str, sample: dict[str, Any]) -> float:
-    """RULER's string_match_all: the share of the sample's numbers that are in what was said."""
-    expected = sample["outputs"]
-    return sum(number.lower() in said.lower() for number in expected) / len(expected)
+    found = contained(prompts.tokenizer.decode(said.said_ids), expected)
+    return sum(found) / len(found)
 
 
 if __name__ == "__main__":

@@ -157,20 +157,20 @@ def _judged(tokenizer: Any, asked: Asked, question: "Question", said: "Said") ->
         question=asked.question.strip(),
         answers=asked.answers,
         depths=asked.depths,
-        found=_in(text, asked.answers),
+        found=contained(text, asked.answers),
         exact=said.exact and not _goes_on(tokenizer, question.answer_ids, said.next_id),
         loss=said.loss,
         said=text,
     )
 
 
-def _in(text: str, answers: Sequence[str]) -> tuple[bool, ...]:
-    # As in RULER's string_match_all.
+def contained(text: str, answers: Sequence[str]) -> tuple[bool, ...]:
+    """Which of the answers are in a text, by the rule of RULER's string_match_all."""
     return tuple(answer.lower() in text.lower() for answer in answers)
 
 
 def _has_all(tokenizer: Any, answers: Sequence[str]) -> Callable[[Sequence[int]], bool]:
-    return lambda said_ids: all(_in(tokenizer.decode(list(said_ids)), answers))
+    return lambda said_ids: all(contained(tokenizer.decode(list(said_ids)), answers))
 
 
 def _goes_on(tokenizer: Any, answer_ids: Sequence[int], next_id: int) -> bool:
