@@ -155,17 +155,17 @@ class Trainer:
             watcher.sequences(self._groups * len(of_pass))
         norm = accelerator.clip_grad_norm_(self._learner.parameters(), _CLIP)
         sums = accelerator.reduce(sums)
-        average, *by_kind = [total / count if count else None for total, count in sums.tolist()]
-        if average is None or not torch.isfinite(norm):
+        loss, *by_kind = [total / count if count else None for total, count in sums.tolist()]
+        if loss is None or not torch.isfinite(norm):
             raise UsageError(
-                f"The gradient of step {index + 1} is not finite (loss {average}): a lower "
+                f"The gradient of step {index + 1} is not finite (loss {loss}): a lower "
                 "--learning-rate may help; the checkpoints before it are kept."
             )
         self._optimizer.step()
         self._optimizer.zero_grad()
         return Step(
             step=index + 1,
-            loss=average,
+            loss=loss,
             **dict(zip(_KINDS, by_kind, strict=True)),
             gradient_norm=float(norm),
             learning_rate=rate,
