@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -75,12 +76,12 @@ class Visitors:
         headers = {"Authorization": f"Bearer {key}"}
         return await self.server.client.post("/v1/completions", json=body, headers=headers, **more)  # type: ignore[arg-type]
 
-    def note(self, key: str, answer: httpx.Response) -> dict[str, int]:
+    def note(self, key: str, answer: httpx.Response) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text
-        usage: dict[str, int] = answer.json()["usage"]
+        usage: dict[str, Any] = answer.json()["usage"]
         self.told[key] += usage["completion_tokens"]
         self.complete += 1
-        self.promoted += answer.json()["usage"]["factor_set"]["promoted"]
+        self.promoted += usage["factor_set"]["promoted"]
         return usage
 
     async def whole(self, key: str) -> None:
