@@ -12,6 +12,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny models on a busy two-core machine: threads that wait for one another cost 100 times the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# With n-gram drafts numba starts as many as there are cores, and torch has them from then on.
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 # What starts an engine in this process, and a server with one.
 _STARTERS = ("tests.plugin.engine", "tests.serving")

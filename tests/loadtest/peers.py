@@ -47,7 +47,7 @@ def main(
     seen: dict[str, list[Medians]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        with running(LONGROPE_SERVE, place / "log", all_threads=True) as server:
+        with running(LONGROPE_SERVE, place / "log", lean=False) as server:
             for number in range(rounds):
                 where = place / str(number)
                 where.mkdir()

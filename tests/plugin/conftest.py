@@ -23,9 +23,7 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Tiny models on a busy two-core machine: threads that wait for one another cost 100 times the work.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if ON_GPU:  # else Triton's attention multiplies float32 as ten bits
     os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")

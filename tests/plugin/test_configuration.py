@@ -1,7 +1,6 @@
 """What takes part, what stays out, and what is refused before any weight is read."""
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -152,22 +151,33 @@ def test_refused_factor_file_of_another_model(model: TinyModel) -> None:
 
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from vllm import LLM, SamplingParams, TokensPrompt
-llm = LLM(model=sys.argv[1], skip_tokenizer_init=True, enforce_eager=True, max_model_len=128,
-          dtype="float32")
-core = llm.llm_engine.engine_core.engine_core
-outputs = llm.generate(
-    [TokensPrompt(prompt_token_ids=[(7 * i * i) % 500 + 3 for i in range(n)]) for n in (5, 60, 90)],
-    SamplingParams(temperature=0, max_tokens=20, detokenize=False, ignore_eos=True),
-    use_tqdm=False,
-)
-worker = core.model_executor.driver_worker
-print("RESULT", json.dumps([
-    [list(o.outputs[0].token_ids) for o in outputs],
-    [c.__module__ + "." + c.__qualname__ for c in (
-        type(core.scheduler), type(worker.worker), type(worker.model_runner))],
-]))
+
+def result():
+    llm = LLM(model=sys.argv[1], skip_tokenizer_init=True, enforce_eager=True, max_model_len=128,
+              dtype="float32")
+    core = llm.llm_engine.engine_core.engine_core
+    prompts = [[(7 * i * i) % 500 + 3 for i in range(n)] for n in (5, 60, 90)]
+    outputs = llm.generate(
+        [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts],
+        SamplingParams(temperature=0, max_tokens=20, detokenize=False, ignore_eos=True),
+        use_tqdm=False,
+    )
+    worker = core.model_executor.driver_worker
+    return [
+        [list(o.outputs[0].token_ids) for o in outputs],
+        [c.__module__ + "." + c.__qualname__ for c in (
+            type(core.scheduler), type(worker.worker), type(worker.model_runner))],
+    ]
+
+for plugins in ("longrope", "none"):  # no plug-in is loaded before an engine
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+        continue
+    os.environ["VLLM_PLUGINS"] = plugins
+    print("RESULT", json.dumps(result()), flush=True)
+    os._exit(0)
 """
 
 
@@ -178,16 +188,14 @@ def test_without_longrope_nothing_changes(model: TinyModel) -> None:
     config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
     del config.longrope_factors
     config.save_pretrained(model.directory)
-    results = []
-    for plugins in ("longrope", "none"):
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(model.directory)],
-            env={**os.environ, "VLLM_PLUGINS": plugins},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        (line,) = [x for x in done.stdout.splitlines() if x.startswith("RESULT")]
-        results.append(json.loads(line.removeprefix("RESULT")))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(model.directory)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT")]
+    results = [json.loads(line.removeprefix("RESULT")) for line in lines]
+    assert len(results) == 2
     assert results[0] == results[1]
     assert all(name.startswith("vllm.v1.") for name in results[0][1])

@@ -9,7 +9,7 @@ from tests.plugin.adapters import RANK, give_adapters, merged
 from tests.plugin.engine import random_prompts
 from tests.plugin.models import give_words, tiny_model
 from tests.plugin.reference import Reference
-from tests.serving import LONGROPE_SERVE, STOCK_SERVE, running
+from tests.serving import LONGROPE_SERVE, STOCK_SERVE, WITH_WORKER, running
 
 CALLERS = ["--enable-lora", f"--max-lora-rank={2 * RANK}", "--lora-modules"]
 
@@ -34,7 +34,7 @@ def test_servers_alike(tmp_path: Path, command: tuple[str, ...]) -> None:
         *("--dtype=float32", "--max-num-batched-tokens=64", "--max-model-len=256"),
         *(*CALLERS, f"mine={model.directory / 'adapter-1'}"),
     ]
-    with running([*command, model.directory, *flags], tmp_path / "log") as server:
+    with running([*command, model.directory, *flags], tmp_path / "log", **WITH_WORKER) as server:
         answer = server.complete(model.directory, prompts, 20)
         of_caller = server.complete("mine", prompts[:1], 20)
         refused = httpx.post(

@@ -1,6 +1,7 @@
 """Prompts of 2,097,152 tokens, less those of the answer, through HTTP, for real."""
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tests.plugin.models import TinyModel, give_words, tiny_model
 from tests.plugin.reference import Reference
@@ -35,38 +37,45 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TinyModel
     )
     flags = ["--dtype=float32", "--max-num-seqs=2", "--max-num-batched-tokens=65536"]
     command = [*LONGROPE_SERVE, model.directory, *flags]
-    with running(command, directory / "log", all_threads=True) as server:
+    with running(command, directory / "log") as server:
         yield model, server
 
 
-def test_two_million_tokens_through_http(served: tuple[TinyModel, Server]) -> None:
+def test_two_million_tokens_of_text(served: tuple[TinyModel, Server]) -> None:
     model, server = served
-    generator = random.Random(0)
-    prompt = [generator.randrange(100, 49000) for _ in range(LIMITS[-1] - OUTPUT)]
+    text, tokens = _words(model, LIMITS[-1] - OUTPUT)
     before = server.memory()
     start = time.monotonic()
     with Peak(server) as peak:
-        answer = server.complete(model.directory, prompt, OUTPUT)
+        answer = server.complete(model.directory, text, OUTPUT)
     seconds = time.monotonic() - start
-    assert answer.headers["x-longrope-factor-set"] == str(LIMITS[-1])
     output = answer.json()["choices"][0]["token_ids"]
     print(
-        f"\n{len(prompt):,} prompt tokens and {len(output)} more in {seconds:.1f} s; memory of "
+        f"\n{len(tokens):,} prompt tokens and {len(output)} more in {seconds:.1f} s; memory of "
         f"all processes {before / 2**30:.2f} GiB before, {peak.bytes / 2**30:.2f} GiB at its peak"
     )
-    assert len(output) == OUTPUT
-    assert output[:4] == _expected(Reference(model.directory, model.factor_file), prompt, 4)
-
-
-def test_two_million_tokens_of_text_and_one_too_many(served: tuple[TinyModel, Server]) -> None:
-    model, server = served
-    answer = server.complete(model.directory, " the" * (LIMITS[-1] - 1), 1)
-    assert answer.json()["usage"]["prompt_tokens"] == LIMITS[-1] - 1
     assert answer.headers["x-longrope-factor-set"] == str(LIMITS[-1])
+    assert answer.json()["usage"]["prompt_tokens"] == len(tokens)
+    assert len(output) == OUTPUT
+    assert output[:4] == _expected(Reference(model.directory, model.factor_file), tokens, 4)
+    same = server.complete(model.directory, tokens, OUTPUT)  # the prefix cache has them
+    assert same.json()["choices"][0]["token_ids"] == output
+
+
+def test_one_token_too_many(served: tuple[TinyModel, Server]) -> None:
+    model, server = served
     body = {"model": str(model.directory), "prompt": " the" * (LIMITS[-1] + 1)}
     refused = httpx.post(f"{server.url}/v1/completions", json=body, timeout=500)
     assert refused.status_code == 400
     assert f"{LIMITS[-1] + 1} input tokens" in refused.json()["error"]["message"]
+
+
+def _words(model: TinyModel, count: int) -> tuple[str, list[int]]:
+    """Text of short words, each of them a token of its own, and the tokens."""
+    vocabulary = AutoTokenizer.from_pretrained(model.directory).get_vocab()
+    words = sorted(word for word in vocabulary if re.fullmatch(r"Ġ[a-z]{1,4}", word))
+    chosen = random.Random(0).choices(words, k=count)
+    return "".join(chosen).replace("Ġ", " "), [vocabulary[word] for word in chosen]
 
 
 def _expected(reference: Reference, prompt: list[int], n: int) -> list[int]:

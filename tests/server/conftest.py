@@ -15,7 +15,7 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     need no other; the last of them ends it."""
     log = tmp_path_factory.mktemp("embedded") / "log"
     command = (*LONGROPE_SERVE, *document.serve_flags())
-    with running(command, log, all_threads=True) as server:
+    with running(command, log) as server:
         yield server
 
 

@@ -9,14 +9,15 @@ import openai
 import pytest
 from longrope_server.front_end.factor_set.answer import HEADER
 
+from tests.server.test_readme import LESS
 from tests.serving import Server
 
 MODEL = "smollm2-135m"
 MANUAL = "\n\n".join(pydoc_data.topics.topics.values())
 MIDDLE = MANUAL.find("\n\n", 20_000)
 NOTE = "\n\nThe code of the locker in the hall is 48213."
-# Over 8,500 tokens. README's example asks about the same, and finds it in the prefix cache.
-LONG = (MANUAL[:MIDDLE] + NOTE + MANUAL[MIDDLE:])[:40_000]
+# Over 8,192 tokens. README's example asks about the same, and finds it in the prefix cache.
+LONG = MANUAL[:MIDDLE] + NOTE + MANUAL[MIDDLE : int(LESS)]
 SHORT = "What is the capital of Japan?"
 
 
@@ -79,7 +80,7 @@ async def test_short_and_long_questions_at_once_get_their_own_sets(
         assert started == 8192
         assert usage["factor_set"] == only(8192)
     for _, started, usage in (long, await streamed_chat(client, LONG)):
-        assert usage["prompt_tokens"] > 8_500
+        assert usage["prompt_tokens"] > 8_192
         assert started == 32768
         assert usage["factor_set"] == only(32768)
 

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 
 from tests.plugin.models import give_bytes, tiny_model
 from tests.plugin.reference import Reference
-from tests.serving import LONGROPE_SERVE, Server, running
+from tests.serving import LONGROPE_SERVE, WITH_WORKER, Server, running
 
 # vLLM starts as many API processes as engines.
 FLAGS = ("--data-parallel-size=2", "--dtype=float32")
@@ -92,7 +92,7 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
     accounts = tmp_path / "accounts"
     flags = (*FLAGS, f"--api-key-file={keys}", f"--accounting={accounts}")
     command = (*LONGROPE_SERVE, model.directory, *flags)
-    with running(command, tmp_path / "log") as server:
+    with running(command, tmp_path / "log", **WITH_WORKER) as server:
         reference = Reference(model.directory, model.factor_file)
         for prompt, answer in zip(PROMPTS, complete_all(server, PROMPTS), strict=True):
             assert answer.status_code == 200, answer.text

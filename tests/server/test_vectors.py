@@ -17,8 +17,6 @@ from tests.plugin.reference import Reference
 from tests.serving import LONGROPE_SERVE, Server, running
 
 FLAGS = ("--runner=pooling", "--dtype=float32", "--max-num-batched-tokens=64")
-# The worker runs in the engine's process: one less that imports vLLM.
-WORKER_IN_ENGINE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 WORD = " the"  # one token of SmolLM2's
 
 
@@ -50,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     model = give_words(tiny_model(folder / "model", vocab_size=49152))
     reference = Reference(model.directory, model.factor_file)
     command = (*LONGROPE_SERVE, model.directory, *FLAGS)
-    with running(command, folder / "log", **WORKER_IN_ENGINE) as server:
+    with running(command, folder / "log") as server:
         yield Served(server, model, reference)
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.server.faults.traffic import Server, chat, error_of
-from tests.serving import LONGROPE_SERVE, running
+from tests.serving import LONGROPE_SERVE, WITH_WORKER, running
 from tests.serving import Server as Started
 
 
@@ -25,7 +25,7 @@ async def test_streams_end_with_an_error_and_the_server_exits(dying_server: Star
 
 @pytest.mark.slow
 async def test_a_worker_takes_the_server_with_it_too(tmp_path: Path) -> None:
-    with running(LONGROPE_SERVE, tmp_path / "log") as started:
+    with running(LONGROPE_SERVE, tmp_path / "log", **WITH_WORKER) as started:
         started.exit_status = 1
         await assert_it_ends_with("VLLM::Worker", started)
 
