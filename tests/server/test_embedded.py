@@ -57,7 +57,7 @@ def _assert_is_the_model(directory: Path) -> None:
     prompt = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    model = AutoModelForCausalLM.from_pretrained(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype="float32")
     output = model.generate(**prompt, max_new_tokens=10, do_sample=False)
     said = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
     assert said == "The capital of Japan is Tokyo."

@@ -6,6 +6,7 @@ into a cache folder; from then on it is a model directory like any other.
 
 import contextlib
 import fcntl
+import functools
 import importlib.util
 import os
 import shutil
@@ -95,6 +96,23 @@ def _make(source: Path, directory: Path) -> None:
         raise
 
 
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Shares one reader among transformers' readings of a GGUF file.
+
+    It reads all of it for the config, for the tokenizer and for the weights, five seconds each.
+    """
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
+
+
+@_read_once()
 def _dequantise(source: Path, directory: Path) -> None:
     print("Unpacking the embedded model (once).", file=sys.stderr, flush=True)
     import torch

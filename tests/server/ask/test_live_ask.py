@@ -46,10 +46,10 @@ def asked_in_json(url: str, document: Path) -> dict[str, Any]:
     return said
 
 
-def test_a_document_of_3000_tokens_is_served_by_the_first_set(server: str, document: Path) -> None:
-    document.write_text(REFERENCE[:13_000])
+def test_a_document_of_1500_tokens_is_served_by_the_first_set(server: str, document: Path) -> None:
+    document.write_text(REFERENCE[:6_500])
     said = asked_in_json(server, document)
-    assert 2_500 < said["prompt_tokens"] < 4_000
+    assert 1_000 < said["prompt_tokens"] < 2_000
     assert said["factor_set"] == {"started": 8192, "finished": 8192, "promoted": False}
 
     done = ask(server, document, "--max-tokens", "24")
@@ -59,7 +59,7 @@ def test_a_document_of_3000_tokens_is_served_by_the_first_set(server: str, docum
 
 
 def test_how_far_the_server_has_read_is_understood(server: str) -> None:
-    question = Question(REFERENCE[20_000:33_000], QUESTION, max_tokens=2)
+    question = Question(REFERENCE[20_000:29_500], QUESTION, max_tokens=2)
     answer = Answer()
     with Server(server, None, [], lambda *_: None) as asked:
         model = fits.choose(asked, None)
