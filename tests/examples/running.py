@@ -8,12 +8,15 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, *arguments: str | Path, typed: str = "", **environment: str) -> str:
-    """What an example prints on stdout and stderr; it must succeed. typed: its standard input."""
-    program = [sys.executable] if name.endswith(".py") else []
+def run(program: str | Path, *arguments: str | Path, typed: str = "", **environment: str) -> str:
+    """What an example prints on stdout and stderr; it must succeed.
+
+    program: a file of examples/, or the path of a copy. typed: its standard input.
+    """
+    interpreter = [sys.executable] if Path(program).suffix == ".py" else []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [*program, EXAMPLES / name, *arguments],
+        [*interpreter, EXAMPLES / program, *arguments],
         env={**os.environ, "PATH": path, **environment},
         input=typed,
         stdout=subprocess.PIPE,
