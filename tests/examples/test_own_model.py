@@ -51,7 +51,9 @@ def test_offline_answers_a_short_and_a_long_prompt(
     # Not every CPU is fast in bfloat16.
     program = tmp_path / "offline.py"
     written = (EXAMPLES / program.name).read_text()
-    program.write_text(written.replace("enforce_eager=True,", 'enforce_eager=True, dtype="float32",'))
+    program.write_text(
+        written.replace("enforce_eager=True,", 'enforce_eager=True, dtype="float32",')
+    )
     printed = run(
         program,
         *(model, factors, document, "What is this about?"),
