@@ -49,7 +49,7 @@ def test_two_workers(tmp_path: Path, layout: dict[str, Any]) -> None:
         if not is_pipeline and not ON_GPU:  # saves the workers' imports; a pipeline's start anew
             context = multiprocessing.get_context("fork")
             executor = "vllm.v1.executor.multiproc_executor"
-            patches.enter_context(mock.patch(f"{executor}.get_mp_context", lambda: context))
+            patches.enter_context(mock.patch(f"{executor}.get_mp_context", return_value=context))
         llm = patches.enter_context(engine(model, distributed_executor_backend="mp", **layout))
         prompts = random_prompts([5, 63, 65, 127, 140], seed=12)
         outputs = tokens(generate(llm, prompts, max_tokens=4))
