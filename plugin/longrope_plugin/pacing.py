@@ -7,6 +7,7 @@ each new token attends to all of them, and a step that took 0.1 s at the beginni
 seconds. So the measure here is a step's time.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,16 +46,17 @@ class Pacing:
             return self._most
         return min(self._most, max(LEAST, int(self._seconds / max(self._per_token, 1e-9))))
 
-    def measured(self, tokens: int, began: float, ended: float) -> None:
-        """Notes that a step of `tokens` tokens took from `began` to `ended` (monotonic seconds).
+    def measured(self, tokens: Collection[int], began: float, ended: float) -> None:
+        """Notes that a step took from `began` to `ended` (monotonic seconds).
 
-        Ignores steps that are too small to tell how long a prefill takes; most of them only decode.
-        A step that overlaps the one before it counts from the end of that one.
+        tokens: of each request in the step. Where none has many, the step tells nothing of
+        prefills, and is ignored: most steps only decode, those of a crowd many tokens together. A
+        step that overlaps the one before it counts from the end of that one.
         """
         seconds, self._ended = ended - max(began, self._ended), ended
-        if tokens < min(LEAST, self._most):
+        if max(tokens, default=0) < min(LEAST, self._most):
             return
-        per_token = seconds / tokens
+        per_token = seconds / sum(tokens)
         if self._per_token is not None:
             per_token = KEPT * self._per_token + (1 - KEPT) * per_token
         self._per_token = per_token

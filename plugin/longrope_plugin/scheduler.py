@@ -92,7 +92,7 @@ class FactorSetScheduling(Base):
     def update_from_output(self, output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
         """Takes the results of a step, and notes how long it took."""
         if self.pacing is not None:
-            tokens = output.total_num_scheduled_tokens
+            tokens = output.num_scheduled_tokens.values()
             self.pacing.measured(tokens, output.longrope_began, time.monotonic())
         return super().update_from_output(output, *args, **kwargs)
 

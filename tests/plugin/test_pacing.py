@@ -20,7 +20,7 @@ def steps(paced: Pacing, per_token: Callable[[int], float], count: int) -> None:
     for number in range(count):
         tokens = paced.tokens
         began, now = now, now + tokens * per_token(number)
-        paced.measured(tokens, began, now)
+        paced.measured([tokens], began, now)
 
 
 def test_the_first_step_is_vllms_own() -> None:
@@ -45,12 +45,13 @@ def test_a_step_is_never_mostly_its_own_cost() -> None:
     assert paced.tokens == LEAST
 
 
-def test_decoding_says_nothing_of_prefills() -> None:
+@pytest.mark.parametrize("crowd", [8, 200])
+def test_decoding_says_nothing_of_prefills(crowd: int) -> None:
     paced = Pacing(1.0, 2048)
-    paced.measured(2048, 0.0, 2.0)
+    paced.measured([2048], 0.0, 2.0)
     assert paced.tokens == 1024
     for number in range(50):
-        paced.measured(8, 2.0 + number / 2, 2.5 + number / 2)
+        paced.measured([1] * crowd, 2.0 + number / 2, 2.5 + number / 2)
     assert paced.tokens == 1024
 
 
@@ -65,7 +66,7 @@ def test_it_follows_a_context_that_grows_and_one_that_begins_again() -> None:
 def test_steps_that_overlap_are_not_counted_twice() -> None:
     paced = Pacing(1.0, 2048)
     for number in range(10):  # each is scheduled when the one before begins
-        paced.measured(1000, 2.0 * max(number - 1, 0), 2.0 * (number + 1))
+        paced.measured([1000], 2.0 * max(number - 1, 0), 2.0 * (number + 1))
     assert paced.tokens == pytest.approx(500, rel=0.01)
 
 

@@ -113,7 +113,8 @@ def search(
         planned = plan(question, evolution)
         if note := model_directory.base_of(model).note:
             typer.echo(note, err=True)
-        advice = compute.advice(machine.dtype, machine.device)
+        computes_here = machine.ray in (None, "local")
+        advice = compute.advice(machine.dtype, machine.device) if computes_here else None
         with progress.shown(planned, advice) as watcher:
             result = run.run(planned, output, machine, kept, watcher)
         provenance, last = result.found.provenance, result.history[-1]

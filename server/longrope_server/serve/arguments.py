@@ -148,8 +148,8 @@ def merge(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
 
 def conflict(ours: dict[str, Any], theirs: dict[str, Any], within: str = "") -> str | None:
     """The dotted name of the first key to which both give different values; None without one."""
-    for key in ours.keys() & theirs.keys():
-        a, b = ours[key], theirs[key]
+    for key, a in ours.items():
+        b = theirs.get(key, a)
         if isinstance(a, dict) and isinstance(b, dict):
             if (deeper := conflict(a, b, f"{within}{key}.")) is not None:
                 return deeper
