@@ -85,6 +85,7 @@ def test_texts_longer_than_the_model_can_read_teach_themselves(tmp_path: Path) -
     assert told.steps[0].long == training.run(settings).steps[0].long
 
 
+@pytest.mark.long
 def test_distilling_brings_back_what_an_adapter_forgot(tmp_path: Path) -> None:
     options = {"lora": 8, "learning_rate": 3e-2, "positions": "skip", "window": 32}
     settings = finetuning.settings(tmp_path, steps=20, **options)

@@ -202,6 +202,7 @@ def test_a_command_for_each_run() -> None:
     assert "--documents 3" in second
 
 
+@pytest.mark.long
 def test_refusals(files: list[Path], tmp_path: Path) -> None:
     empty, other, broken = (tmp_path / name for name in ("e.jsonl", "o.json", "b.jsonl"))
     empty.write_text("")

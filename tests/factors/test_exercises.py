@@ -111,6 +111,7 @@ def test_the_answer_stands_in_the_document() -> None:
             assert value.lower() in prompt.lower(), (prompt, said)
 
 
+@pytest.mark.long
 def test_long_lists_are_asked_about_several_times() -> None:
     made = drawn(150, budget=2500)
     counts = {
@@ -128,6 +129,7 @@ def test_long_lists_are_asked_about_several_times() -> None:
         assert len({prompt[-60:] for prompt, _ in later}) == len(later)
 
 
+@pytest.mark.long
 def test_depths_rise_and_those_of_answers_are_even() -> None:
     placed = []
     for one in drawn(400):
@@ -164,6 +166,7 @@ def test_the_book_and_half_the_weight_of_answers_are_trained() -> None:
     assert together.document_lengths == tuple(len(one.token_ids) for one in made)
 
 
+@pytest.mark.long
 def test_windows_hold_several_exercises_and_whole_ones_are_real_prompts() -> None:
     mixture = Mixture(length=4000, short_length=1000, window=1800, whole=4000, retrieval_share=0.5)
     made = [

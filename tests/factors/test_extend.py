@@ -75,6 +75,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.long
 def test_a_model_with_all_its_sets(folder: Path) -> None:
     code, stdout, stderr = run(folder)
     assert code == 0, stderr

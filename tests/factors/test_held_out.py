@@ -92,6 +92,7 @@ def test_checks_are_written_down_and_drawn(settings: Settings) -> None:
     assert source.endswith("about 1500 tokens of held")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lora", "dtype"), [(None, "float32"), (2, "bfloat16")])
 def test_a_check_changes_nothing_in_training(
     settings: Settings, tmp_path: Path, lora: int | None, dtype: str

@@ -108,6 +108,7 @@ def retrieve(loaded: LoadedModel, trial: int) -> Retrieval:
     )
 
 
+@pytest.mark.long
 def test_found_is_what_greedy_decoding_says(model: Path) -> None:
     tokenizer = TOKENIZERS["bytes"]
     untaught = retrieve(loading.load(model), 0)

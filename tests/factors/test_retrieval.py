@@ -38,6 +38,7 @@ def untimed(path: Path) -> list[dict[str, Any]]:
     return [{name: line[name] for name in line if name not in TIMES} for line in lines]
 
 
+@pytest.mark.long
 def test_tasks_lengths_and_methods(model: Path, tmp_path: Path) -> None:
     output, plot, book = (tmp_path / name for name in ("r.jsonl", "r.png", "book.txt"))
     book.write_text("It was the end of May. Nobody had come, and he knew why. " * 20)

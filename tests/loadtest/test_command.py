@@ -46,6 +46,7 @@ def test_a_run_leaves_its_result(server: MockServer, tmp_path: Path) -> None:
     assert "<html" in (out / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_result_is_read_back_as_it_was(server: MockServer, tmp_path: Path) -> None:
     run(server, written(tmp_path, TWENTY, {"tokens": 5, "factor_set": 8192}, slo={"ttft": 1}))
     out = tmp_path / "out"

@@ -67,6 +67,7 @@ def test_no_change_is_not_seen() -> None:
     assert all(change.change in (0, 1) for change in same.changes)
 
 
+@pytest.mark.long
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = {"p50": 0, "p99": 0}
     for seed in range(100):

@@ -26,6 +26,7 @@ def send(server: MockServer, folder: Path, processes: int, path: Path) -> dict[s
     return about
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arrivals", [OPEN, {"kind": "closed", "users": 4, "requests": 21, "think": 0.01}]
 )

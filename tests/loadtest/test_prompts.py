@@ -121,6 +121,7 @@ def test_no_two_passkey_prompts_begin_alike(seed: int, depth: float) -> None:
     assert len({tuple(text.split()[:8]) for _, text in made}) == 60
 
 
+@pytest.mark.long
 def test_a_small_model_finds_the_keys() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

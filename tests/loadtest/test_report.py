@@ -154,11 +154,13 @@ def test_closed_loops_have_no_intended_rate(tmp_path: Path) -> None:
     assert "Rate, intended and achieved" not in titles(text)
 
 
+@pytest.mark.long
 def test_the_same_result_makes_the_same_page(tmp_path: Path) -> None:
     result = result_of(tmp_path, crowd(50))
     assert page(result) == page(result)
 
 
+@pytest.mark.long
 def test_fifty_thousand_requests(tmp_path: Path) -> None:
     result = result_of(tmp_path, crowd(50_000))
     began = time.process_time()

@@ -167,6 +167,7 @@ def test_passkeys_are_judged(server: MockServer, mock: str, correct: bool) -> No
         assert [r.correct for r in run.records] == [correct] * 8
 
 
+@pytest.mark.long
 def test_the_servers_metrics_are_looked_at_once_a_second(server: MockServer) -> None:
     scraper = Scraper(server.url, None)
     with scraper.watching():

@@ -34,6 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PACKAGES)
 def test_every_file_of_a_package_is_in_the_wheel(wheel: zipfile.ZipFile, name: str) -> None:
     files = {
