@@ -60,6 +60,9 @@ def test_two_million_tokens_of_text(served: tuple[TinyModel, Server]) -> None:
     assert output[:4] == _expected(Reference(model.directory, model.factor_file), tokens, 4)
     same = server.complete(model.directory, tokens, OUTPUT)  # the prefix cache has them
     assert same.json()["choices"][0]["token_ids"] == output
+    longest = server.complete(model.directory, text + " the" * (OUTPUT - 1), 1)
+    assert longest.json()["usage"]["prompt_tokens"] == LIMITS[-1] - 1
+    assert longest.headers["x-longrope-factor-set"] == str(LIMITS[-1])
 
 
 def test_one_token_too_many(served: tuple[TinyModel, Server]) -> None:

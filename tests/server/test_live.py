@@ -1,7 +1,6 @@
 """`longrope serve` as a user runs it: the embedded model, over HTTP, with the openai SDK."""
 
 import asyncio
-import pydoc_data.topics
 from typing import Any
 
 import httpx
@@ -9,15 +8,12 @@ import openai
 import pytest
 from longrope_server.front_end.factor_set.answer import HEADER
 
-from tests.server.test_readme import LESS
+from tests.server.test_readme import LESS, document
 from tests.serving import Server
 
 MODEL = "smollm2-135m"
-MANUAL = "\n\n".join(pydoc_data.topics.topics.values())
-MIDDLE = MANUAL.find("\n\n", 20_000)
-NOTE = "\n\nThe code of the locker in the hall is 48213."
 # Over 8,192 tokens. README's example asks about the same, and finds it in the prefix cache.
-LONG = MANUAL[:MIDDLE] + NOTE + MANUAL[MIDDLE : int(LESS)]
+LONG = document(LESS)
 SHORT = "What is the capital of Japan?"
 
 

@@ -30,6 +30,13 @@ def example(characters: str = WHOLE) -> str:
     return str(found).replace(WHOLE, characters)
 
 
+def document(characters: str = WHOLE) -> str:
+    """The example's document, with this many characters of the manual."""
+    names: dict[str, str] = {}
+    exec(example(characters).partition("\nfor ")[0], names)
+    return names["document"]
+
+
 def printed(code: str, server: Server) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", code.replace(ADDRESS, server.url)],

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from tests.examples.running import EXAMPLES, run
-from tests.server.test_readme import LESS, QUESTION, example
+from tests.server.test_readme import LESS, QUESTION, document
 from tests.serving import Server
 
 NOTE = "\n\nThe code of the locker in the hall is 48213."
@@ -23,11 +23,9 @@ def saved(folder: Path, text: str) -> Path:
 def test_a_chat_is_served_by_the_set_of_its_document(
     embedded_server: Server, tmp_path: Path
 ) -> None:
-    names: dict[str, str] = {}
-    exec(example(LESS).partition("\nfor ")[0], names)
     typed = f"{QUESTION}\nThank you.\n"
     printed = run(
-        "chat.py", saved(tmp_path, names["document"]), typed=typed, LONGROPE_URL=embedded_server.url
+        "chat.py", saved(tmp_path, document(LESS)), typed=typed, LONGROPE_URL=embedded_server.url
     )
     turns = re.findall(r"(.*)\n\[(\d+) tokens, set 32768\]\n", printed)
     (first, length), (_, longer) = turns
