@@ -268,6 +268,15 @@ def stopped(settings: Settings, after: int) -> None:
         training.run(settings, Stop())
 
 
+def test_an_adapters_checkpoint_has_none_of_the_models_weights(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, lora=2, steps=6)
+    stopped(settings, 2)
+    state = torch.load(settings.output / "checkpoints/step-00000002/state.pt")
+    assert state["model"]
+    # The model's embeddings are tied: the output head is a second name of theirs.
+    assert all(".lora_" in name for name in state["model"])
+
+
 def test_a_damaged_checkpoint_is_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,11 @@ class Trainer:
             trainable.start(self._tuned, folder)
         self._best: dict[str, Any] | None = None
         learner = Learner(self._model, getattr(torch, job.dtype))
+        self._trained = {
+            name
+            for name, parameter in learner.named_parameters(remove_duplicate=False)
+            if parameter.requires_grad
+        }
         optimizer = torch.optim.AdamW(
             [parameter for parameter in learner.parameters() if parameter.requires_grad],
             lr=settings.peak_rate,
@@ -90,7 +95,12 @@ class Trainer:
     def weights(self) -> dict[str, Any]:
         """The trained tensors by name in the model; all processes must call this together."""
         model = get_model_state_dict(self._learner, options=_FULL)
-        return {name.removeprefix("model."): value for name, value in model.items()}
+        # torch leaves frozen weights out, but not the second name of one that is tied.
+        return {
+            name.removeprefix("model."): value
+            for name, value in model.items()
+            if name in self._trained
+        }
 
     @property
     def best(self) -> dict[str, Any] | None:
