@@ -119,14 +119,32 @@ def test_long_lists_are_asked_about_several_times() -> None:
     }
     assert {max(counts[name]) for name in ("fact", "several facts in order", "quotation")} == {1}
     for name in ("some of many facts", "pairs", "lines"):
-        assert 1 in counts[name]
+        assert min(counts[name]) < 4
         assert max(counts[name]) > 8
     for one in made:
-        _, *later = answers(one)
+        between = []
         # A second question follows the first answer, and asks for something else.
         for (before, said), (prompt, _) in pairwise(answers(one)):
             assert prompt.startswith(before + said)
-        assert len({prompt[-60:] for prompt, _ in later}) == len(later)
+            between.append(prompt.removeprefix(before + said))
+        assert len(set(between)) == len(between)
+
+
+def test_half_of_the_lists_are_asked_about_to_the_last_fact() -> None:
+    made = [questions.pairs(np.random.default_rng(seed), 20) for seed in range(200)]
+    counts = Counter(len(task.asked) for task in made)
+    assert counts[20] == pytest.approx(100, abs=25)
+    assert max(count for count in counts if count < 20) == 10
+    for task in made:
+        assert len({asked.question for asked in task.asked}) == len(task.asked)
+
+
+def test_half_of_the_exercises_are_long_lists() -> None:
+    draw = np.random.default_rng(0)
+    counts = Counter(questions.draw_name(draw) for _ in range(600))
+    assert set(counts) == set(questions.NAMES)
+    lists = counts["some of many facts"] + counts["pairs"] + counts["lines"]
+    assert lists == pytest.approx(300, abs=40)
 
 
 @pytest.mark.long

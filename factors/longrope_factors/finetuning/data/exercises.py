@@ -97,9 +97,9 @@ class _Sketch:
     ) -> None:
         generator = np.random.default_rng((*seed, 0))
         self._tokenizer, self._budget, self._seed = tokenizer, budget, seed
-        self._kind = questions.NAMES[int(generator.integers(len(questions.NAMES)))]
+        self._kind = questions.draw_name(generator)
         self._depth = generator.random()
-        self._list_share = float(generator.choice((0.25, 0.5, 1.0)))
+        self._list_share = 0.25 if generator.random() < 1 / 3 else 1.0
         lengths = np.asarray([len(document) for document in documents], np.float64)
         self._book = documents[int(generator.choice(len(documents), p=lengths / lengths.sum()))]
         self._start = int(generator.random() * max(len(self._book) - budget, 0))
@@ -224,7 +224,7 @@ def _cut(passage: str, depth: float) -> int:
 
 def _layout(generator: Draw, tokenizer: Any, task: Task) -> _Layout:
     chat = tokenizer.chat_template is not None and generator.random() < 0.5
-    hint, is_cloze = generator.random(), not chat and generator.random() < 0.3
+    hint, is_cloze = generator.random(), not chat and generator.random() < 0.5
     in_sentence, wish = not is_cloze and hint < 0.3, ""
     if in_sentence:
         wish = " " + _one(generator, wordings.SENTENCE)
@@ -270,6 +270,9 @@ def _plain_text(generator: Draw, task: Task, wish: str, is_cloze: bool) -> str:
     if "{question}" not in form.partition("{document}")[2]:
         form = forms[0]
     _, _, later = form.partition("{document}")
+    # Leads that all differ name what they ask for.
+    if is_cloze and len({asked.lead for asked in task.asked}) == len(task.asked):
+        later = "\n{lead}"
     for asked in others:
         text += _ANSWER + later.format(question=asked.question, lead=asked.lead)
     return text

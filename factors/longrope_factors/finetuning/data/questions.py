@@ -17,9 +17,8 @@ Draw = np.random.Generator
 
 _WORD = re.compile(r"\S+")
 _ANSWER_WORDS = (8, 20)
-# There is at most one question for so many facts, and so many in all. Each costs as many tokens as
-# two or three facts, and teaches as much as the only question of an exercise.
-_FACTS_PER_QUESTION, _MOST_QUESTIONS = 2, 16
+# Half of the time all facts are asked for, and otherwise at most one of so many.
+_FACTS_PER_QUESTION = 2
 
 T = TypeVar("T")
 
@@ -48,11 +47,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of task with from `least` to `most` facts; None means as many as fit."""
+    """A sort of task with from `least` to `most` facts; None means as many as fit.
+
+    `weight` says how often it is drawn.
+    """
 
     make: Callable[[Draw, int], Task]
     least: int
     most: int | None
+    weight: int = 1
 
 
 def fact(draw: Draw, count: int) -> Task:
@@ -200,15 +203,21 @@ def labels(draw: Draw, count: int) -> Task:
 KINDS = {
     "fact": Kind(fact, 1, 1),
     "some of several facts": Kind(fact, 2, 8),
-    "some of many facts": Kind(fact, 9, None),
+    "some of many facts": Kind(fact, 9, None, weight=2),
     "several facts in order": Kind(in_order, 2, 6),
-    "pairs": Kind(pairs, 2, None),
-    "lines": Kind(lines, 2, None),
+    "pairs": Kind(pairs, 2, None, weight=2),
+    "lines": Kind(lines, 2, None, weight=2),
     "chain": Kind(chain, 2, 12),
     "labels": Kind(labels, 4, None),
 }
 QUOTE = "quotation"
 NAMES = (*KINDS, QUOTE)
+_WEIGHTS = np.asarray([*(kind.weight for kind in KINDS.values()), 1], np.float64)
+
+
+def draw_name(draw: Draw) -> str:
+    """One of NAMES; long lists, of which each question teaches most, are half of the draws."""
+    return NAMES[int(draw.choice(len(NAMES), p=_WEIGHTS / _WEIGHTS.sum()))]
 
 
 def quotation(draw: Draw, passage: str, depth: float) -> tuple[int, int, Task] | None:
@@ -255,8 +264,10 @@ def _one(draw: Draw, among: Sequence[T]) -> T:
 
 def _some(draw: Draw, count: int) -> npt.NDArray[np.int64]:
     """The places of the facts, of `count`, that are asked for, in the order of the questions."""
-    most = min(max(count // _FACTS_PER_QUESTION, 1), _MOST_QUESTIONS)
-    return draw.permutation(count)[: int(draw.integers(1, most + 1))]
+    order = draw.permutation(count)
+    if draw.random() < 0.5:
+        return order
+    return order[: int(draw.integers(1, max(count // _FACTS_PER_QUESTION, 1) + 1))]
 
 
 def _distinct(draw: Draw, count: int, make: Callable[[], str]) -> list[str]:
