@@ -113,13 +113,13 @@ def test_the_answer_stands_in_the_document() -> None:
 
 @pytest.mark.long
 def test_long_lists_are_asked_about_several_times() -> None:
-    made = drawn(150, budget=2500)
+    made = [*drawn(150, budget=2500), *drawn(150)]
     counts = {
         name: [len(answers(one)) for one in made if one.kind == name] for name in questions.NAMES
     }
     assert {max(counts[name]) for name in ("fact", "several facts in order", "quotation")} == {1}
     for name in ("some of many facts", "pairs", "lines"):
-        assert min(counts[name]) < 4
+        assert 1 in counts[name]
         assert max(counts[name]) > 8
     for one in made:
         between = []

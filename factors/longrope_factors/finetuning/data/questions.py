@@ -17,7 +17,7 @@ Draw = np.random.Generator
 
 _WORD = re.compile(r"\S+")
 _ANSWER_WORDS = (8, 20)
-# Half of the time all facts are asked for, and otherwise at most one of so many.
+# Where not all facts are asked for, there is at most one question for so many.
 _FACTS_PER_QUESTION = 2
 
 T = TypeVar("T")
@@ -47,15 +47,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of task with from `least` to `most` facts; None means as many as fit.
-
-    `weight` says how often it is drawn.
-    """
+    """A sort of task with from `least` to `most` facts; None means as many as fit."""
 
     make: Callable[[Draw, int], Task]
     least: int
     most: int | None
-    weight: int = 1
 
 
 def fact(draw: Draw, count: int) -> Task:
@@ -203,21 +199,22 @@ def labels(draw: Draw, count: int) -> Task:
 KINDS = {
     "fact": Kind(fact, 1, 1),
     "some of several facts": Kind(fact, 2, 8),
-    "some of many facts": Kind(fact, 9, None, weight=2),
+    "some of many facts": Kind(fact, 9, None),
     "several facts in order": Kind(in_order, 2, 6),
-    "pairs": Kind(pairs, 2, None, weight=2),
-    "lines": Kind(lines, 2, None, weight=2),
+    "pairs": Kind(pairs, 2, None),
+    "lines": Kind(lines, 2, None),
     "chain": Kind(chain, 2, 12),
     "labels": Kind(labels, 4, None),
 }
 QUOTE = "quotation"
 NAMES = (*KINDS, QUOTE)
-_WEIGHTS = np.asarray([*(kind.weight for kind in KINDS.values()), 1], np.float64)
+# Long lists are drawn twice as often as the others: each question about them teaches most.
+_DRAWN = (*NAMES, "some of many facts", "pairs", "lines")
 
 
 def draw_name(draw: Draw) -> str:
-    """One of NAMES; long lists, of which each question teaches most, are half of the draws."""
-    return NAMES[int(draw.choice(len(NAMES), p=_WEIGHTS / _WEIGHTS.sum()))]
+    """One of NAMES; half of the draws are long lists."""
+    return _one(draw, _DRAWN)
 
 
 def quotation(draw: Draw, passage: str, depth: float) -> tuple[int, int, Task] | None:
