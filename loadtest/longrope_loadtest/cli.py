@@ -4,7 +4,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +14,16 @@ from rich.console import Console
 from longrope_loadtest import live_view
 from longrope_loadtest.capacity.command import find_capacity
 from longrope_loadtest.errors import UsageError
-from longrope_loadtest.profiles import plan, shipped
 from longrope_loadtest.profiles import profile as profiles
-from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles import shipped
 from longrope_loadtest.report import write_report
 from longrope_loadtest.results import gate, results
 from longrope_loadtest.results.compare import compared, print_comparison
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.run.driving import Target
-from longrope_loadtest.run.preflight import ServedModel, served_model
+from longrope_loadtest.run.preflight import served_model
 from longrope_loadtest.sweep.command import rates_of, sweep
-from longrope_loadtest.whole_run import run_profile
+from longrope_loadtest.whole_run import Load, run_load
 
 app = typer.Typer(
     help="Load an OpenAI-compatible server, and read the results.",
@@ -71,18 +69,6 @@ ResetCache = Annotated[
 LOCAL = "http://127.0.0.1:8000"
 
 
-@dataclass(frozen=True)
-class _Load:
-    """What to send and where to: the arguments of `run`, `capacity` and `sweep`, looked up."""
-
-    profile: Profile
-    seed: int
-    target: Target
-    model: ServedModel
-    directory: Path
-    traces: Path
-
-
 def _load(
     profile: str,
     url: str,
@@ -91,18 +77,19 @@ def _load(
     seed: int | None,
     key: str | None,
     reset_cache: bool,
-) -> _Load:
+) -> Load:
+    """The arguments of `run`, `capacity` and `sweep`, looked up."""
     path = shipped.find(profile)
     loaded = profiles.load(path)
     base = url.rstrip("/").removesuffix("/v1")
     served = served_model(base, key, model)
-    return _Load(
+    return Load(
         profile=loaded,
         seed=loaded.seed if seed is None else seed,
         target=Target(base, served.name, key, reset_cache),
         model=served,
         directory=output or Path(f"loadtest-{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"),
-        traces=path.parent,
+        profile_directory=path.parent,
     )
 
 
@@ -135,17 +122,7 @@ def run(
                 f"`longrope loadtest capacity {profile}`."
             )
         load = _load(profile, url, output, model, seed, api_key, reset_cache)
-        planned = plan.make(load.profile, load.seed, load.traces)
-        result = run_profile(
-            load.profile,
-            planned,
-            load.seed,
-            load.target,
-            load.model,
-            load.directory,
-            console,
-            processes=processes,
-        )
+        result = run_load(load, load.plan(), console, processes=processes)
         live_view.print_summary(result, console)
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
@@ -175,16 +152,7 @@ def capacity(
     with _one_sentence():
         load = _load(profile, url, output, model, seed, api_key, reset_cache)
         try:
-            outcome = find_capacity(
-                load.profile,
-                load.seed,
-                repeats,
-                load.target,
-                load.model,
-                load.directory,
-                Console(stderr=True),
-                load.traces,
-            )
+            outcome = find_capacity(load, repeats, Console(stderr=True))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
     sys.exit(0 if outcome.rate is not None else MISSED)
@@ -216,16 +184,7 @@ def sweep_rates(
     with _one_sentence():
         load = _load(profile, url, output, model, seed, api_key, reset_cache)
         try:
-            sweep(
-                load.profile,
-                rates_of(rates, load.profile),
-                load.seed,
-                load.target,
-                load.model,
-                load.directory,
-                Console(stderr=True),
-                load.traces,
-            )
+            sweep(load, rates_of(rates, load.profile), Console(stderr=True))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 

@@ -1,14 +1,17 @@
 """A whole run: the plan, the requests' bodies, the load, and the directory of the result."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
 from longrope_loadtest.live_view import LiveView
+from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.rates import at_rate
 from longrope_loadtest.results import results
 from longrope_loadtest.results.results import Journal, Result
 from longrope_loadtest.run import bodies, cache
@@ -18,52 +21,86 @@ from longrope_loadtest.run.processes import Processes
 from longrope_loadtest.run.scrape import Scraper
 
 
-def run_profile(
-    profile: Profile,
+@dataclass(frozen=True)
+class Load:
+    """What is sent where: a profile, the server and its model, and the result's directory.
+
+    `seed` is that of the plan and of the texts. The paths in the profile are relative to
+    `profile_directory`.
+    """
+
+    profile: Profile
+    seed: int
+    target: Target
+    model: ServedModel
+    directory: Path
+    profile_directory: Path
+
+    def plan(self) -> Plan:
+        """The requests of the profile.
+
+        Raises:
+            UsageError: A trace or a file of prompts cannot be used, or nothing would be sent.
+        """
+        return plan.make(self.profile, self.seed, self.profile_directory)
+
+    def at(self, rate: float, number: int, name: str) -> "Load":
+        """The load at another rate in requests/s, with a seed and a directory of its own.
+
+        With its own seed, no prompt is in the server's prefix cache from an earlier run. The user's
+        own prompts are the same in every run.
+        """
+        return replace(
+            self,
+            profile=at_rate(self.profile, rate),
+            seed=self.seed + number,
+            directory=self.directory / name,
+        )
+
+
+def run_load(
+    load: Load,
     planned: Plan,
-    seed: int,
-    target: Target,
-    model: ServedModel,
-    directory: Path,
     console: Console,
     watcher: Callable[[Run], Watcher] | None = None,
     processes: int = 1,
 ) -> Result:
-    """Run a profile's plan against a server and write the result, except the report.
+    """Send a load's plan to the server and write the result, except the report.
 
-    `seed` is that of the plan and of the texts; `watcher` makes a watcher that may stop the run.
+    `watcher` makes a watcher that may stop the run.
 
     Raises:
         UsageError: An error was found before any request was sent.
     """
-    check_lengths(planned, model)
+    check_lengths(planned, load.model)
+    target = load.target
     if target.reset_cache:
         cache.reset(target.url, target.key)
-    results.new_directory(directory)
+    results.new_directory(load.directory)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("making the requests", total=len(planned))
         with bodies.made(
             planned,
-            profile,
+            load.profile,
             target.model,
-            seed,
+            load.seed,
             lambda done: progress.update(task, completed=done),
         ) as made:
             progress.stop()
-            run = Run(planned, profile, made, target)
+            run = Run(planned, load.profile, made, target)
             if watcher is not None:
                 run.watchers.append(watcher(run))
-            return _driven(run, seed, directory, console, processes)
+            return _driven(run, load, console, processes)
 
 
-def _driven(run: Run, seed: int, directory: Path, console: Console, processes: int) -> Result:
+def _driven(run: Run, load: Load, console: Console, processes: int) -> Result:
     # Before the view and the scraper, which have threads.
     drive = run.drive if processes == 1 else Processes(run, processes).follow
-    journal = Journal(directory)
+    journal = Journal(load.directory)
     view = LiveView(run, console)
     run.watchers += [journal, view]
     scraper = Scraper(run.target.url, run.target.key)
     with view.live, scraper.watching():
         drive()
     journal.close()
-    return results.write(directory, run, seed, scraper.scrapes())
+    return results.write(load.directory, run, load.seed, scraper.scrapes())

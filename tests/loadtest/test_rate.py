@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.results import Result
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.run.preflight import served_model
-from longrope_loadtest.whole_run import run_profile
+from longrope_loadtest.whole_run import Load, run_load
 from rich.console import Console
 
 from tests.loadtest.mock_server import MODEL
@@ -31,7 +30,8 @@ def measured(server: MockServer, made: Profile, folder: Path) -> Result:
     with open(os.devnull, "w") as screen:
         console = Console(file=screen, force_terminal=True)
         target, model = Target(server.url, MODEL, None), served_model(server.url, None, None)
-        result = run_profile(made, plan.make(made, 0), 0, target, model, folder / "out", console)
+        load = Load(made, 0, target, model, folder / "out", folder)
+        result = run_load(load, load.plan(), console)
     client: dict[str, Any] = result.about["client"]
     print(
         f"\n{len(result.records)} requests, {client['achieved_rate']:.1f}/s of "

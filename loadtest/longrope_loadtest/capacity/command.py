@@ -1,72 +1,57 @@
 """`longrope loadtest capacity`: the capacity search on a real server."""
 
 import json
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from longrope_loadtest.capacity import capacity
 from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
-from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
-from longrope_loadtest.profiles.rates import at_rate, rate_of, shown
+from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.results.slo import Goodput, counted, met
-from longrope_loadtest.run.driving import Run, Target
-from longrope_loadtest.run.preflight import ServedModel
+from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
-from longrope_loadtest.whole_run import run_profile
+from longrope_loadtest.whole_run import Load, run_load
 
 FILE = "capacity.json"
 
 
-def find_capacity(
-    profile: Profile,
-    seed: int,
-    repeats: int,
-    target: Target,
-    model: ServedModel,
-    directory: Path,
-    console: Console,
-    traces: Path,
-) -> Capacity:
-    """Search, with a result in `directory` for every run, and write capacity.json.
-
-    Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
-    run. The user's own prompts are the same in every run.
+def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
+    """Search, with a result in the load's directory for every run, and write capacity.json.
 
     Raises:
         UsageError: The profile cannot be run at several rates.
         KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
+    profile = load.profile
     capacity.check(profile)
-    new_directory(directory)
+    new_directory(load.directory)
     number_of_run = 0
 
     def measure(rate: float, number: int) -> Goodput:
         nonlocal number_of_run
-        at = at_rate(profile, rate)
         number_of_run += 1
-        own_seed = seed + number_of_run
+        name = f"{number_of_run:02}-rate-{shown(rate)}-repeat-{number + 1}"
+        at = load.at(rate, number_of_run, name)
         console.print(f"{shown(rate)} requests/s, repeat {number + 1} of {repeats}")
-        planned = plan.make(at, own_seed, traces)
+        planned = at.plan()
 
         def watcher(run: Run) -> StopWhenLost:
-            return StopWhenLost(at, run.plan, repeats, run.stop)
+            return StopWhenLost(at.profile, run.plan, repeats, run.stop)
 
-        where = directory / f"{number_of_run:02}-rate-{shown(rate)}-repeat-{number + 1}"
-        result = run_profile(at, planned, own_seed, target, model, where, console, watcher)
+        result = run_load(at, planned, console, watcher)
         if result.about["interrupted"]:
             raise KeyboardInterrupt
-        return _goodput(at, planned, result.records)
+        return _goodput(at.profile, planned, result.records)
 
     outcome = capacity.find(
         rate_of(profile), capacity.lowest_rate(profile), repeats, profile.attainment, measure
     )
     text = json.dumps(outcome.as_json(), indent=1) + "\n"
-    (directory / FILE).write_text(text, encoding="utf-8")
+    (load.directory / FILE).write_text(text, encoding="utf-8")
     _print(outcome, profile, console)
     return outcome
 

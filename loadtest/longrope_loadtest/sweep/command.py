@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,14 +10,11 @@ from rich.table import Table
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.live_view import ROWS
-from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.profile import ALL, Profile
-from longrope_loadtest.profiles.rates import at_rate, rate_of, shown
+from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.results import new_directory
-from longrope_loadtest.run.driving import Target
-from longrope_loadtest.run.preflight import ServedModel
 from longrope_loadtest.sweep.point import Point
-from longrope_loadtest.whole_run import run_profile
+from longrope_loadtest.whole_run import Load, run_load
 
 FILE = "sweep.json"
 AROUND = (0.25, 0.5, 1, 2, 4)  # the rates by default, as multiples of the profile's
@@ -39,48 +35,34 @@ def rates_of(text: str | None, profile: Profile) -> list[float]:
     return sorted({float(part) for part in parts})
 
 
-def sweep(
-    profile: Profile,
-    rates: list[float],
-    seed: int,
-    target: Target,
-    model: ServedModel,
-    directory: Path,
-    console: Console,
-    traces: Path,
-) -> None:
-    """Run the profile at each rate, and write sweep.json and sweep.html.
-
-    Every run has its own seed, so that no prompt is in the server's prefix cache from an earlier
-    run. The user's own prompts are the same in every run.
+def sweep(load: Load, rates: list[float], console: Console) -> None:
+    """Send the load at each rate in requests/s, and write sweep.json and sweep.html.
 
     Raises:
         UsageError: An error was found before any request was sent.
         KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
-    new_directory(directory)
+    new_directory(load.directory)
     points: list[Point] = []
     interrupted = False
     for number, rate in enumerate(rates, 1):
         console.print(f"{shown(rate)} requests/s")
-        at = at_rate(profile, rate)
-        planned = plan.make(at, seed + number, traces)
-        where = directory / f"{number:02}-rate-{shown(rate)}"
-        result = run_profile(at, planned, seed + number, target, model, where, console)
+        at = load.at(rate, number, f"{number:02}-rate-{shown(rate)}")
+        result = run_load(at, at.plan(), console)
         interrupted = result.about["interrupted"]
         if interrupted:
             break
-        points.append(Point(rate, where.name, result.about["figures"]))
+        points.append(Point(rate, at.directory.name, result.about["figures"]))
         for verdict in result.about["client"]["verdicts"]:
             console.print(verdict, style="bold red")
     text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
-    (directory / FILE).write_text(text, encoding="utf-8")
+    (load.directory / FILE).write_text(text, encoding="utf-8")
     if points:
         # Importing matplotlib takes a second, for which `longrope loadtest --help` should not wait.
         from longrope_loadtest.sweep import page
 
         _print(points, console)
-        path = page.write(points, profile, target, directory)
+        path = page.write(points, load.profile, load.target, load.directory)
         console.print(f"{path}", highlight=False, soft_wrap=True)
     if interrupted:
         raise KeyboardInterrupt
