@@ -45,10 +45,10 @@ class Load:
         return plan.make(self.profile, self.seed, self.profile_directory)
 
     def at(self, rate: float, number: int, name: str) -> "Load":
-        """The load at another rate in requests/s, with a seed and a directory of its own.
+        """Run `number` of several, at another rate in requests/s, in the subdirectory `name`.
 
-        With its own seed, no prompt is in the server's prefix cache from an earlier run. The user's
-        own prompts are the same in every run.
+        It has a seed of its own, so that no prompt is in the server's prefix cache from an earlier
+        run. The user's own prompts are the same in every run.
         """
         return replace(
             self,

@@ -17,7 +17,7 @@ Draw = np.random.Generator
 
 _WORD = re.compile(r"\S+")
 _ANSWER_WORDS = (8, 20)
-# Where not all facts are asked for, there is at most one question for so many.
+# Unless all facts are asked for, there is at most one question for each so many of them.
 _FACTS_PER_QUESTION = 2
 
 T = TypeVar("T")
