@@ -18,6 +18,7 @@ from tools import architecture_table
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.mark.long
 def test_the_table_is_what_the_installed_transformers_has() -> None:
     text = files("longrope_factors.factor_file").joinpath(TABLE).read_text(encoding="utf-8")
     assert text == architecture_table.dumps(), "run scripts/architectures"

@@ -96,6 +96,7 @@ def test_distilling_brings_back_what_an_adapter_forgot(tmp_path: Path) -> None:
     assert last < 0.7 * first
 
 
+@pytest.mark.long
 def test_training_goes_on_from_an_adapter(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, lora=4, learning_rate=1e-2)
     first = training.run(settings)

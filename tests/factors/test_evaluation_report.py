@@ -88,6 +88,7 @@ class Page(HTMLParser):
         self.text += f"{data}\n"
 
 
+@pytest.mark.long
 def test_a_page(files: list[Path], tmp_path: Path) -> None:
     output = tmp_path / "pages" / "model.html"
     result = run(*files, "-o", output)

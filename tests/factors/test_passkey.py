@@ -137,6 +137,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["evaluate", "passkey", *map(str, arguments)])
 
 
+@pytest.mark.long
 def test_evaluate_passkey(model: Path, tmp_path: Path) -> None:
     output, plot = tmp_path / "keys.jsonl", tmp_path / "keys.png"
     common = ["--model", model, "-o", output, "--method", "original", "--method", "yarn"]

@@ -59,6 +59,7 @@ def factor_files(draw: st.DrawFn) -> FactorFile:
     return schema.build(IDENTITY.model_copy(update={"rotary_dim": 2 * pairs}), sets)
 
 
+@pytest.mark.long
 @settings(deadline=None)  # it writes to a disk that others may keep busy
 @given(factor_files())
 def test_saved_files_load_as_they_were(

@@ -13,6 +13,7 @@ from tests.loadtest.mocking import MockServer, serving
 FEW = {"kind": "constant", "rate": 50, "requests": 3}
 
 
+@pytest.mark.long
 def test_each_run_of_a_sweep_empties_the_cache(tmp_path: Path) -> None:
     path = written(tmp_path, FEW)
     with serving("--resets", "1") as server:  # the first time, it is not done yet

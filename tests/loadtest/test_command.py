@@ -142,6 +142,7 @@ def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -
     assert len(set(bodies)) == len(bodies)
 
 
+@pytest.mark.long
 def test_a_server_that_meets_its_objectives_at_no_rate(
     server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

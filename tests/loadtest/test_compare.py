@@ -242,6 +242,7 @@ def test_a_gate_that_can_judge_nothing_says_so() -> None:
         gate.failures(both(crowd(1000), []), 1.1)
 
 
+@pytest.mark.long
 def test_fifty_thousand_requests() -> None:
     a: Result = result_of(A, crowd(50_000))
     b: Result = result_of(B, crowd(50_000, seed=1))

@@ -202,6 +202,7 @@ def test_the_summary_shows_turns_and_says_what_the_server_did_not(tmp_path: Path
     assert "does not state cached tokens" in out.getvalue()
 
 
+@pytest.mark.long
 def test_the_report_shows_turns_and_crossings(tmp_path: Path) -> None:
     text = page(result_of(tmp_path, talk(0, *CROSSING) + talk(4, *PROMOTED)))
     assert {"TTFT by turn", "Prompt by turn"} <= set(titles(text))

@@ -65,6 +65,7 @@ def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path, proc
     assert loadtest("report", out).status == 0
 
 
+@pytest.mark.long
 def test_control_c_in_a_capacity_search_keeps_its_runs(server: MockServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = written(tmp_path, LONG, MOCK, slo={"ttft": 1})

@@ -181,6 +181,7 @@ def test_the_agent_grows_from_2000_to_128000_tokens() -> None:
         assert 112_000 < last.prompt_tokens + last.output_tokens <= 128_000
 
 
+@pytest.mark.long
 @given(st.integers(0, 2**32), st.floats(0, 1))
 def test_the_hit_rate_is_what_was_asked(seed: int, hit_rate: float) -> None:
     many = 800
@@ -204,6 +205,7 @@ def test_a_prefix_is_never_longer_than_its_prompt() -> None:
     assert [request.prefix_tokens for request in plan.make(made, 0)] == [40, 40, 40]
 
 
+@pytest.mark.long
 @given(st.integers(0, 2**32))
 def test_cancellations_have_their_share_and_depths_are_in_the_prompt(seed: int) -> None:
     cancel = {"share": 0.25, "after": {"kind": "uniform", "min": 1, "max": 2}}

@@ -61,6 +61,7 @@ def turned(position: int, pair: int, factor_set: FactorSet, identity: ModelIdent
         return float(mpmath.atan2(mpmath.sin(angle), mpmath.cos(angle)))
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(
     factor_files(),

@@ -346,6 +346,7 @@ def test_layer_compiles(backend: str) -> None:
         torch.testing.assert_close(alone[0], query)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(ON_GPU, reason="reads code that was made for a CPU")
 @pytest.mark.usefixtures("on_this_device")
 def test_compiled_code_copies_nothing() -> None:
@@ -444,6 +445,7 @@ CONSTANTS = {
 }
 
 
+@pytest.mark.long
 def test_compiles_for_gpus(tmp_path: Path) -> None:
     """Triton's compiler needs no GPU: no spilt registers, and memory moved 16 bytes at a time."""
     code = f"""

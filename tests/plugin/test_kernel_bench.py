@@ -52,6 +52,7 @@ def test_without_a_gpu_it_says_so(
     )
 
 
+@pytest.mark.long
 def test_it_needs_no_more_than_torch_triton_and_pydantic() -> None:
     code = """
 import sys

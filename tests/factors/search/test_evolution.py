@@ -17,6 +17,7 @@ def excesses(**settings: float | None) -> tuple[np.ndarray, float]:
     return np.array([toy.Toy().excess(genome) for genome, _ in runs]), float(share)
 
 
+@pytest.mark.long
 def test_the_optimum_is_found_with_a_third_of_the_evaluations() -> None:
     at_first = min(toy.Toy().excess(seed) for seed in toy.seeds(toy.space()))
     full, everything = excesses(**PAPERS)
