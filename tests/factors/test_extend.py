@@ -241,6 +241,8 @@ def test_a_search_on_windows_costs_what_they_read(tmp_path: Path) -> None:
     costs = {(row["step"], row["what"]): (row["length"], row["readings"]) for row in rows}
     # Plain, 4 of the population and a child, in 16 windows.
     assert costs["1-search", "search"] == (64, 6 * 16)
+    # Two prompts after each of two steps.
+    assert costs["2-finetune", "questions"] == (1500, 4)
     assert costs["retrieval", "check"] == (4096, 1)
 
 
@@ -258,7 +260,7 @@ def test_operations_of_a_forward_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "costs"), [("smollm2-128k", 8), ("smollm2-32k", 5), ("smollm2-256k", 6)]
+    ("name", "costs"), [("smollm2-128k", 9), ("smollm2-32k", 7), ("smollm2-256k", 7)]
 )
 def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
     shipped = Path(__file__).parents[2] / "factors" / "recipes" / f"{name}.toml"

@@ -8,6 +8,7 @@ from longrope_factors.evaluating.retrieval.tasks import named
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.factor_file import hf_fields
 from longrope_factors.factor_file.architectures import completed
+from longrope_factors.finetuning import held_out as held_out_questions
 from longrope_factors.search import documents
 from longrope_factors.search.settings import Settings as SearchSettings
 
@@ -61,6 +62,10 @@ def estimated(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         *([cost("2-finetune", "train", longest, whole, training)] if whole else []),
         cost("2-finetune", "check", checked(tuned), 2 * held_out),
     ]
+    if tuning.retrieval_share:
+        checks = -(-tuning.steps // tuning.steps_between_checks)
+        read = checks * held_out_questions.DOCUMENTS
+        costs.append(cost("2-finetune", "questions", tuning.check_length or tuned, read))
     if recipe.target_length is not None:
         costs += search("3-second-search", recipe.target_length, recipe.second_search, 3)
     for length in recipe.short_lengths:

@@ -23,6 +23,7 @@ from longrope_factors.models.loading import LoadedModel
 
 # Plain text, and the model's chat template if it has one.
 _FORMS: tuple[Form, ...] = ("plain", "chat")
+DOCUMENTS = len(_FORMS)  # read in each check
 _FACTS = 10
 # Evaluations start at lower seeds, so their documents differ from these.
 _FIRST_SEED = 1_000_000

@@ -102,6 +102,11 @@ class TrainingSettings(Section):
         int, Field(ge=1, description="GPUs that share one sequence (accelerate launch)")
     ] = 1
 
+    @property
+    def steps_between_checks(self) -> int:
+        """Steps from one check on a held-out text to the next; the last step has one too."""
+        return self.check_every or max(round(self.steps / 6), 1)
+
 
 class Settings(TrainingSettings):
     """One fine-tune: what is trained on which data, for `length` tokens.
@@ -166,10 +171,8 @@ class Settings(TrainingSettings):
 
     @property
     def check_interval(self) -> int | None:
-        """Steps from one check to the next, None without checks; the last step has one too."""
-        if self.held_out is None:
-            return None
-        return self.check_every or max(round(self.steps / 6), 1)
+        """`steps_between_checks`; None without checks."""
+        return None if self.held_out is None else self.steps_between_checks
 
     def _check_checks(self) -> None:
         for name, most in (("check_every", self.steps), ("check_length", self.length)):
