@@ -293,10 +293,12 @@ def _since(job: Job) -> str:
 
 def _how(job: Job, kept: Step | None) -> str:
     settings = job.settings
-    sequences = f"{settings.steps} steps of {settings.batch} sequences of {settings.length} tokens"
+    several = "s" if settings.batch > 1 else ""
+    steps = f"{settings.steps} steps of {settings.batch}"
+    sequences = f"{steps} sequence{several} of {settings.length} tokens"
     if settings.positions == "skip":
         sequences = (
-            f"{settings.steps} steps of {settings.batch} windows of {settings.window_tokens} tokens"
+            f"{steps} window{several} of {settings.window_tokens} tokens"
             f" at positions skipped up to {settings.length}"
         )
     parts = [

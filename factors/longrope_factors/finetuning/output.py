@@ -37,8 +37,11 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
     if settings.lora is not None:
         if settings.writes_adapter:
             _as_stored(tuned, hf.read_config(settings.model))
+        config = tuned.peft_config["default"]
         # The model's name instead of the directory on this machine that it was loaded from.
-        tuned.peft_config["default"].base_model_name_or_path = job.identity.name
+        config.base_model_name_or_path = job.identity.name
+        # peft has a set, whose order differs from process to process.
+        config.target_modules = sorted(config.target_modules)
         # Trained embeddings are in modules_to_save; the default, "auto", would query the hub.
         tuned.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         # peft's README is an empty template that contains the model directory's path.
