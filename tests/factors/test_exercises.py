@@ -72,13 +72,13 @@ def text(ids: Sequence[int]) -> str:
     return str(CHAT.decode(list(ids)))
 
 
+@pytest.mark.long
 def test_an_exercise_fills_its_tokens_and_is_repeatable() -> None:
     made = drawn(150)
-    for seed, one in enumerate(made[:50]):
+    for seed, one in enumerate(made):
         same = draw(seed)
         assert one.token_ids.tolist() == same.token_ids.tolist()
         assert one.depths.tolist() == same.depths.tolist()
-    for one in made:
         assert len(one.token_ids) <= 900
         assert len(one.depths) == len(one.plain) == len(one.token_ids)
     full = [one for one in made if one.plain.any()]

@@ -133,6 +133,7 @@ def test_names() -> None:
     assert all(len(words.number(random)) == 7 for _ in range(1000))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["plain", "chat"])
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_lengths(task: Task, form: Any) -> None:
@@ -140,10 +141,10 @@ def test_lengths(task: Task, form: Any) -> None:
     material = Material(Prompts(BYTES, form), between, 10, 3)
     unit = 1 + max(len(line) for line in made(task, 200, between=between).text.split("\n"))
     unit = 60 if between is BOOK else unit
-    assert material.fitted(task, 3000, 0) == material.fitted(task, 3000, 0)
-    for length in (3000, 4111, 12_000):
+    for length in (3000, 4111, 20_000):
         fitted = material.fitted(task, length, 0)
         assert length - unit < fitted.tokens <= length
+        assert fitted == material.fitted(task, length, 0)
         for (question, answer), asked in zip(fitted.tails, fitted.document.asked, strict=True):
             prompt = material.prompts.text(fitted.document, asked)
             ids = BYTES(f"{prompt} {', '.join(asked.answers)}")["input_ids"]

@@ -46,7 +46,6 @@ def test_every_file_of_a_package_is_in_the_wheel(wheel: zipfile.ZipFile, name: s
     assert files <= set(wheel.namelist())
 
 
-@pytest.mark.long
 def test_the_library_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     library = {
         f"longrope_factors/library/{file.relative_to(LIBRARY)}"
