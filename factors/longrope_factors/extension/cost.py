@@ -8,7 +8,7 @@ from longrope_factors.evaluating.retrieval.tasks import named
 from longrope_factors.extension.recipe import Recipe
 from longrope_factors.factor_file import hf_fields
 from longrope_factors.factor_file.architectures import completed
-from longrope_factors.finetuning import held_out as held_out_questions
+from longrope_factors.finetuning import held_out
 from longrope_factors.search import documents
 from longrope_factors.search.settings import Settings as SearchSettings
 
@@ -29,7 +29,7 @@ class Cost:
 
 def estimated(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
     """The highest cost of each step of the recipe; racing makes searches cheaper."""
-    texts, held_out = len(recipe.corpus), len(recipe.held_out)
+    texts, held_out_texts = len(recipe.corpus), len(recipe.held_out)
     windows = recipe.space.windows
 
     def search(step: str, length: int, differing: SearchSettings, seeds: int) -> list[Cost]:
@@ -41,7 +41,7 @@ def estimated(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
             readings, read = readings * documents.WINDOWS, recipe.space.windows_of
         return [
             cost(step, "search", read, readings),
-            cost(step, "check", checked(length), (seeds + 1) * held_out),
+            cost(step, "check", checked(length), (seeds + 1) * held_out_texts),
         ]
 
     def checked(length: int) -> int:
@@ -60,12 +60,12 @@ def estimated(recipe: Recipe, config: Mapping[str, Any]) -> list[Cost]:
         *search("1-search", tuned, SearchSettings(), 3),
         cost("2-finetune", "train", window, sequences - whole, training),
         *([cost("2-finetune", "train", longest, whole, training)] if whole else []),
-        cost("2-finetune", "check", checked(tuned), 2 * held_out),
+        cost("2-finetune", "check", checked(tuned), 2 * held_out_texts),
     ]
     if tuning.retrieval_share:
         checks = -(-tuning.steps // tuning.steps_between_checks)
-        read = checks * held_out_questions.DOCUMENTS
-        costs.append(cost("2-finetune", "questions", tuning.check_length or tuned, read))
+        readings = checks * held_out.DOCUMENTS
+        costs.append(cost("2-finetune", "questions", tuning.check_length or tuned, readings))
     if recipe.target_length is not None:
         costs += search("3-second-search", recipe.target_length, recipe.second_search, 3)
     for length in recipe.short_lengths:
