@@ -1,6 +1,6 @@
 # The same few commands for people and for CI; each does the set-up that it needs.
-.PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-mixed \
-	bench-peers bench-niah bench-gpu bench-plan check-vllm check-gpu docs lock clean
+.PHONY: setup serve test test-fast test-pythons check bench bench-server bench-dtype bench-worker \
+	bench-mixed bench-peers bench-niah bench-gpu bench-plan check-vllm check-gpu docs lock clean
 
 setup: ## make .venv
 	scripts/setup
@@ -28,6 +28,9 @@ bench-server: ## our pieces around vLLM's application against that alone, as rat
 
 bench-dtype: ## float32 against bfloat16 on this CPU, as ratios
 	scripts/bench-dtype $(ARGS)
+
+bench-worker: ## a CPU engine without a worker process against one with it, as ratios
+	scripts/bench-worker $(ARGS)
 
 bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARGS="-o DIRECTORY"
 	scripts/bench-mixed $(ARGS)

@@ -1,8 +1,6 @@
 """`python -m bench.dtype`: float32 against bfloat16 on this CPU."""
 
-import random
 import statistics
-import time
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -13,10 +11,10 @@ from longrope_factors.cpu import lacks_bfloat16
 from rich.console import Console
 from rich.table import Table
 
+from bench.completions import complete
 from bench.servers import bare_server
 
 DTYPES = ("bfloat16", "float32")
-WORDS = range(1000, 40_000)  # ordinary tokens of SmolLM2's
 ANSWER = 64
 
 
@@ -43,9 +41,9 @@ def main(
         answers: list[list[float]] = [[], []]
         for number in range(rounds):
             for client, prompt, answer in zip(clients, prompts, answers, strict=True):
-                _complete(client, 16, 1, number)  # wakes it
-                prompt.append(_complete(client, tokens, 1, number))
-                answer.append(_complete(client, 16, ANSWER + 1, number))
+                complete(client, 16, 1, number)  # wakes it
+                prompt.append(complete(client, tokens, 1, number))
+                answer.append(complete(client, 16, ANSWER + 1, number))
     verb = "lacks" if lacks_bfloat16(torch.cpu.get_capabilities()) else "has"
     table = Table("", *DTYPES, "bfloat16 / float32", title=f"This CPU {verb} bfloat16")
     for name, seconds in (
@@ -55,20 +53,6 @@ def main(
         bfloat16, float32 = (statistics.median(times) for times in seconds)
         table.add_row(name, f"{bfloat16:.1f} s", f"{float32:.1f} s", f"{bfloat16 / float32:.2f}")
     Console().print(table)
-
-
-def _complete(client: httpx.Client, tokens: int, answer: int, seed: int) -> float:
-    """Seconds of a completion of `tokens` random tokens."""
-    body = {
-        "model": "smollm2-135m",
-        "prompt": random.Random(f"{tokens} {answer} {seed}").choices(WORDS, k=tokens),
-        "max_tokens": answer,
-        "ignore_eos": True,
-        "temperature": 0,
-    }
-    began = time.perf_counter()
-    client.post("/v1/completions", json=body).raise_for_status()
-    return time.perf_counter() - began
 
 
 typer.run(main)

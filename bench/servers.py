@@ -14,10 +14,13 @@ from typing import IO
 
 import httpx
 from longrope_server.serve.command import compose
+from longrope_server.serve.environment import KV_SPACE, WORKER_PROCESS
 
 START_SECONDS = 600
 STOP_SECONDS = 60
 FLAGS = ("--enforce-eager",)
+# Every engine runs in vLLM's own processes, where `longrope serve` may choose others.
+ENVIRONMENT = {KV_SPACE: "2", WORKER_PROCESS: "1"}
 OURS = "from longrope_server.cli import main; main()"
 # The plug-in in the engine loads by itself, the pieces in front only if VLLM_PLUGINS names it.
 BARE = (
@@ -49,7 +52,7 @@ def running(code: str, words: Sequence[str], **environment: str) -> Iterator[str
     with TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *words, "--host=127.0.0.1", f"--port={port}"],
-            env={**variables, "VLLM_CPU_KVCACHE_SPACE": "2", **environment},
+            env={**variables, **ENVIRONMENT, **environment},
             stdout=log,
             stderr=log,
         )

@@ -77,7 +77,7 @@ def running(
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing.
 
     certificate: what a server that speaks TLS has to show. lean: few threads and processes;
-    otherwise those that vLLM takes by itself.
+    otherwise those that `command` takes by itself.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -50,7 +50,8 @@ def serve(words: list[str]) -> None:
     command = compose(words)
     environment.allow_endpoint_plugin(os.environ)
     room = environment.reserve_kv_space(os.environ)
-    for note in (*command.notes, room):
+    cores = environment.compute_on_every_core(os.environ)
+    for note in (*command.notes, room, cores):
         if note:
             print(f"longrope: {note}", file=sys.stderr, flush=True)
     with environment.front_end(os.environ, command.settings):

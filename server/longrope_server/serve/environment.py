@@ -1,5 +1,6 @@
 """The environment variables that vLLM is started with."""
 
+import os
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ LOADED_UNASKED = tuple(
 )
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 KV_SPACE_GIB = 4  # SmolLM2-135M needs 22.5 KiB a token: 186,000 tokens
+WORKER_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
+# Each says which cores compute. Someone who sets one of them has chosen.
+ABOUT_CORES = (WORKER_PROCESS, "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU")
+FEW_CORES = 4
 
 
 def allow_endpoint_plugin(environment: MutableMapping[str, str]) -> None:
@@ -41,6 +46,22 @@ def reserve_kv_space(environment: MutableMapping[str, str]) -> str | None:
         return None
     environment[KV_SPACE] = str(KV_SPACE_GIB)
     return f"{KV_SPACE} is not set: {KV_SPACE_GIB} GiB of memory are kept for keys and values."
+
+
+def compute_on_every_core(environment: MutableMapping[str, str]) -> str | None:
+    """Has a CPU engine run the model in its own process where cores are few.
+
+    vLLM (0.32) runs it in a worker process. The engine waits busily for its answers, on a core
+    that vLLM sets aside, so of two cores only one computes. Of many, one is a fair price for
+    threads that are bound to their cores. An engine with several workers starts them regardless.
+
+    Returns a sentence about it, or None if nothing was set.
+    """
+    cores = len(os.sched_getaffinity(0)) if on_cpu() else FEW_CORES + 1
+    if cores > FEW_CORES or not environment.keys().isdisjoint(ABOUT_CORES):
+        return None
+    environment[WORKER_PROCESS] = "0"
+    return f"{WORKER_PROCESS} is 0: of few cores, a worker process costs the model one."
 
 
 @contextmanager
