@@ -24,14 +24,16 @@ class Pacing:
 
     @classmethod
     def from_vllm_config(cls, vllm_config: "VllmConfig", most: int) -> "Pacing | None":
-        """The pacing that `--additional-config` asks for; None for 0 seconds.
+        """The pacing that `--additional-config` asks for.
 
-        Raises ValueError, a sentence, for a value that is not a number of seconds.
+        None for 0 seconds, and where vLLM reads every prompt in one step. Raises ValueError, a
+        sentence, for a value that is not a number of seconds.
         """
         seconds = (vllm_config.additional_config or {}).get(KEY, STEP_SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"{KEY} is {seconds!r}; it must be seconds, or 0 for no pacing.")
-        return cls(seconds, most) if seconds else None
+        in_parts = vllm_config.scheduler_config.enable_chunked_prefill
+        return cls(seconds, most) if seconds and in_parts else None
 
     def __init__(self, seconds: float, most: int) -> None:
         self._seconds = seconds

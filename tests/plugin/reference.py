@@ -119,11 +119,15 @@ class Reference:
         return self._logits[key]
 
     @torch.inference_mode()
-    def vector(self, tokens: Sequence[int], index: int) -> torch.Tensor:
-        """The last token's hidden state float32 [hidden], of length 1, all under one set."""
+    def vector(self, tokens: Sequence[int], index: int, mean: bool = False) -> torch.Tensor:
+        """The last token's hidden state float32 [hidden], of length 1, all under one set.
+
+        mean: of all tokens' states, instead.
+        """
         self._set = self.factor_file.sets[index]
-        hidden = self.model.model(_batch(tokens), use_cache=False).last_hidden_state
-        return torch.nn.functional.normalize(hidden[0, -1].float().cpu(), dim=0)
+        hidden = self.model.model(_batch(tokens), use_cache=False).last_hidden_state[0].float()
+        state = hidden.mean(0) if mean else hidden[-1]
+        return torch.nn.functional.normalize(state.cpu(), dim=0)
 
     @torch.inference_mode()
     def native_logits(self, tokens: Sequence[int]) -> torch.Tensor:

@@ -78,8 +78,49 @@ def test_what_is_no_number_of_seconds_is_refused(seconds: object) -> None:
 
 
 def test_zero_seconds_are_no_pacing() -> None:
-    config = SimpleNamespace(additional_config={pacing.KEY: 0})
-    assert Pacing.from_vllm_config(config, 2048) is None  # type: ignore[arg-type]
+    assert Pacing.from_vllm_config(config(0, in_parts=True), 2048) is None
+    assert Pacing.from_vllm_config(config(1, in_parts=True), 2048) is not None
+
+
+def test_a_prompt_that_is_read_in_one_step_is_not_paced() -> None:
+    assert Pacing.from_vllm_config(config(1, in_parts=False), 2048) is None
+
+
+def config(seconds: float, in_parts: bool) -> Any:
+    return SimpleNamespace(
+        additional_config={pacing.KEY: seconds},
+        scheduler_config=SimpleNamespace(enable_chunked_prefill=in_parts),
+    )
+
+
+@pytest.mark.both_runners
+def test_long_prompts_are_read_whole_where_vllm_does_not_read_them_in_parts(
+    tmp_path: Path,
+) -> None:
+    model = tiny_model(tmp_path / "model", limits=(64, 128, 512))
+    reference = Reference(model.directory, model.factor_file)
+    prompts = random_prompts([200, 500, 400], seed=5)
+    whole = {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": 512,
+        "additional_config": {pacing.KEY: 1e-6},  # of prompts in parts, 64 tokens a step
+    }
+    with engine(model, **whole) as llm:
+        for prompt in prompts[:2]:  # alone: the first has timed a step, the second would be paced
+            reference.expect(prompt, generated(llm, [prompt])[0])
+        for prompt, tokens in zip(prompts[1:], generated(llm, prompts[1:]), strict=True):
+            reference.expect(prompt, tokens)
+
+
+def generated(llm: Any, prompts: list[list[int]]) -> list[list[int]]:
+    for number, prompt in enumerate(prompts):
+        add(llm, str(number), prompt, 4)
+    outputs: dict[str, list[int]] = {}
+    for _ in range(100):
+        for output in llm.llm_engine.step():
+            if output.finished:
+                outputs[output.request_id] = list(output.outputs[0].token_ids)
+    return [outputs[str(number)] for number in range(len(prompts))]
 
 
 def add(llm: Any, name: str, prompt: list[int], max_tokens: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import vllm
+from longrope_plugin import pacing
 
 from tests.plugin.engine import engine, random_prompts
 from tests.plugin.models import TinyModel, give_words, tiny_model
@@ -63,3 +64,20 @@ def test_prompts_with_one_beginning_share_no_keys_across_sets(
         torch.testing.assert_close(
             vector, reference.vector(text[:length], index), rtol=0, atol=1e-5
         )
+
+
+def test_the_mean_of_prompts_that_are_read_whole(model: TinyModel, reference: Reference) -> None:
+    """vLLM cannot read such a model's prompts in parts: its engine would end."""
+    pooling = {"runner": "pooling", "skip_tokenizer_init": False}
+    mean = {
+        "pooler_config": {"pooling_type": "MEAN"},
+        "max_num_batched_tokens": 512,
+        "additional_config": {pacing.KEY: 1e-6},  # of prompts in parts, 32 tokens a step
+    }
+    prompts = random_prompts([200, 256, 129, 128, 60], seed=42)
+    with engine(model, **pooling, **mean) as llm:
+        for _ in range(2):  # by the second time, steps have been timed
+            vectors = embedded(llm, prompts)
+            for prompt, index, vector in zip(prompts, [2, 2, 2, 1, 0], vectors, strict=True):
+                right = reference.vector(prompt, index, mean=True)
+                torch.testing.assert_close(vector, right, rtol=0, atol=1e-5)
