@@ -54,14 +54,15 @@ def resolve(touch: Touch, known_to_work: str = KNOWN_TO_WORK) -> Any:
 
 
 def replace(touch: Touch, wrapped: Callable[[Any], Any]) -> None:
-    """Replaces a function of vLLM's with what `wrapped` makes of it, once."""
+    """Replaces a function of vLLM's with what `wrapped` makes of it, once for each `wrapped`."""
     original = resolve(touch)
-    if hasattr(original, "longrope"):
+    layers = getattr(original, "longrope", ())
+    if wrapped.__qualname__ in layers:
         return
     owner: Any = importlib.import_module(touch.module)
     *parts, name = touch.name.partition(":")[0].split(".")
     for part in parts:
         owner = getattr(owner, part)
     replacement: Any = functools.wraps(original)(wrapped(original))
-    replacement.longrope = True
+    replacement.longrope = (*layers, wrapped.__qualname__)
     setattr(owner, name, replacement)

@@ -1,7 +1,8 @@
 """Model Runner V2 has room for so many tokens that a request names: more would end its engine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from longrope_server.front_end.vllm_patches.stumbling import refuse_what_stumbles
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
-from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.input_processor import InputProcessor
 
 from tests.plugin.models import give_words, tiny_model
 from tests.server.faults.wrong_values import CHAT
@@ -21,13 +22,14 @@ WITHOUT_GPU = Path(__file__).parents[2] / "plugin" / "without_gpu"
 
 FITTING: list[dict[str, Any]] = [
     {"logit_bias": dict.fromkeys(range(1024), 1.0)},
-    {"allowed_token_ids": list(range(1024))},
+    {"allowed_token_ids": list(range(1024)), "n": 2, "temperature": 1},
     {"stop_token_ids": list(range(2, 128)), "min_tokens": 1},
     {"stop_token_ids": list(range(5000))},
     {"bad_words": ["a b c", "zebra"]},
 ]
 TOO_MANY: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "logit_bias names 1025"),
+    ({"logit_bias": dict.fromkeys(range(1025), 1.0), "n": 2}, "logit_bias names 1025"),
     ({"logit_bias": dict.fromkeys(range(40000), -100.0)}, "logit_bias names 40000"),
     ({"allowed_token_ids": list(range(1025))}, "allowed_token_ids names 1025"),
     ({"allowed_token_ids": list(range(40_000))}, "allowed_token_ids names 40000"),
@@ -36,47 +38,49 @@ TOO_MANY: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-class Engine:
-    """What `AsyncLLM._add_request` asks of its engine client."""
-
-    def __init__(self, on_v2: bool) -> None:
-        self.vllm_config = SimpleNamespace(use_v2_model_runner=on_v2)
-        self.output_processor = self.engine_core = self
-        self.log_requests = False
-        self.given: list[Any] = []
-
-    def has_request(self, request_id: str) -> bool:
-        return True
-
-    def add_request(self, *args: Any) -> None:
-        """The output processor's."""
-
-    async def add_request_async(self, request: Any) -> None:
-        self.given.append(request)
-
-
 def name(given: Any) -> str:
     return given if isinstance(given, str) else "+".join(given)
 
 
 @pytest.mark.parametrize(("fields", "said"), TOO_MANY, ids=name)
 @pytest.mark.parametrize("on_v2", [False, True])
-async def test_too_many_tokens_do_not_reach_the_engine_of_v2(
-    fields: dict[str, Any], said: str, on_v2: bool
+def test_too_many_tokens_do_not_reach_the_engine_of_v2(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str, on_v2: bool
 ) -> None:
-    refuse_what_stumbles(lambda: None)
     params = SamplingParams(**fields)
     if "bad_words" in fields:  # as the tokenizer does it
         params._bad_words_token_ids = [[5] * 1025]
-    engine, request = Engine(on_v2), SimpleNamespace(request_id="a", sampling_params=params)
-    adding = AsyncLLM._add_request(engine, request, None, None, 0, None)  # type: ignore[arg-type]
+    process = processing(monkeypatch, on_v2)
     if not on_v2:
-        await adding
-        assert engine.given == [request]
+        assert process(params).sampling_params is params
         return
     with pytest.raises(VLLMValidationError, match=said):
-        await adding
-    assert engine.given == []
+        process(params)
+
+
+@pytest.mark.parametrize("field", ["kv_transfer_params", "ec_transfer_params"])
+def test_transfer_parameters_are_objects(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    process = processing(monkeypatch, on_v2=False)
+    for value in (None, {}, {"do_remote_prefill": True}):
+        params = SamplingParams(extra_args={field: value})
+        assert process(params).sampling_params is params
+    for value in ("x", 1, ["x"], ""):
+        with pytest.raises(VLLMValidationError, match=f"{field} is .* should be an object"):
+            process(SamplingParams(extra_args={field: value}))
+
+
+def processing(
+    monkeypatch: pytest.MonkeyPatch, on_v2: bool
+) -> Callable[[SamplingParams], SimpleNamespace]:
+    """vLLM's way from parameters to a request, up to our checks."""
+
+    def process_inputs(self: Any, params: SamplingParams) -> SimpleNamespace:
+        return SimpleNamespace(sampling_params=params)
+
+    monkeypatch.setattr(InputProcessor, "process_inputs", process_inputs)
+    refuse_what_stumbles(lambda: None)
+    processor: Any = SimpleNamespace(vllm_config=SimpleNamespace(use_v2_model_runner=on_v2))
+    return partial(InputProcessor.process_inputs, processor)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

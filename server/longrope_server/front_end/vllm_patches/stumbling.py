@@ -1,7 +1,7 @@
 """Turns the errors that a malformed request causes in vLLM into the client's errors."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from longrope_plugin.compat.touch import Touch, replace, resolve
@@ -53,6 +53,12 @@ _REQUEST, _SENT, _GENERATE = (
     Touch("vllm.v1.engine.async_llm", f"AsyncLLM.{name}", _WHY, _UNTIL)
     for name in ("add_request", "_add_request:output_processor", "generate")
 )
+_INPUTS = Touch(
+    "vllm.v1.engine.input_processor",
+    "InputProcessor.process_inputs",
+    "what ends an engine is not refused before it gets there",
+    _UNTIL,
+)
 _ROOM_ON_V2 = "a request that names many tokens ends Model Runner V2's engine"
 _ROOM_CHECKED = "vLLM refuses what its runner has no room for"
 
@@ -66,7 +72,7 @@ V2_ROOM: dict[str, Touch] = {
     "stop_token_ids": Touch(_LOGIT_BIAS, "MAX_NUM_STOP_TOKEN_IDS", _ROOM_ON_V2, _ROOM_CHECKED),
     "bad_words": Touch("vllm.envs", "VLLM_MAX_BAD_WORDS_TOTAL_TOKENS", _ROOM_ON_V2, _ROOM_CHECKED),
 }
-TOUCHES = (_CHAT, _REQUEST, _SENT, _GENERATE, *V2_ROOM.values())
+TOUCHES = (_CHAT, _REQUEST, _SENT, _GENERATE, _INPUTS, *V2_ROOM.values())
 
 
 def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
@@ -77,10 +83,21 @@ def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
     the request.
     """
 
+    def adding(original: Any) -> Any:
+        refusing = _refusing(original)
+
+        async def add_request(
+            self: Any, request_id: str, prompt: Any, *args: Any, **more: Any
+        ) -> Any:
+            queue = await refusing(self, request_id, prompt, *args, **more)
+            if not isinstance(prompt, AsyncGenerator):  # a session has sent nothing yet
+                engine_has_it()
+            return queue
+
+        return add_request
+
     def giving(original: Any) -> Any:
         async def _add_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-            if self.vllm_config.use_v2_model_runner and request.sampling_params is not None:
-                _refuse_what_v2_has_no_room_for(request.sampling_params)
             try:
                 await original(self, request, *args, **kwargs)
             except _STUMBLES:  # it cannot be sent; remove what waits for its outputs
@@ -91,8 +108,9 @@ def refuse_what_stumbles(engine_has_it: Callable[[], None]) -> None:
         return _add_request
 
     replace(_CHAT, _refusing)
-    replace(_REQUEST, _refusing)
+    replace(_REQUEST, adding)
     replace(_SENT, giving)
+    replace(_INPUTS, _refusing_what_ends_an_engine)
     replace(_GENERATE, _refusing_dead_ends)
 
 
@@ -108,6 +126,28 @@ def _refusing(original: Any) -> Any:
             raise _validation_error()(stumble_sentence(error)) from error
 
     return refusing
+
+
+def _refusing_what_ends_an_engine(original: Any) -> Any:
+    """Wraps `process_inputs`, which all requests go through, to refuse some of them."""
+
+    def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        request = original(self, *args, **kwargs)
+        if request.sampling_params is not None:
+            _refuse_other_transfer_params(request.sampling_params.extra_args or {})
+            if self.vllm_config.use_v2_model_runner:
+                _refuse_what_v2_has_no_room_for(request.sampling_params)
+        return request
+
+    return process_inputs
+
+
+def _refuse_other_transfer_params(extra_args: dict[str, Any]) -> None:
+    """Raises vLLM's own error where `vllm_xargs` has no object, whose fields connectors ask for."""
+    for name in ("kv_transfer_params", "ec_transfer_params"):
+        value = extra_args.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise _validation_error()(f"{name} is {str(value)[:50]!r}; it should be an object.")
 
 
 def _refuse_what_v2_has_no_room_for(sampling_params: Any) -> None:
