@@ -49,5 +49,8 @@ class KeyLimits:
 
 
 def priority(key: Key, asked: Any) -> int:
-    """The priority of a request that asks for one: never more urgent (lower) than its key's."""
-    return max(key.priority, asked or 0)
+    """The priority of a request: what it asks for, but never more urgent (lower) than its key's.
+
+    To vLLM's APIs, a request that says nothing asks for 0.
+    """
+    return max(key.priority, asked) if asked else key.priority

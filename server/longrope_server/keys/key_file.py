@@ -63,7 +63,10 @@ def digest_of(token: str) -> bytes:
 
 
 def line_of(key: Key) -> str:
-    """The line of the file that `parse` reads as this key."""
+    """The line of the file that `read` reads as this key.
+
+    Raises UsageError, naming what is wrong, if there is none.
+    """
     quotas = [
         f"{limit.name}={value}"
         for limit in fields(Quota)
@@ -76,7 +79,10 @@ def line_of(key: Key) -> str:
         "priority": key.priority,
     }
     words = [*quotas, *(f"{name}={value}" for name, value in others.items() if value)]
-    return " ".join([key.name, PREFIX + key.digest.hex(), *words])
+    line = " ".join([key.name, PREFIX + key.digest.hex(), *words])
+    if _parsed(_words(line), "The new key") != key:
+        raise UsageError("The new key: names of models should be without '#' and spaces.")
+    return line
 
 
 def load(path: Path, has_priorities: bool = True) -> list[Key]:
@@ -105,7 +111,7 @@ def read(path: Path) -> list[Key]:
         raise UsageError(f"The key file {path} cannot be read: {reason}.") from None
     keys = []
     for number, line in enumerate(text.splitlines(), 1):
-        if words := line.partition("#")[0].split():
+        if words := _words(line):
             keys.append(_parsed(words, f"{path}, line {number}"))
     for attribute in ("name", "digest"):
         seen: set[object] = set()
@@ -114,6 +120,11 @@ def read(path: Path) -> list[Key]:
                 raise UsageError(f"The key file {path} has {key.name!r} twice ({attribute}).")
             seen.add(value)
     return keys
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line, without a comment."""
+    return line.partition("#")[0].split()
 
 
 def _count(text: str) -> int:

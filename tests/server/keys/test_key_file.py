@@ -148,3 +148,25 @@ def test_the_command_prints_a_key_once_and_files_its_hash(tmp_path: Path) -> Non
     assert "has a key named 'bob' already" in str(again.exception)
     wrong = run(app, ["new", "two words", "--file", str(file)])
     assert isinstance(wrong.exception, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-"], "stands for requests without a key"),
+        (["bob", "--models", "phi, my-lora"], "models should be names of models with commas"),
+        (["bob", "--models", "phi,my lora"], "a limit should be one of"),
+        (["bob", "--models", "org/x#1"], "without '#' and spaces"),
+        (["bob", "--priority", "12345678901"], "priority should be a whole number"),
+        (["bob", "--requests-per-minute", str(10**19)], "requests_per_minute should be"),
+    ],
+)
+def test_no_line_is_written_that_cannot_be_read(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    file = tmp_path / "keys"
+    result = CliRunner().invoke(app, ["new", "--file", str(file), *words])
+    assert isinstance(result.exception, UsageError)
+    assert said in str(result.exception)
+    assert not file.exists()
+    assert result.stdout == ""
