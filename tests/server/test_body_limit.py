@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import json
 from itertools import pairwise
 
@@ -201,3 +202,10 @@ async def _exchange(port: int, request: bytes) -> bytes:
     finally:
         writer.close()
     return answer
+
+
+def test_the_largest_body_takes_media_and_embeddings() -> None:
+    assert largest_body(448, has_media=True) > 25 << 20, "a whisper's sound"
+    numbers = base64.b64encode(bytes(4 * 4096 * 1000))
+    assert largest_body(1000, embedding=4096) > len(numbers)
+    assert largest_body(2**21, embedding=4096) < 2 << 30

@@ -20,7 +20,7 @@ def front_end(tmp_path: Path, quota: Quota = Quota(), **settings: Any) -> FrontE
     keys = tmp_path / "keys"
     keys.write_text(key_file.line_of(Key("alice", key_file.digest_of("good"), quota)))
     given = Settings.model_validate({"key_file": str(keys), "body_bytes": 1000, **settings})
-    return FrontEnd(given, [100, 200], max_num_seqs=4, kv_tokens=None, engine=None, ask=None)
+    return FrontEnd(given, [100, 200], 1000, max_num_seqs=4, kv_tokens=None, engine=None, ask=None)
 
 
 async def says(scope: Scope, receive: Receive, send: Send) -> None:

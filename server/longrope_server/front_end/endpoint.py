@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from longrope_plugin.selection import Selection
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
+from vllm.exceptions import VLLMValidationError
 
 from longrope_server.front_end import metrics
 from longrope_server.front_end.accounting.usage_route import usage
+from longrope_server.front_end.bodies.body_limit import largest_body
 from longrope_server.front_end.factor_set.observe import ASKING, observed
 from longrope_server.front_end.factor_set.served_factors import factors
 from longrope_server.front_end.key_limits import KeyLimits
@@ -29,7 +32,7 @@ from longrope_server.front_end.vllm_patches.prefill import prefill_progress
 from longrope_server.front_end.vllm_patches.stumbling import refuse_what_stumbles
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import ModelConfig, VllmConfig
     from vllm.engine.protocol import EngineClient
     from vllm.tasks import SupportedTask
 
@@ -98,6 +101,7 @@ class LongRoPEEndpoint:
         self.front_end = FrontEnd(
             settings,
             boundaries=_boundaries(config, selection),
+            largest_body=_largest_body(config.model_config),
             max_num_seqs=config.scheduler_config.max_num_seqs * engines,
             kv_tokens=None if kv_tokens is None else kv_tokens * engines,
             engine=engine_client,
@@ -109,6 +113,9 @@ class LongRoPEEndpoint:
         state.longrope_life = self.front_end.life
         if self.app is not None and getattr(state, "serving_structured_decisions", None) is None:
             _remove_routes(self.app, DECISION_ROUTES)
+        responses = getattr(state, "openai_serving_responses", None)
+        if responses is not None:
+            responses.create_responses = in_the_foreground(responses.create_responses)
         if engine_client is None:
             return
         note_counts()
@@ -131,6 +138,12 @@ def _engines(config: "VllmConfig") -> int:
     return int(parallel.data_parallel_size)
 
 
+def _largest_body(model: "ModelConfig") -> int:
+    """The bytes of a body that every prompt of the model should fit into."""
+    embedding = model.get_hidden_size() if model.enable_prompt_embeds else 0
+    return largest_body(model.max_model_len, model.is_multimodal_model, embedding)
+
+
 def _boundaries(config: "VllmConfig", selection: Selection | None) -> list[int]:
     """The longest sequences of the served factor sets, ascending, the served length last.
 
@@ -148,6 +161,24 @@ def _remove_routes(app: FastAPI, paths: tuple[str, ...]) -> None:
     app.router.routes[:] = [
         route for route in app.router.routes if getattr(route, "path", None) not in paths
     ]
+
+
+def in_the_foreground(create: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The Responses API without `background`, whose requests go on after their HTTP answer.
+
+    Nothing would limit them, wait for them at a shutdown, or end them with their key.
+    """
+
+    async def create_responses(request: Any, *args: Any, **kwargs: Any) -> Any:
+        if request.background:
+            raise VLLMValidationError(
+                "background is true; this server answers in the foreground only: leave it out, and "
+                "stream the answer if it takes long.",
+                parameter="background",
+            )
+        return await create(request, *args, **kwargs)
+
+    return create_responses
 
 
 def _replace(engine_client: Any, method: str, replacement: Any) -> None:

@@ -18,7 +18,7 @@ from longrope_server.front_end.admission.admission import Admission
 from longrope_server.front_end.admission.gate import Gate
 from longrope_server.front_end.admission.ledger import Ledger
 from longrope_server.front_end.authentication import Authentication
-from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory, largest_body
+from longrope_server.front_end.bodies.body_limit import BodyLimit, Memory
 from longrope_server.front_end.bodies.readable_json import ReadableJSON
 from longrope_server.front_end.document_text import DocumentText
 from longrope_server.front_end.endable import Endable, Running
@@ -45,7 +45,8 @@ class FrontEnd:
     """What we add to one API process of vLLM's.
 
     boundaries: the longest sequences of the factor sets, ascending, the served length last.
-    max_num_seqs, kv_tokens: those of all engines together. ask: asks how far prefills are; None if
+    largest_body: in bytes, unless the settings say otherwise. max_num_seqs, kv_tokens: those of all
+    engines together. ask: asks how far prefills are; None if
     the engine cannot tell. has_priorities: its scheduler heeds them. traces: vLLM exports traces.
     """
 
@@ -53,6 +54,7 @@ class FrontEnd:
         self,
         settings: Settings,
         boundaries: Sequence[int],
+        largest_body: int,
         max_num_seqs: int,
         kv_tokens: int | None,
         engine: Engine | None,
@@ -62,7 +64,7 @@ class FrontEnd:
     ) -> None:
         self.settings = settings
         self.has_priorities = has_priorities
-        self.body_bytes = settings.body_bytes or largest_body(boundaries[-1])
+        self.body_bytes = settings.body_bytes or largest_body
         self.memory = Memory(max(BODY_MEMORY, LARGEST_BODIES * self.body_bytes))
         self.running = Running()
         self.life = ServerState(self.running, engine)
@@ -77,8 +79,9 @@ class FrontEnd:
         self.key_metrics = metrics.KeyMetrics()
         self.keys: Keys | None = None
         if settings.key_file is not None:
-            self.keys = Keys(self._load_keys(settings.key_file))
+            # In this order: a change of the file while it is read is not missed.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_keys)
+            self.keys = Keys(self._load_keys(settings.key_file))
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """`app` with every piece around it; a request meets the last one first."""

@@ -3,9 +3,11 @@
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from longrope_server.errors import UsageError
@@ -55,9 +57,17 @@ def run_vllm_serve(words: list[str]) -> None:
 def _tell_api_processes(signum: int, frame: Any) -> None:
     """Passes a signal on: each API process has the keys, but the operator knows this process only.
 
-    A single API process is this one, and handles the signal itself once it serves.
+    A single API process is this one, and handles the signal itself once it serves. A process that
+    does not handle it yet is about to read the keys; the signal would end it.
     """
     for process in multiprocessing.active_children():
         if process.name.startswith("ApiServer") and process.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signum)
+            with suppress(ProcessLookupError, FileNotFoundError):
+                if _handles(process.pid, signum):
+                    os.kill(process.pid, signum)
+
+
+def _handles(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal (proc(5), SigCgt)."""
+    [line] = re.findall(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(line, 16) >> (signum - 1) & 1)

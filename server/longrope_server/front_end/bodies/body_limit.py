@@ -20,12 +20,22 @@ METHODS = frozenset({"POST", "PUT", "PATCH"})
 # In JSON a token of text seldom takes more, and a token id never does: 7 digits and ", ".
 BYTES_PER_TOKEN = 16
 BYTES_AROUND = 1 << 20
+BYTES_OF_MEDIA = 64 << 20  # of images, sound and video: vLLM takes sound of 25 MiB
+# A number of a prompt embedding takes 4 bytes in float32, and a third more in base64.
+BYTES_PER_EMBEDDED = 6
+MOST_BYTES = 1 << 30
 LINGER_SECONDS = 2.0
 
 
-def largest_body(max_model_len: int) -> int:
-    """The limit in bytes for a served length in tokens."""
-    return max_model_len * BYTES_PER_TOKEN + BYTES_AROUND
+def largest_body(max_model_len: int, has_media: bool = False, embedding: int = 0) -> int:
+    """The limit in bytes for a served length in tokens.
+
+    has_media: prompts may have images, sound or video. embedding: the numbers of a prompt's token,
+    if prompts may come embedded; a body of more than a GiB needs a limit that someone chose.
+    """
+    text = max_model_len * BYTES_PER_TOKEN
+    embedded = min(max_model_len * embedding * BYTES_PER_EMBEDDED, MOST_BYTES)
+    return max(text, embedded) + BYTES_AROUND + (BYTES_OF_MEDIA if has_media else 0)
 
 
 @dataclass
@@ -138,8 +148,8 @@ class BodyLimit:
         return _closing(
             413,
             "body_too_large",
-            f"The body of the request is larger than {self.limit:,} bytes, which is what the "
-            "longest prompt that is served here can take.",
+            f"The body of the request is larger than {self.limit:,} bytes, the most that this "
+            "server reads (--max-body-bytes).",
         )
 
 
