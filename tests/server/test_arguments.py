@@ -73,6 +73,11 @@ def test_keys_of_objects_keep_their_underscores() -> None:
     assert arguments.take_object("hf-overrides") == {"rope_theta": 5}
 
 
+def test_numbers_within_objects_are_read_as_vllm_reads_them() -> None:
+    words = ["--hf-overrides.a", "32k", "--hf-overrides.b=1K", "--hf-overrides.c", "k"]
+    assert Arguments(words).take_object("hf-overrides") == {"a": 32_000, "b": 1024, "c": "k"}
+
+
 @pytest.mark.parametrize("value", ["{", "[1]", "3"])
 def test_a_value_that_is_no_object_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="--hf-overrides should be a JSON object"):

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from longrope_factors.factor_file import hf, schema
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_server.errors import UsageError
@@ -256,6 +259,34 @@ def test_what_only_vllm_can_read_is_left_to_it(factors: Path) -> None:
     command = compose(["s3://bucket/model", "--factors", str(factors)])
     assert value_of("--max-model-len", command.words) == "512"
     assert "nothing was checked" in compose(["s3://bucket/model"]).notes[0]
+
+
+def test_a_model_in_mistrals_own_format_is_left_to_vllm(factors: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text("{}")
+    assert "nothing was checked" in compose([str(tmp_path)]).notes[0]
+    assert "512" in compose([str(tmp_path), "--factors", str(factors)]).words
+
+
+def test_what_the_hub_has_in_another_format_is_left_to_vllm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def without_config(*_: object, **__: object) -> str:
+        raise RemoteEntryNotFoundError("404", response=mock.Mock())
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", without_config)
+    assert "nothing was checked" in compose(["mistralai/some"]).notes[0]
+    monkeypatch.undo()
+    monkeypatch.setenv("VLLM_USE_MODELSCOPE", "True")
+    assert "nothing was checked" in compose(["mistralai/some"]).notes[0]
+
+
+@pytest.mark.parametrize("line", ["factors: f.json", "api_key_file: keys", "limits: {}"])
+def test_a_configuration_file_has_only_vllms_flags(model: Path, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"port: 9\n{line}\n")
+    flag = line.partition(":")[0].replace("_", "-")
+    with pytest.raises(UsageError, match=f"sets {flag}, .* give --{flag} on the command line"):
+        compose([str(model), "--config", str(file)])
 
 
 def test_the_embedded_model_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

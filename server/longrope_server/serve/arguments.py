@@ -6,7 +6,7 @@ are asked for by name are recognised; every other word stays where it is.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,10 @@ class Arguments:
             raise UsageError(f"--{flag} is given without a value.")
         return self.rest.pop(index)
 
+    def of_file(self, flags: Iterable[str]) -> str | None:
+        """The first of `flags` that vLLM's `--config` file has; None without any."""
+        return next((flag for flag in flags if flag in self._file), None)
+
     def _from_file(self, flag: str) -> Any:
         return self._file.get(flag)
 
@@ -130,7 +134,7 @@ def _updated(merged: dict[str, Any], path: str, text: str, flag: str) -> dict[st
     try:
         value = json.loads(text)
     except ValueError:
-        value = text
+        value = parse_length(text) or text  # '32k' is a number there, too
     for key in reversed(path.split(".")):
         value = {key: value}
     return merge(merged, value)

@@ -64,6 +64,11 @@ def compose(words: list[str]) -> Command:
     Raises UsageError for what cannot be served.
     """
     arguments = Arguments(words)
+    if (ours := arguments.of_file(("factors", "selection", *front_end_flags.OURS))) is not None:
+        raise UsageError(
+            f"The --config file sets {ours}, which vLLM does not know: give --{ours} on the "
+            "command line."
+        )
     settings, drain = front_end_flags.take(arguments)
     command = _compose(arguments)
     chosen, notes = _for_this_cpu(command.words)
@@ -226,24 +231,38 @@ def _served_length(factor_file: FactorFile, arguments: Arguments) -> list[str]:
 def served_config(model: str, arguments: Arguments) -> dict[str, Any] | None:
     """The model's config.json, from its directory or from the hub.
 
-    None if only vLLM can read it: a single file, or an address of an object store.
+    None if only vLLM can read it: a single file, an address of an object store, a model in
+    Mistral's own format, or one of ModelScope's.
     """
     place = arguments.peek("hf-config-path") or model
     if Path(place).is_dir():
+        if (Path(place) / "params.json").exists() and not (Path(place) / "config.json").exists():
+            return None
         return hf.read_config(place)
-    if Path(place).is_file() or "://" in place:
+    if Path(place).is_file() or "://" in place or _is_modelscopes():
         return None
     return _config_from_hub(place, arguments.peek("revision"))
 
 
-def _config_from_hub(name: str, revision: str | None) -> dict[str, Any]:
+def _is_modelscopes() -> bool:
+    return os.environ.get("VLLM_USE_MODELSCOPE", "").strip().lower() in ("1", "true")
+
+
+def _config_from_hub(name: str, revision: str | None) -> dict[str, Any] | None:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RemoteEntryNotFoundError,
+    )
 
     try:
         file = huggingface_hub.hf_hub_download(name, "config.json", revision=revision)
     except HFValidationError:
         raise UsageError(f"{name} is neither a directory here nor a name on the hub.") from None
+    except RemoteEntryNotFoundError:  # the hub has the model, but in another format
+        return None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         raise UsageError(
             f"{name} is not a directory here, and its config cannot be had from the hub: check the "

@@ -16,6 +16,10 @@ from longrope_server.keys.usage_ledger import UsageLedger
 from longrope_server.serve.arguments import Arguments
 
 DRAIN_SECONDS = 30
+OURS = (
+    *("limits", "api-key-file", "open-paths", "accounting", "max-body-bytes", "body-timeout"),
+    *("page", "drain-timeout"),
+)
 
 
 def take(arguments: Arguments) -> tuple[Settings, list[str]]:
