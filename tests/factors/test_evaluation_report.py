@@ -11,9 +11,11 @@ import pytest
 from longrope_factors.cli import app
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.passkey import Retrieval
+from longrope_factors.evaluating.report import sections
 from longrope_factors.evaluating.report.commands import commands
 from longrope_factors.evaluating.report.measured import read, told_apart
 from longrope_factors.evaluating.results import Result
+from longrope_factors.evaluating.retrieval.results import Asking
 from typer.testing import CliRunner
 
 from tests.factors.test_evaluation import measured
@@ -169,6 +171,34 @@ def test_unlike_results_are_told_apart() -> None:
     forms[1] = forms[1].model_copy(update={"form": "chat"})
     assert told_apart([one, forms[0]]).methods == ["pi", "ntk"]
     assert told_apart(forms).methods == ["ntk (plain form)", "ntk (chat form)"]
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    short = asking(4096, "lines", ALL, "factors.json")
+    long = [
+        asking(16384, "lines", given, "factors.json").model_copy(update={"fingerprint": sign * 16})
+        for given, sign in ((ALL, "a"), (NOTHING, "b"))
+    ]
+    measured = told_apart([short, *long])
+    assert measured.methods == [
+        "factors.json",
+        "factors.json (set aaaaaaaa)",
+        "factors.json (set bbbbbbbb)",
+    ]
+    sentences = dict(sections.effective(measured.of(Asking), measured.methods))
+    assert "not every task was measured at 4,096" in sentences["factors.json (set aaaaaaaa)"]
+
+
+def test_fillers_are_told_apart() -> None:
+    noise = [asking(4096, task, ALL) for task in ("lines", "key_value")]
+    book = noise[1].model_copy(update={"filler_sha256": "c" * 64})
+    assert told_apart([noise[0], book]).methods == ["ntk"], "one run: lines have no filler"
+    assert told_apart([*noise, book]).methods == ["ntk", "ntk (books cccccccc)"]
+
+
+def test_what_is_given_twice_counts_once() -> None:
+    one = asking(4096, "lines", ALL)
+    assert told_apart([one, one]).results == told_apart([one]).results
 
 
 def test_commands(files: list[Path]) -> None:

@@ -52,10 +52,13 @@ def run(
     """The results in the order of `wanted`, with the methods' names from there.
 
     Results that are already in the file `output` are not measured again, and the model is loaded
-    only if one is missing. Each new result is appended at once. Raises UsageError if `output` has
-    anything but results, and OSError if it cannot be written, both before loading.
+    only if one is missing. Each new result is appended at once. A result that stands there under
+    the name of another method with the same rotation is repeated under its own. Raises UsageError
+    if `output` has anything but results, and OSError if it cannot be written, both before loading.
     """
-    done = {result.key: result for result in results.read(output, kind)}
+    written = results.read(output, kind)
+    done = {result.key: result for result in written}
+    named = {(result.key, result.method) for result in written}
     missing: dict[tuple[Any, ...], Measurement[R]] = {}
     for measurement in wanted:
         if measurement.key not in done:
@@ -64,10 +67,16 @@ def run(
     if missing:
         output.open("a").close()
         _make(list(missing.values()), load(), output, done)
-    return [
+        named |= {(key, measurement.method) for key, measurement in missing.items()}
+    made = [
         done[measurement.key].model_copy(update={"method": measurement.method})
         for measurement in wanted
     ]
+    for result in made:
+        if (result.key, result.method) not in named:
+            results.append(output, result)
+            named.add((result.key, result.method))
+    return made
 
 
 def common_fields(

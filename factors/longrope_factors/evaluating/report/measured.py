@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.evaluation import Evaluation
@@ -47,7 +48,12 @@ def read(paths: Sequence[Path]) -> list[Result]:
 
 
 def told_apart(results: Sequence[Result]) -> Measured:
-    """The results, with model, weights, dtype, form or window added to `method` if they differ."""
+    """The results, each once, with what tells them apart added to `method`.
+
+    That is model, weights, dtype, window, form, filler or the number of facts if they differ, and
+    the fingerprint of a factor set if there are several of one name at one length.
+    """
+    results = list({(result.key, result.method): result for result in results}.values())
     values: dict[str, set[str]] = defaultdict(set)
     for result in results:
         for name, value in _marks(result).items():
@@ -55,26 +61,54 @@ def told_apart(results: Sequence[Result]) -> Measured:
     tells = {name for name, some in values.items() if len(some) > 1}
     if len(values["model"]) == len(values["weights"]):
         tells.discard("weights")
-    if len(values["form"] - {""}) < 2:
-        tells.discard("form")  # results of other kinds have none
+    for name in ("form", "facts"):
+        if len(values[name] - {""}) < 2:
+            tells.discard(name)  # results of other kinds have none
+    if not _fillers_differ(results):
+        tells.discard("filler")
+    fingerprints: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for result in results:
+        fingerprints[_place(result)].add(result.fingerprint)
 
     def method(result: Result) -> str:
         marks = [value for name, value in _marks(result).items() if name in tells and value]
+        if len(fingerprints[_place(result)]) > 1:
+            marks.append(f"set {result.fingerprint[:8]}")
         return f"{result.method} ({', '.join(marks)})" if marks else result.method
 
     return Measured([result.model_copy(update={"method": method(result)}) for result in results])
 
 
+def _fillers_differ(results: Sequence[Result]) -> bool:
+    """Whether a task had several fillers; those of the tasks of one run differ: some have none."""
+    fillers: dict[str, set[str | None]] = defaultdict(set)
+    for result in results:
+        if isinstance(result, Asking):
+            fillers[result.task].add(result.filler_sha256)
+    return any(len(some) > 1 for some in fillers.values())
+
+
+def _place(result: Result) -> tuple[Any, ...]:
+    """Where one method has one factor set."""
+    return (result.method, result.length, *_marks(result).values())
+
+
 def _marks(result: Result) -> dict[str, str]:
-    window = ""
+    window = form = filler = facts = ""
+    if isinstance(result, Asking):
+        form = f"{result.form} form"
+        filler = f"books {result.filler_sha256[:8]}" if result.filler_sha256 else ""
+        facts = f"{result.facts} facts"
     if isinstance(result, Evaluation) and result.window < result.length:
         window = f"window {result.window:,}, stride {result.stride:,}"
     return {
         "model": result.model,
         "weights": f"weights {result.weights_sha256[:8]}",
         "dtype": result.dtype,
-        "form": f"{result.form} form" if isinstance(result, Asking) else "",
         "window": window,
+        "form": form,
+        "filler": filler,
+        "facts": facts,
     }
 
 

@@ -58,12 +58,17 @@ def retrieval(askings: Sequence[Asking], methods: Sequence[str]) -> Section:
 
 
 def effective(askings: Sequence[Asking], methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Each method's name, and a sentence with its effective length."""
+    """Each method's name, and a sentence with its effective length.
+
+    All methods of one model are relative to the same length, the shortest.
+    """
     sentences = []
     for method in methods:
-        averages = scores.averages([asking for asking in askings if asking.method == method])
-        if averages:
-            sentences.append((method, scores.in_words(averages, min(averages))))
+        its = [asking for asking in askings if asking.method == method]
+        if averages := scores.averages(its):
+            weights = {asking.weights_sha256 for asking in its}
+            short = min(asking.length for asking in askings if asking.weights_sha256 in weights)
+            sentences.append((method, scores.in_words(averages, short)))
     return sentences
 
 

@@ -83,6 +83,8 @@ def effective_length(averages: dict[int, float], short: int) -> int | None:
 
 def in_words(averages: dict[int, float], short: int) -> str:
     """A sentence with the effective length and the score that it is relative to."""
+    if short not in averages:
+        return f"no effective length, because not every task was measured at {short:,} tokens."
     effective = effective_length(averages, short)
     if effective is None:
         return f"no effective length, because nothing was found at {short:,} tokens."
