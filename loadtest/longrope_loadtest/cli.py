@@ -19,7 +19,7 @@ from longrope_loadtest.profiles import shipped
 from longrope_loadtest.report import write_report
 from longrope_loadtest.results import gate, results
 from longrope_loadtest.results.compare import compared, print_comparison
-from longrope_loadtest.results.figures import share_within_objectives
+from longrope_loadtest.results.figures import is_empty, share_within_objectives
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.run.preflight import served_model
 from longrope_loadtest.sweep.command import rates_of, sweep
@@ -111,8 +111,9 @@ def run(
     """Send a profile's requests to a server; write JSON, CSV and an HTML report.
 
     Exit status 0: the share of requests within their objectives is at least the profile's
-    `attainment`; 1: it is less, or a process that sent requests died; 2: an error was found before
-    any request was sent; 130: Ctrl-C. What there is of a result is written in every case but 2.
+    `attainment`; 1: it is less, no request was counted, or a process that sent requests died; 2: an
+    error was found before any request was sent; 130: Ctrl-C. What there is of a result is written
+    in every case but 2.
     """
     console = Console(stderr=True)
     with _one_sentence():
@@ -127,9 +128,10 @@ def run(
         console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
-    share = share_within_objectives(result.about["figures"])
-    is_whole = not result.about["client"]["deaths"]
-    sys.exit(0 if is_whole and share >= load.profile.attainment else MISSED)
+    figures = result.about["figures"]
+    is_whole = not result.about["client"]["deaths"] and not is_empty(figures)
+    enough = share_within_objectives(figures) >= load.profile.attainment
+    sys.exit(0 if is_whole and enough else MISSED)
 
 
 @app.command("capacity")

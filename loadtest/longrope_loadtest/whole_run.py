@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.live_view import LiveView
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.planned import Plan
@@ -44,6 +45,19 @@ class Load:
         """
         return plan.make(self.profile, self.seed, self.profile_directory)
 
+    def check(self, planned: Plan) -> None:
+        """Check that the model takes every request of a plan, and that some of them count.
+
+        Raises:
+            UsageError: It does not, or none does.
+        """
+        check_lengths(planned, self.model)
+        if not planned.closed and not planned.counted(self.profile.warm_up):
+            raise UsageError(
+                f"All {len(planned)} requests are due within the warm_up of "
+                f"{self.profile.warm_up:g} s, so none would be counted: it should be shorter."
+            )
+
     def at(self, rate: float, number: int, name: str) -> "Load":
         """Run `number` of several, at another rate in requests/s, in the subdirectory `name`.
 
@@ -72,7 +86,7 @@ def run_load(
     Raises:
         UsageError: An error was found before any request was sent.
     """
-    check_lengths(planned, load.model)
+    load.check(planned)
     target = load.target
     if target.reset_cache:
         cache.reset(target.url, target.key)

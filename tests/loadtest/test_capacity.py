@@ -3,7 +3,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_loadtest.capacity import capacity
+from longrope_loadtest.capacity import capacity, command
 from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
@@ -130,3 +130,12 @@ def test_profiles_without_a_rate_or_objectives_are_refused() -> None:
     closed = {"kind": "closed", "users": 1, "requests": 1}
     with pytest.raises(UsageError, match="constant, poisson or gamma"):
         capacity.check(profile(closed, slo={"ttft": 1}))
+
+
+def test_turns_after_one_that_was_left_are_not_missed() -> None:
+    made = profile(CONSTANT, slo={"ttft": 0.2})
+    planned = plan.make(made, 0)  # of 10 requests, as if they were two conversations
+    records = [record(number) for number in range(7)]
+    records.append(record(7, outcome="cancelled", turn=3, turns=5))
+    seen = command._goodput(made, planned, records)
+    assert (seen.requests, seen.good_requests) == (7, 7)

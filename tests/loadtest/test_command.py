@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,20 @@ def test_the_status_says_whether_the_objectives_were_met(
     path = written(tmp_path, TWENTY, mock, slo=slo, profile={"attainment": attainment})
     assert run(server, path).status == status
     assert (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_a_run_that_counts_nothing_shows_nothing(server: MockServer, tmp_path: Path) -> None:
+    closed = {"kind": "closed", "users": 2, "requests": 4}
+    path = written(tmp_path, closed, {"status": 500}, profile={"warm_up": 60})
+    assert run(server, path).status == 1, "all of them ended in the warm-up"
+    shutil.rmtree(tmp_path / "out")
+    for command in ("run", "sweep"):
+        outcome = run(
+            server, written(tmp_path, TWENTY, {}, profile={"warm_up": 60}), command=command
+        )
+        assert outcome.status == 2
+        assert "due within the warm_up of 60 s" in outcome.stderr
 
 
 @pytest.mark.usefixtures("without_report")

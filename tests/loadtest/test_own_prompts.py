@@ -114,6 +114,16 @@ def test_recorded_bodies_are_sent_byte_for_byte(server: MockServer, tmp_path: Pa
     assert (stream["first_token"] is None, stream["output_tokens"]) == (False, 5)
 
 
+def test_recorded_bodies_are_streams_where_an_objective_needs_them(tmp_path: Path) -> None:
+    written(tmp_path, {**HELLO, "stream": True}, HELLO)
+    content = profile("replay", requests=2).model_dump(mode="json", exclude_unset=True)
+    content["classes"]["a"]["slo"] = {"itl": 0.1}
+    with pytest.raises(UsageError, match=r"line 2: slo\.itl needs a body with stream: true"):
+        plan.make(Profile.model_validate(content), 0, tmp_path)
+    content["classes"]["a"]["slo"] = {"e2e": 0.1}
+    assert len(plan.make(Profile.model_validate(content), 0, tmp_path)) == 2
+
+
 def test_a_trace_says_when_recorded_bodies_are_sent(tmp_path: Path) -> None:
     written(tmp_path, HELLO, SYSTEM)
     lines = [{"timestamp": at, "input_length": 9, "output_length": 9} for at in (0, 1500)]

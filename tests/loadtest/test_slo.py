@@ -48,6 +48,13 @@ def test_an_answer_of_one_token_has_no_gap_to_miss() -> None:
     assert met(one, Slo(tpot=1e-6, itl=1e-6))
 
 
+def test_where_tokens_are_not_counted_events_are() -> None:
+    uncounted = record(token_times=(0.1, 0.2, 0.4))
+    uncounted.output_tokens = None
+    assert met(uncounted, Slo(tpot=0.151))
+    assert not met(uncounted, Slo(tpot=0.149))
+
+
 @pytest.mark.parametrize("outcome", ["failed", "cancelled", "interrupted"])
 def test_only_a_complete_request_meets_objectives(outcome: str) -> None:
     assert not met(record(outcome=outcome), Slo())

@@ -59,8 +59,13 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
 def _goodput(profile: Profile, planned: Plan, records: list[Record]) -> Goodput:
     """The goodput of all planned requests; those that a stopped run did not send were not good."""
     due = planned.counted(profile.warm_up)
-    left = sum(not r.warm_up and r.outcome == "cancelled" for r in records)
-    good = sum(met(r, profile.classes[r.class_name].slo) for r in counted(records))
+    # A client that leaves does not send the later turns of its conversation either.
+    left = sum(
+        1 + (record.turns or 0) - (record.turn or 0)
+        for record in records
+        if not record.warm_up and record.outcome == "cancelled"
+    )
+    good = sum(met(record, profile.classes[record.class_name].slo) for record in counted(records))
     return Goodput(due - left, good, 0, 0, 1)
 
 

@@ -41,6 +41,7 @@ class Drawer:
                     of.api,
                     whole=prompt.kind == "replay",
                     by_turn=of.has_conversations(),
+                    streamed_for=of.time_of_tokens() if prompt.kind == "replay" else None,
                 )
             )
             for name, of in profile.classes.items()

@@ -46,18 +46,28 @@ class Line:
         return [Line("", self.fields | {"messages": part}) for part in parts[:-1]]
 
 
-def read(path: Path, api: str, *, whole: bool = False, by_turn: bool = False) -> list[Line]:
+def read(
+    path: Path,
+    api: str,
+    *,
+    whole: bool = False,
+    by_turn: bool = False,
+    streamed_for: str | None = None,
+) -> list[Line]:
     """The lines of a file: prompts, `whole` bodies, or conversations to be sent `by_turn`.
+
+    `streamed_for` is an objective for which each body must ask for a stream.
 
     Raises:
         UsageError: The file cannot be read or a line is wrong; the message has the line's number.
     """
-    texts = enumerate(text_files.lines(text_files.read(path)), 1)
-    lines = [
-        _line(f"{path}, line {number}", text, api, whole=whole, by_turn=by_turn)
-        for number, text in texts
-        if text
-    ]
+    lines = []
+    for number, text in enumerate(text_files.lines(text_files.read(path)), 1):
+        if text:
+            place = f"{path}, line {number}"
+            lines.append(_line(place, text, api, whole=whole, by_turn=by_turn))
+            if streamed_for is not None and lines[-1].fields.get("stream") is not True:
+                raise UsageError(f"{place}: slo.{streamed_for} needs a body with stream: true.")
     if not lines:
         raise UsageError(f"{path} has no prompts.")
     return lines

@@ -169,11 +169,14 @@ class RequestClass(Strict):
 
     @model_validator(mode="after")
     def _times_of_tokens_need_a_stream(self) -> Self:
-        if self.slo is not None and not self.stream:
-            for name in ("ttft", "tpot", "itl"):
-                if getattr(self.slo, name) is not None:
-                    raise ValueError(f"slo.{name} needs stream: true")
+        if (name := self.time_of_tokens()) is not None and not self.stream:
+            raise ValueError(f"slo.{name} needs stream: true")
         return self
+
+    def time_of_tokens(self) -> str | None:
+        """The first objective that only a streamed answer shows; None without any."""
+        names = ("ttft", "tpot", "itl") if self.slo is not None else ()
+        return next((name for name in names if getattr(self.slo, name) is not None), None)
 
 
 class Profile(Strict):

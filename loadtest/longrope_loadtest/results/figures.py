@@ -67,11 +67,21 @@ def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
     return figures
 
 
+def is_empty(figures: dict[str, Any]) -> bool:
+    """Whether a summary counts no request."""
+    return not together(figures)["goodput"]["requests"]
+
+
 def share_within_objectives(figures: dict[str, Any]) -> float:
     """The share within their objectives of all requests that a summary counts."""
-    of = figures.get(ALL, next(iter(figures.values())))
-    share: float = of["goodput"]["share_of_requests"]
+    share: float = together(figures)["goodput"]["share_of_requests"]
     return share
+
+
+def together(figures: dict[str, Any]) -> dict[str, Any]:
+    """A summary's figures of all classes together."""
+    whole: dict[str, Any] = figures.get(ALL, next(iter(figures.values())))
+    return whole
 
 
 def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Service level objectives and goodput: the requests that were answered in time."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ def counted(records: Iterable[Record]) -> list[Record]:
 def met(record: Record, slo: Slo | None) -> bool:
     """Whether a request was answered and met its objectives, if it has any.
 
-    An answer of one token has no TPOT and no ITL, so it cannot miss these objectives.
+    An answer of one token has no TPOT and no ITL, so it cannot miss these objectives. Where a
+    server does not count the tokens, each event of a stream is one.
     """
     if record.outcome != "complete":
         return False
@@ -28,10 +30,16 @@ def met(record: Record, slo: Slo | None) -> bool:
     pairs = (
         (slo.ttft, record.ttft("intended")),
         (slo.e2e, record.e2e("intended")),
-        (slo.tpot, record.tpot()),
+        (slo.tpot, _tpot(record)),
         (slo.itl, max(record.token_gaps, default=None)),
     )
     return all(limit is None or seen is None or seen <= limit for limit, seen in pairs)
+
+
+def _tpot(record: Record) -> float | None:
+    if record.output_tokens is None and record.token_gaps:
+        return math.fsum(record.token_gaps) / len(record.token_gaps)
+    return record.tpot()
 
 
 @dataclass(frozen=True)

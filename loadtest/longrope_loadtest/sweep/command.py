@@ -3,15 +3,15 @@
 import json
 import re
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.live_view import ROWS
-from longrope_loadtest.profiles.profile import ALL, Profile
+from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of, shown
+from longrope_loadtest.results.figures import together
 from longrope_loadtest.results.results import new_directory
 from longrope_loadtest.sweep.point import Point
 from longrope_loadtest.whole_run import Load, run_load
@@ -42,12 +42,17 @@ def sweep(load: Load, rates: list[float], console: Console) -> None:
         UsageError: An error was found before any request was sent.
         KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
+    loads = [
+        load.at(rate, number, f"{number:02}-rate-{shown(rate)}")
+        for number, rate in enumerate(rates, 1)
+    ]
+    for at in loads:  # all of them, before the first is sent
+        at.check(at.plan())
     new_directory(load.directory)
     points: list[Point] = []
     interrupted = False
-    for number, rate in enumerate(rates, 1):
+    for rate, at in zip(rates, loads, strict=True):
         console.print(f"{shown(rate)} requests/s")
-        at = load.at(rate, number, f"{number:02}-rate-{shown(rate)}")
         result = run_load(at, at.plan(), console)
         interrupted = result.about["interrupted"]
         if interrupted:
@@ -71,11 +76,5 @@ def sweep(load: Load, rates: list[float], console: Console) -> None:
 def _print(points: list[Point], console: Console) -> None:
     table = Table("requests/s", *(shown(point.rate) for point in points))
     for label, cell in ROWS:
-        table.add_row(label, *(cell(_together(point.figures)) for point in points))
+        table.add_row(label, *(cell(together(point.figures)) for point in points))
     console.print(table)
-
-
-def _together(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures of all classes together."""
-    together: dict[str, Any] = figures.get(ALL, next(iter(figures.values())))
-    return together
