@@ -1,15 +1,19 @@
 """`longrope factors extend`: a whole recipe on a tiny model."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from longrope_factors.cli import app
 from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
-from longrope_factors.factor_file import hf, schema
+from longrope_factors.extension.result import assemble
+from longrope_factors.factor_file import hf, methods, schema
 from longrope_factors.factor_file.adapters import adapter_files
+from longrope_factors.factor_file.model_directory import identity_of
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -300,6 +304,11 @@ def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
         ('dtype = "float32"', 'device = "gpu"', "machine.device is \"gpu\"; it should be 'cpu'"),
         ('dtype = "float32"', 'device = "cuda:0"', "machine.device is"),
         ('"b.txt"]', '"absent.txt"]', "absent.txt"),
+        ('"d.txt"]', '"absent.txt"]', "absent.txt"),
+        ('["c.txt"', '["model/../a.txt"', "a.txt is in corpus and in held_out"),
+        ("target_length = 128", "target_length = 4096", "tokens; 4096 are needed"),
+        ("[machine]", '[retrieval]\ntasks = ["lines"]\nform = "chat"\n[machine]', "chat"),
+        ("steps = 3", "steps = 3\nseparator = ''", "finetune.separator is"),
     ],
 )
 def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str) -> None:
@@ -310,6 +319,34 @@ def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str
     assert words in stderr
     assert len(stderr.strip().splitlines()) == 1
     assert not (folder / "extended").exists()
+
+
+def test_a_held_out_text_that_is_too_short_is_refused_before_the_first_step(folder: Path) -> None:
+    text(folder / "d.txt", 100)
+    code, _, stderr = run(folder)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "d.txt: has" in stderr
+    assert not (folder / "extended").exists()
+
+
+def test_a_result_has_the_files_as_they_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what a killed copy or an earlier training has left there."""
+    model = tiny_model(tmp_path / "model")
+    factor_file = schema.build(
+        identity_of(model), [methods.factor_set("pi", identity_of(model), 64)]
+    )
+    result, weights = tmp_path / "result", model / "model.safetensors"
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr(os, "link", mock.Mock(side_effect=OSError))
+        result.mkdir(exist_ok=True)
+        (result / weights.name).write_bytes(weights.read_bytes()[:100])
+        for _ in range(2):
+            assemble(model, factor_file, tmp_path, result)
+            assert (result / weights.name).read_bytes() == weights.read_bytes()
+        shutil.rmtree(result)
 
 
 def test_a_device_that_is_not_here_is_refused_before_the_first_step(

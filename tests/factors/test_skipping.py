@@ -70,6 +70,7 @@ def test_texts_are_of_every_length_and_half_of_them_the_longest() -> None:
     # Even in the logarithm: as many below 16,384 as above it.
     assert (shorter < 16_384).mean() == pytest.approx(0.5, abs=0.05)
     assert skipping.extent(64, 64, generator) == 64
+    assert {skipping.extent(4096, 8192, generator) for _ in range(20)} == {4096}
 
 
 def test_sequences_come_by_their_shares() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from longrope_factors.evaluating import evaluation, measuring
 from longrope_factors.evaluating.contenders import OWN, Served, planned
+from longrope_factors.extension import inputs
 from longrope_factors.extension.recipe import Recipe, RetrievalSection
 from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
@@ -61,15 +62,8 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     The lengths are that of each set and a short one. Results are kept in the output folder's
     `retrieval.jsonl`, which `evaluate report` reads as well.
     """
-    from transformers import AutoTokenizer
-
-    from longrope_factors.evaluating.retrieval import filler, scores, tasks
-    from longrope_factors.evaluating.retrieval.measurement import (
-        Material,
-        measurements,
-        short_length,
-    )
-    from longrope_factors.evaluating.retrieval.prompts import Prompts
+    from longrope_factors.evaluating.retrieval import scores, tasks
+    from longrope_factors.evaluating.retrieval.measurement import measurements, short_length
     from longrope_factors.evaluating.retrieval.results import Asking
 
     machine, model_dir = recipe.machine, recipe.output / "model"
@@ -77,9 +71,7 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     original = model_directory.identity_of(model_dir).original_max_position_embeddings
     ends = {factor_set.max_length for factor_set in schema.load(model_dir / FACTORS).sets}
     served = planned(model_dir, [OWN], None, sorted({short_length(original), *ends}))
-    prompts = Prompts(AutoTokenizer.from_pretrained(model_dir), asked.form)
-    books = filler.of_books(list(recipe.held_out[1:]))
-    material = Material(prompts, books, asked.facts, recipe.finetune.seed or 0)
+    material = inputs.retrieved(recipe, asked)
     weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)

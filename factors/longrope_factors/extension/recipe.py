@@ -87,8 +87,9 @@ def load(path: Path) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {sentence(error, content)}.") from None
-    both = set(recipe.corpus) & set(recipe.held_out)
-    if both:
+    folder = path.parent
+    trained = {(folder / text).resolve() for text in recipe.corpus}
+    if both := [text for text in recipe.held_out if (folder / text).resolve() in trained]:
         raise UsageError(f"{path}: {min(both)} is in corpus and in held_out; it should be in one.")
     if recipe.target_length is not None and recipe.target_length <= recipe.finetune_length:
         raise UsageError(
@@ -110,7 +111,6 @@ def load(path: Path) -> Recipe:
             tasks.named(name)
         except UsageError as error:
             raise UsageError(f"{path}: retrieval.tasks: {error}") from None
-    folder = path.parent
     return recipe.model_copy(
         update={
             "model": folder / recipe.model,

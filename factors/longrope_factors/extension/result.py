@@ -1,10 +1,12 @@
 """The result of a recipe: one model directory with all the sets that were found."""
 
+import filecmp
 import os
 import shutil
 from pathlib import Path
 
 from longrope_factors.factor_file import hf, schema
+from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.formats import two_lists
@@ -37,9 +39,12 @@ def assemble(model: Path, factor_file: FactorFile, adapters: Path, folder: Path)
 
 
 def _link(source: Path, target: Path) -> None:
-    if target.exists():
+    """Make `target` the file `source`, in one moment: a copy may be killed before it is whole."""
+    if target.exists() and filecmp.cmp(source, target):
         return
-    try:
-        os.link(source, target)
-    except OSError:  # the base model may be on another disk
-        shutil.copyfile(source, target)
+    with replacing(target) as path:
+        path.unlink(missing_ok=True)
+        try:
+            os.link(source, path)
+        except OSError:  # the base model may be on another disk
+            shutil.copy2(source, path)

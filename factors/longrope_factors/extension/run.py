@@ -26,12 +26,14 @@ def run(recipe: Recipe, until: str | None = None) -> Iterator[Checked]:
 
 
 def _run(recipe: Recipe) -> Iterator[Checked]:
+    from longrope_factors.extension import inputs
     from longrope_factors.finetuning import output, progress, training
 
     compute.check_here(recipe.machine.device)
     extension = Extension(recipe)
     planned = extension.first_plan()
     settings = extension.finetune_settings()
+    inputs.check(recipe, settings)
     factor_file = extension.run_search(planned, extension.first, None)
     yield extension.check_search("1-search", planned, factor_file, extension.first)
     with progress.shown(settings) as watcher:

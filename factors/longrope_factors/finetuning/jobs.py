@@ -4,7 +4,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from longrope_factors import __version__
 from longrope_factors.factor_file import model_directory, schema
@@ -54,19 +54,15 @@ class Job:
     @property
     def mixture(self) -> Mixture:
         """How this run's sequences are drawn."""
-        return Mixture(
-            length=self.settings.length,
-            short_length=self.identity.original_max_position_embeddings,
-            window=self.settings.window_tokens,
-            whole=self.settings.whole_tokens,
-            gapless=_GAPLESS if self.settings.distill else 0.0,
-            mixed=self.settings.mixed,
-            full_share=self.settings.full_share,
-            retrieval_share=self.settings.retrieval_share,
-            passkey_share=self.settings.passkey_share,
-            packed=self.settings.context_parallel == 1,
-            seed=self.settings.seed,
-        )
+        return _mixture(self.settings, self.identity.original_max_position_embeddings)
+
+
+class Material(NamedTuple):
+    """What a fine-tune reads: the corpus, the tokenizer that read it, and the held-out text."""
+
+    tokenizer: Any
+    corpus: Corpus
+    held_out: HeldOut | None
 
 
 def checked(settings: Settings) -> Job:
@@ -96,16 +92,8 @@ def checked(settings: Settings) -> Job:
     start = _start(settings, factor_file.sets[: index + 1])
     if any(factor_set.adapter for factor_set in factor_file.sets):
         adapters.check(factor_file, settings.factors, settings.model)
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    longest = settings.whole_tokens if settings.full_share else settings.window_tokens
-    corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
-    if settings.passkey_share:
-        # Check that the shortest prompt that the run may draw can be made.
-        batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
+    tokenizer, corpus, held = material(settings, original)
     dtype = settings.dtype or devices.dtype(settings.device)
-    held = _held_out(settings, corpus, tokenizer, original)
     record = {
         **{name: value for name, value in settings.model_dump().items() if name not in _UNRECORDED},
         "model": identity.name,
@@ -134,10 +122,44 @@ def checked(settings: Settings) -> Job:
         held_out=held,
         record=record,
     )
-    if settings.retrieval_share:
-        _check_exercises(job)
     is_finished(job)
     return job
+
+
+def material(settings: Settings, original: int) -> Material:
+    """The texts of a run for a model of this original length.
+
+    Raises UsageError, one sentence, for a text that is not UTF-8, texts that are too short, a
+    held-out text that is one of the corpus, and prompts that cannot be made.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    longest = settings.whole_tokens if settings.full_share else settings.window_tokens
+    corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
+    if settings.passkey_share:
+        # Check that the shortest prompt that the run may draw can be made.
+        batch.passkey(tokenizer, min(original + 1, settings.length), original, (0,))
+    held = _held_out(settings, corpus, tokenizer, original)
+    if settings.retrieval_share:
+        _check_exercises(settings, corpus, tokenizer, original)
+    return Material(tokenizer, corpus, held)
+
+
+def _mixture(settings: Settings, original: int) -> Mixture:
+    return Mixture(
+        length=settings.length,
+        short_length=original,
+        window=settings.window_tokens,
+        whole=settings.whole_tokens,
+        gapless=_GAPLESS if settings.distill else 0.0,
+        mixed=settings.mixed,
+        full_share=settings.full_share,
+        retrieval_share=settings.retrieval_share,
+        passkey_share=settings.passkey_share,
+        packed=settings.context_parallel == 1,
+        seed=settings.seed,
+    )
 
 
 def _start(settings: Settings, sets: Sequence[FactorSet]) -> FactorSet | None:
@@ -188,17 +210,17 @@ def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int)
     return prepared
 
 
-def _check_exercises(job: Job) -> None:
+def _check_exercises(settings: Settings, corpus: Corpus, tokenizer: Any, original: int) -> None:
     """Raise UsageError if the run's exercises cannot be made."""
-    if not job.tokenizer.is_fast:
+    if not tokenizer.is_fast:
         raise UsageError(
-            f"{job.settings.model}: --retrieval-share needs a tokenizer that tells which "
+            f"{settings.model}: --retrieval-share needs a tokenizer that tells which "
             "characters a token stands for; this one is not from the tokenizers library "
             "(tokenizer.json)."
         )
-    budget = batch.least_exercise(job.mixture)
+    budget = batch.least_exercise(_mixture(settings, original))
     for index in range(_TRIED):
-        exercises.draw(job.tokenizer, job.corpus.documents, budget, (index,))
+        exercises.draw(tokenizer, corpus.documents, budget, (index,))
 
 
 def is_finished(job: Job) -> bool:

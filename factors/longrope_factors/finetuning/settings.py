@@ -85,7 +85,8 @@ class TrainingSettings(Section):
     separator: Annotated[
         str | None,
         Field(
-            description="text between the documents of a file; if left out, a file is one document"
+            min_length=1,
+            description="text between the documents of a file; if left out, a file is one document",
         ),
     ] = None
     seed: Annotated[

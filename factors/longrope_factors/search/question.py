@@ -189,7 +189,9 @@ def _shape(question: Question, model: Base, ratio: float) -> Shape:
             return Piecewise(ratio)
         case "critical":
             pairs = model.identity.rotary_dim // 2
-            pair = question.space.critical_pair or min(max(_critical_pair(model), 1), pairs - 1)
+            pair = question.space.critical_pair
+            if pair is None:
+                pair = min(max(_critical_pair(model), 1), pairs - 1)
             if not 1 <= pair < pairs:
                 raise UsageError(
                     f"critical_pair is {pair}; it should be from 1 to {pairs - 1}, because the "

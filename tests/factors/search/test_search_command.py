@@ -237,6 +237,11 @@ def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None
             {"space": {"shape": "critical", "critical_pair": 32}},
             "critical_pair is 32; it should be from 1 to 31",
         ),
+        (
+            [],
+            {"space": {"shape": "critical", "critical_pair": 0}},
+            "critical_pair is 0; it should be from 1 to 31",
+        ),
         ([], {"space": {"objective": "needle"}}, "too short for 4 needles"),
     ],
 )

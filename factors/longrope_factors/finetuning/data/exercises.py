@@ -145,7 +145,9 @@ class _Sketch:
 
     def _made(self, count: int, room: int) -> Exercise | None:
         """The exercise with `count` facts and `room` tokens of the book."""
-        passage = self._tokenizer.decode(self._book[self._start : self._start + room])
+        tokens = self._book[self._start : self._start + room]
+        # Without the token that begins a document: it does not stand in the middle of a prompt.
+        passage = self._tokenizer.decode(tokens, skip_special_tokens=True)
         passage = passage.strip("\N{REPLACEMENT CHARACTER} \n")
         generator = np.random.default_rng((*self._seed, 2))
         if self._kind == questions.QUOTE:

@@ -16,9 +16,10 @@ _END = 20
 def extent(length: int, original: int, generator: np.random.Generator) -> int:
     """Draw the length of the text to train a sequence for: above `original`, at most `length`.
 
-    Half of the draws are `length` itself; the logarithms of the others are spread evenly.
+    Half of the draws are `length` itself; the logarithms of the others are spread evenly. If
+    `length` is not above `original`, all are.
     """
-    if generator.random() < 0.5:
+    if generator.random() < 0.5 or length <= original:
         return length
     drawn = np.exp(generator.uniform(np.log(original), np.log(length)))
     return min(max(int(drawn), original) + 1, length)

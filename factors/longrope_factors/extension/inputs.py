@@ -1,0 +1,41 @@
+"""Checks that a recipe's texts serve all of its steps, before the first of them."""
+
+from longrope_factors.evaluating.retrieval import filler, tasks
+from longrope_factors.evaluating.retrieval.measurement import Material, short_length
+from longrope_factors.extension.recipe import Recipe, RetrievalSection
+from longrope_factors.factor_file import model_directory
+from longrope_factors.finetuning import jobs
+from longrope_factors.finetuning.settings import Settings as FinetuneSettings
+from longrope_factors.models import texts
+from longrope_factors.search import documents
+
+
+def check(recipe: Recipe, finetune: FinetuneSettings) -> None:
+    """Read every text as the steps will.
+
+    Raises UsageError, naming the text or the task, if one is too short or cannot be used.
+    """
+    original = model_directory.identity_of(recipe.model).original_max_position_embeddings
+    longest = recipe.target_length or recipe.finetune_length
+    window = recipe.space.windows_of
+    searched = longest if window is None else window * documents.WINDOWS
+    documents.windows(
+        texts.read(recipe.corpus, recipe.model, searched), searched, recipe.space.windows
+    )
+    texts.read(recipe.held_out, recipe.model, min(longest, recipe.check_length or longest))
+    jobs.material(finetune, original)
+    if recipe.retrieval is not None:
+        asked = retrieved(recipe, recipe.retrieval)
+        for name in recipe.retrieval.tasks:
+            asked.fitted(tasks.named(name), short_length(original), 0)
+
+
+def retrieved(recipe: Recipe, asked: RetrievalSection) -> Material:
+    """What the last check's documents are made from, for the model that the recipe extends."""
+    from transformers import AutoTokenizer
+
+    from longrope_factors.evaluating.retrieval.prompts import Prompts
+
+    prompts = Prompts(AutoTokenizer.from_pretrained(recipe.model), asked.form)
+    books = filler.of_books(list(recipe.held_out[1:]))
+    return Material(prompts, books, asked.facts, recipe.finetune.seed or 0)
