@@ -14,13 +14,14 @@ from typing import IO
 
 import httpx
 from longrope_server.serve.command import compose
-from longrope_server.serve.environment import KV_SPACE, WORKER_PROCESS
+from longrope_server.serve.environment import AHEAD_OF_TIME, KV_SPACE, WORKER_PROCESS
 
 START_SECONDS = 600
 STOP_SECONDS = 60
 FLAGS = ("--enforce-eager",)
-# Every engine runs in vLLM's own processes, where `longrope serve` may choose others.
-ENVIRONMENT = {KV_SPACE: "2", WORKER_PROCESS: "1"}
+# What `longrope serve` chooses on a CPU is the same for all servers: an engine runs in vLLM's own
+# processes, and finds what it has compiled.
+ENVIRONMENT = {KV_SPACE: "2", WORKER_PROCESS: "1", AHEAD_OF_TIME: "0"}
 OURS = "from longrope_server.cli import main; main()"
 # The plug-in in the engine loads by itself, the pieces in front only if VLLM_PLUGINS names it.
 BARE = (

@@ -67,9 +67,19 @@ def test_who_chose_the_cores_keeps_the_choice(
     assert variables == {name: value}
 
 
+def test_a_cpu_engine_finds_what_it_has_compiled() -> None:
+    variables: dict[str, str] = {}
+    environment.keep_what_was_compiled(variables)
+    assert variables == {"VLLM_USE_AOT_COMPILE": "0"}
+    variables["VLLM_USE_AOT_COMPILE"] = "1"
+    environment.keep_what_was_compiled(variables)
+    assert variables == {"VLLM_USE_AOT_COMPILE": "1"}
+
+
 def test_a_gpu_engine_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "on_cpu", lambda: False)
     variables: dict[str, str] = {}
     assert environment.reserve_kv_space(variables) is None
     assert environment.compute_on_every_core(variables) is None
+    environment.keep_what_was_compiled(variables)
     assert variables == {}

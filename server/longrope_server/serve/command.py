@@ -51,6 +51,7 @@ def serve(words: list[str]) -> None:
     environment.allow_endpoint_plugin(os.environ)
     room = environment.reserve_kv_space(os.environ)
     cores = environment.compute_on_every_core(os.environ)
+    environment.keep_what_was_compiled(os.environ)
     for note in (*command.notes, room, cores):
         if note:
             print(f"longrope: {note}", file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ WORKER_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 # Each says which cores compute. Someone who sets one of them has chosen.
 ABOUT_CORES = (WORKER_PROCESS, "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU")
 FEW_CORES = 4
+AHEAD_OF_TIME = "VLLM_USE_AOT_COMPILE"
 
 
 def allow_endpoint_plugin(environment: MutableMapping[str, str]) -> None:
@@ -62,6 +63,16 @@ def compute_on_every_core(environment: MutableMapping[str, str]) -> str | None:
         return None
     environment[WORKER_PROCESS] = "0"
     return f"{WORKER_PROCESS} is 0: of few cores, a worker process costs the model one."
+
+
+def keep_what_was_compiled(environment: MutableMapping[str, str]) -> None:
+    """Lets a CPU engine find at its next start what it has compiled.
+
+    vLLM (0.32) saves it in a form that it cannot load again for a CPU ("Compiling model again due
+    to a load failure"). Without that form, PyTorch's own cache has it.
+    """
+    if on_cpu():
+        environment.setdefault(AHEAD_OF_TIME, "0")
 
 
 @contextmanager
