@@ -269,7 +269,7 @@ def test_a_models_own_sets(model: Path, corpus: Path, tmp_path: Path) -> None:
     for length, factor_set in ((60, sets[0]), (128, sets[1])):
         assert shown["own", length]["fingerprint"] == factor_set.fingerprint
         assert shown["own", length]["perplexity"] == shown["yarn", length]["perplexity"]
-    assert len(results.read(output, Evaluation)) == 2
+    assert len({measurement.key for measurement in results.read(output, Evaluation)}) == 2
 
 
 @pytest.mark.long
