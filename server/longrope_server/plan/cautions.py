@@ -24,8 +24,8 @@ def about_the_model(shape: ModelShape) -> Iterator[str]:
         )
     if shape.experts:
         yield (
-            f"Of {shape.experts.count} experts a token passes {shape.experts.chosen}: the times "
-            "count these, the memory all. Several requests at once read more of them."
+            f"Each token uses {shape.experts.chosen} of {shape.experts.count} experts: the times "
+            "count those, the memory all. Several requests at once read more of them."
         )
 
 
