@@ -161,3 +161,9 @@ class Reference:
                     f"{gap:.4g} below {int(row.argmax())}, rounding is {tolerance:.2g}"
                 )
                 self.excused += 1
+
+    def refused(self, prompt: Sequence[int], output: Sequence[int], index: int) -> int:
+        """The number of tokens of `output` that `expect` would refuse under this set alone."""
+        rows = self.logits([*prompt, *output][:-1], index, len(output))
+        gaps = rows.max(-1).values - rows[torch.arange(len(output)), torch.tensor(output)]
+        return int((gaps > rows.abs().max(-1).values * self.rounding).sum())

@@ -310,11 +310,11 @@ def test_qwen3_5(rows: dict[str, str], tmp_path: Path) -> None:
     reference = Reference(tmp_path, file, rounding=ROUNDING)
     for prompt, output in zip(prompts, outputs, strict=True):
         reference.expect(prompt, output)
-    wrong = 0  # tokens beyond the first set's window that are not those of the first set
-    for prompt, output in zip(prompts[3:], outputs[3:], strict=True):
-        best = reference.logits([*prompt, *output][:-1], 0, len(output)).argmax(-1)
-        wrong += int((best != torch.tensor(output)).sum())
-    assert wrong > 4 * reference.excused
+    # Beyond the first set's window, rounding does not explain the tokens under the first set.
+    longer = zip(prompts[3:], outputs[3:], strict=True)
+    wrong = sum(reference.refused(prompt, output, 0) for prompt, output in longer)
+    print(f"{reference.excused} excused, {wrong} wrong under the first set")
+    assert wrong >= 10
     rows["Qwen3.5-9B"] = (
         f"exact: all but {reference.excused} of {reference.compared} tokens as by transformers in "
         "float32"
