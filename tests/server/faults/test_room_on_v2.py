@@ -29,7 +29,7 @@ FITTING: list[dict[str, Any]] = [
 ]
 TOO_MANY: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "logit_bias names 1025"),
-    ({"logit_bias": dict.fromkeys(range(1025), 1.0), "n": 2}, "logit_bias names 1025"),
+    ({"logit_bias": dict.fromkeys(range(1025), 1.0), "n": 2, "temperature": 1}, "logit_bias names"),
     ({"logit_bias": dict.fromkeys(range(40000), -100.0)}, "logit_bias names 40000"),
     ({"allowed_token_ids": list(range(1025))}, "allowed_token_ids names 1025"),
     ({"allowed_token_ids": list(range(40_000))}, "allowed_token_ids names 40000"),
