@@ -97,22 +97,26 @@ def _make(source: Path, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _read_once() -> Iterator[None]:
-    """Shares one reader among transformers' readings of a GGUF file.
+def _asked_once() -> Iterator[None]:
+    """Shares what transformers asks the gguf library for again and again.
 
-    It reads all of it for the config, for the tokenizer and for the weights, five seconds each.
+    It reads all of a file for the config, for the tokenizer and for the weights, five seconds each,
+    and makes the map of tensor names anew for each of the model's modules, five seconds in all.
     """
     import gguf
 
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = functools.cache(reader)
+    names = ("GGUFReader", "get_tensor_name_map")
+    originals = {name: getattr(gguf, name) for name in names}
+    for name, original in originals.items():
+        setattr(gguf, name, functools.cache(original))
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        for name, original in originals.items():
+            setattr(gguf, name, original)
 
 
-@_read_once()
+@_asked_once()
 def _dequantise(source: Path, directory: Path) -> None:
     print("Unpacking the embedded model (once).", file=sys.stderr, flush=True)
     import torch
