@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # With n-gram drafts numba starts as many as there are cores, and torch has them from then on.
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-# Nothing is sent out of the machine; gathering what vLLM would report takes each engine a second.
+# Tests send nothing out of the machine: no usage statistics either.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 # What starts an engine in this process, and a server with one.
