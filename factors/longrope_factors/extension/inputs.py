@@ -11,17 +11,15 @@ from longrope_factors.search import documents
 
 
 def check(recipe: Recipe, finetune: FinetuneSettings) -> None:
-    """Read every text as the steps will.
+    """Read every text as the steps after the first search will; that search has read its own.
 
     Raises UsageError, naming the text or the task, if one is too short or cannot be used.
     """
     original = model_directory.identity_of(recipe.model).original_max_position_embeddings
     longest = recipe.target_length or recipe.finetune_length
-    window = recipe.space.windows_of
-    searched = longest if window is None else window * documents.WINDOWS
-    documents.windows(
-        texts.read(recipe.corpus, recipe.model, searched), searched, recipe.space.windows
-    )
+    if recipe.target_length is not None and recipe.space.windows_of is None:
+        corpus = texts.read(recipe.corpus, recipe.model, longest)
+        documents.windows(corpus, longest, recipe.space.windows)
     texts.read(recipe.held_out, recipe.model, min(longest, recipe.check_length or longest))
     jobs.material(finetune, original)
     if recipe.retrieval is not None:

@@ -46,8 +46,8 @@ class FrontEnd:
 
     boundaries: the longest sequences of the factor sets, ascending, the served length last.
     largest_body: in bytes, unless the settings say otherwise. max_num_seqs, kv_tokens: those of all
-    engines together. ask: asks how far prefills are; None if
-    the engine cannot tell. has_priorities: its scheduler heeds them. traces: vLLM exports traces.
+    engines together. ask: asks how far prefills are; None if the engine cannot tell.
+    has_priorities: its scheduler heeds them. traces: vLLM exports traces.
     """
 
     def __init__(
