@@ -1,5 +1,6 @@
 """For all tests."""
 
+import gc
 import os
 import signal
 from types import ModuleType
@@ -17,6 +18,15 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 # Tests send nothing out of the machine: no usage statistics either.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+# Modules are no garbage: Python need not look through them while they load, nor ever again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # What starts an engine in this process, and a server with one.
 _STARTERS = ("tests.plugin.engine", "tests.serving")

@@ -21,10 +21,12 @@ LONGROPE_SERVE = (str(Path(sys.executable).with_name("longrope")), "serve")
 STOCK_SERVE = (sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model")
 START_SECONDS = 300
 STOP_SECONDS = 120
+WITHOUT_COLLECTIONS = {"PYTHONPATH": str(Path(__file__).with_name("without_collections"))}
 # A server shares the machine with another part of the tests. Its threads are not bound to cores:
 # those of another server would be bound to the same. Its engine has no worker process, which takes
 # ten seconds to import vLLM and for whose answers the engine waits busily.
 LEAN = {
+    **WITHOUT_COLLECTIONS,
     "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

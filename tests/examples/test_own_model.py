@@ -9,6 +9,7 @@ import pytest
 from longrope_server.serve.embedded import model_directory
 
 from tests.examples.running import EXAMPLES, run
+from tests.serving import WITHOUT_COLLECTIONS
 
 WINDOW, LENGTH = 192, 768
 
@@ -59,6 +60,7 @@ def test_offline_answers_a_short_and_a_long_prompt(
         *(model, factors, document, "What is this about?"),
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        **WITHOUT_COLLECTIONS,
     )
     assert "scheduler class longrope_plugin" in printed  # from vLLM's log
     answers = re.findall(r"^\[(\d+) tokens, set (\d+)\] \S", printed, re.MULTILINE)

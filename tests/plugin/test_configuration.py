@@ -1,6 +1,7 @@
 """What takes part, what stays out, and what is refused before any weight is read."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from transformers import AutoConfig
 
 from tests.plugin.adapters import give_adapters
 from tests.plugin.models import TinyModel, random_factor_file, tiny_model
+from tests.serving import WITHOUT_COLLECTIONS
 
 
 @pytest.fixture
@@ -190,6 +192,7 @@ def test_without_longrope_nothing_changes(model: TinyModel) -> None:
     config.save_pretrained(model.directory)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(model.directory)],
+        env={**os.environ, **WITHOUT_COLLECTIONS},
         capture_output=True,
         text=True,
         check=True,

@@ -14,6 +14,7 @@ from longrope_factors.formats.two_lists import hf_config
 from tests.plugin.engine import random_prompts
 from tests.plugin.models import random_factor_file, tiny_model
 from tests.plugin.reference import Reference
+from tests.serving import WITHOUT_COLLECTIONS
 
 SCRIPT = """
 import json, sys
@@ -53,7 +54,7 @@ def test_stock_vllm_gives_our_logits(max_model_len: int, index: int, tmp_path: P
             str(max_model_len),
             json.dumps(prompts),
         ],
-        env={**os.environ, "VLLM_PLUGINS": ""},
+        env={**os.environ, **WITHOUT_COLLECTIONS, "VLLM_PLUGINS": "", "TORCH_COMPILE_DISABLE": "1"},
         capture_output=True,
         text=True,
         check=True,

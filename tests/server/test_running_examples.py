@@ -34,7 +34,7 @@ def test_a_chat_is_served_by_the_set_of_its_document(
 
 
 def test_the_progress_of_a_prefill_is_shown(embedded_server: Server, tmp_path: Path) -> None:
-    text = pydoc_data.topics.topics["specialnames"][:9_500] + NOTE
+    text = pydoc_data.topics.topics["comparisons"][:9_000] + NOTE
     printed = run(
         "prefill_progress.py", saved(tmp_path, text), QUESTION, LONGROPE_URL=embedded_server.url
     )
