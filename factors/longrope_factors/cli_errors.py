@@ -11,12 +11,25 @@ from longrope_factors.factor_file.errors import UsageError
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a UsageError or OSError in the block into one line on stderr and exit status 2."""
+    """Turn a UsageError or OSError in the block into one line on stderr and exit status 2.
+
+    So it is with a GPU whose memory is too small, with exit status 1.
+    """
     try:
         yield
     except (UsageError, OSError) as error:
         typer.echo(f"longrope: {' '.join(_said(error).split())}", err=True)
         raise typer.Exit(2) from None
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be imported here
+            raise
+        typer.echo(
+            "longrope: the GPU's memory is too small for this model at this length: take a larger "
+            "GPU, fewer tokens or a smaller batch. What was finished is kept: the same command "
+            "goes on from there.",
+            err=True,
+        )
+        raise typer.Exit(1) from None
 
 
 class AppOfFiles(typer.Typer):

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from longrope_factors.cli import app
+from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import hf, schema
 from typer.testing import CliRunner, Result
 
@@ -173,3 +175,17 @@ def test_help_loads_no_heavy_library() -> None:
         "assert not {'torch', 'transformers', 'matplotlib', 'vllm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_gpu_whose_memory_is_too_small_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch calls its own."""
+
+    with pytest.raises(typer.Exit) as ended, one_sentence():
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert ended.value.exit_code == 1
+    assert "the GPU's memory is too small" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="a fault"), one_sentence():
+        raise RuntimeError("a fault")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from longrope_factors.cli import app
 from longrope_factors.evaluating import results
+from longrope_factors.evaluating.evaluation import Evaluation
 from longrope_factors.evaluating.passkey import Retrieval
-from longrope_factors.evaluating.report import sections
+from longrope_factors.evaluating.report import sections, short_tasks
 from longrope_factors.evaluating.report.commands import commands
 from longrope_factors.evaluating.report.measured import read, told_apart
 from longrope_factors.evaluating.results import Result
@@ -152,6 +153,27 @@ def test_short_tasks(files: list[Path], tmp_path: Path) -> None:
         assert words in page.text, words
     assert "gone" not in page.text
     assert "sample_len" not in page.text
+
+
+def test_changes_are_those_of_the_texts_and_tasks_that_both_have() -> None:
+    def row(method: str, text: str, perplexity: float) -> Evaluation:
+        named = measured(method, 8192, perplexity)
+        return named.model_copy(update={"corpus": text, "corpus_sha256": text * 64})
+
+    told = told_apart(
+        [row("pi", "a", 10.0), row("pi", "b", 40.0), row("ntk", "b", 44.0), row("yarn", "c", 9.0)]
+    )
+    table = short_tasks._perplexity(told)
+    assert table is not None
+    assert [cells[1:3] for cells in table.rows] == [
+        ("20.00", "+0.00%"),
+        ("44.00", "+10.00%"),
+        ("9.00", ""),
+    ]
+    asked = [asking(8192, "lines", ALL, "pi"), asking(8192, "key_value", NOTHING, "pi")]
+    table = short_tasks._retrieval(told_apart([*asked, asking(8192, "key_value", ALL, "ntk")]))
+    assert table is not None
+    assert [cells[1:3] for cells in table.rows] == [("50%", "+0 points"), ("100%", "+100 points")]
 
 
 def test_unlike_results_are_told_apart() -> None:

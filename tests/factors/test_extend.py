@@ -11,6 +11,7 @@ from longrope_factors.cli import app
 from longrope_factors.extension import cost, recipe
 from longrope_factors.extension.cost import forward_flops
 from longrope_factors.extension.result import assemble
+from longrope_factors.extension.steps import Extension
 from longrope_factors.factor_file import hf, methods, schema
 from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.model_directory import identity_of
@@ -309,6 +310,11 @@ def test_the_shipped_plans_are_plans(name: str, costs: int) -> None:
         ("target_length = 128", "target_length = 4096", "tokens; 4096 are needed"),
         ("[machine]", '[retrieval]\ntasks = ["lines"]\nform = "chat"\n[machine]', "chat"),
         ("steps = 3", "steps = 3\nseparator = ''", "finetune.separator is"),
+        (
+            'attention_factor = "search"',
+            "windows_of = 32",
+            "short_lengths has 32; each should be above the windows_of of 32",
+        ),
     ],
 )
 def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str) -> None:
@@ -319,6 +325,35 @@ def test_bad_plans_are_one_sentence(folder: Path, old: str, new: str, words: str
     assert words in stderr
     assert len(stderr.strip().splitlines()) == 1
     assert not (folder / "extended").exists()
+
+
+def test_a_model_that_sees_a_window_only_is_refused_before_the_first_step(folder: Path) -> None:
+    path = folder / "model" / "config.json"
+    stated = json.loads(path.read_text()) | {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+    }
+    path.write_text(json.dumps({**stated, "sliding_window": LENGTH - 1}))
+    code, _, stderr = run(folder)
+    assert code == 2
+    assert f"a sliding window of {LENGTH - 1} tokens" in stderr.splitlines()[-1]
+    assert not (folder / "extended").exists()
+
+
+def test_long_searches_have_half_the_population_unless_it_is_given(folder: Path) -> None:
+    plan_file = folder / "plan.toml"
+    for second, sizes in (
+        ("", (3, 1, 1)),
+        ("[second_search]\niterations = 9\n", (3, 1, 1)),
+        ("[second_search]\npopulation = 8\n", (8, 1, 1)),
+    ):
+        plan_file.write_text(PLAN + second)
+        extension = Extension(recipe.load(plan_file))
+        with mock.patch("longrope_factors.extension.steps._HALVED_ABOVE", LENGTH - 1):
+            found = extension._plan(
+                folder / "model", LENGTH, extension._recipe.second_search
+            ).evolution
+        assert (found.population, found.mutations, found.crossovers) == sizes
 
 
 def test_a_held_out_text_that_is_too_short_is_refused_before_the_first_step(folder: Path) -> None:

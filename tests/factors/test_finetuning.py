@@ -149,6 +149,49 @@ def test_a_merged_run_trains_norms_and_embeddings_where_it_is_told(
     assert schema.load(settings.output / "factors.json").format == "longrope-factors/1"
 
 
+def test_a_model_that_an_adapter_was_merged_into_names_none(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, lora=4, steps=1, warmup=0)
+    training.run(settings)
+    given = settings.output / "factors.json"
+    whole = finetuning.replace(settings, merge=True, factors=given, output=tmp_path / "whole")
+    training.run(whole)
+    path = whole.output / "factors.json"
+    assert [factor_set.adapter for factor_set in schema.load(path).sets] == [None, None]
+    adapter_files.check(schema.load(path), path, whole.output)
+
+
+def test_generation_defaults_that_contradict_each_other_are_kept(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, steps=1, warmup=0)
+    defaults = settings.model / "generation_config.json"
+    stated = json.loads(defaults.read_text()) | {"temperature": 0.6, "top_p": 0.9}
+    defaults.write_text(json.dumps(stated))
+    training.run(settings)
+    assert json.loads((settings.output / defaults.name).read_text()) == stated
+
+
+@pytest.mark.parametrize("changes", [{"length": 64}, {"length": 128, "mixed": 0.3}])
+def test_a_config_with_one_of_the_files_sets_is_trained_from_the_unscaled_window(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = finetuning.settings(tmp_path, steps=1, warmup=0, **changes)
+    identity = model_directory.identity_of(settings.model)
+    sets = [methods.factor_set("yarn", identity, length, True) for length in (64, 128)]
+    original = methods.factor_set("original", identity, 32)
+    schema.save(schema.build(identity, [original, *sets]), settings.factors)
+    path = settings.model / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"] |= {
+        "rope_type": "yarn",
+        "factor": 2.0,
+        "original_max_position_embeddings": 32,
+    }
+    path.write_text(json.dumps(config))
+    training.run(settings)
+    found = model_directory.base_of(settings.output).load(settings.output / "factors.json")
+    assert [factor_set.max_length for factor_set in found.sets] == [32, 64, 128][: len(found.sets)]
+    assert found.max_length == settings.length
+
+
 def test_a_mixed_run_keeps_the_original_rotation_for_short_documents(tmp_path: Path) -> None:
     settings = finetuning.settings(tmp_path, mixed=0.5)
     identity = model_directory.identity_of(settings.model)

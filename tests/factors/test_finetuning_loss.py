@@ -51,7 +51,7 @@ def test_packed_documents_lose_and_teach_what_they_do_alone(
         for each in parts
     ]
     model = trainable.prepare(loaded.model, finetuning.settings(tmp_path))
-    attention.use_in(model)
+    attention.use_in(model, 10**6)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     learner = Learner(model, torch.float32).train()
     made = batch.of_documents("long", parts)
@@ -153,5 +153,7 @@ def test_a_sliding_window_is_refused(tmp_path: Path) -> None:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     model = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=16))
     with pytest.raises(ValueError, match=r"sliding window of 16 tokens.*should be null"):
-        attention.use_in(model)
-    attention.use_in(MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=None)))
+        attention.use_in(model, 17)
+    attention.use_in(model, 16)
+    endless = MistralConfig(**sizes, **heads, sliding_window=None)
+    attention.use_in(MistralForCausalLM(endless), 10**6)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from longrope_factors.factor_file import hf, schema, shipped
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.models.reference import frequencies
+from longrope_factors.search import question
 from typer.testing import CliRunner, Result
 
 from tests import published_models as models
@@ -120,6 +122,20 @@ def test_a_config_with_the_same_yarn_takes_the_file(stated: int, factor: float) 
         rope_parameters = hf.hf_overrides(file, QWEN3_YARN)["rope_parameters"]
         assert rope_parameters["short_factor"] == [1.0] * 64
         assert "beta_fast" not in rope_parameters
+
+
+def test_a_search_that_keeps_the_file_fits_the_model_with_its_yarn_and_without() -> None:
+    rope = {**models.YARN, "factor": 4.0}
+    scaled = hf.base(yarn(rope_scaling=rope, max_position_embeddings=40960), "Qwen3-8B")
+    set_ = scaled.factor_set("ntk", 262_144)
+    searched = set_.provenance.model_copy(update={"method": "longrope"})
+    found = set_.model_copy(update={"provenance": searched})
+    plan = SimpleNamespace(identity=scaled.identity, base=scaled)
+    file = question.file_of(found, plan, scaled.load(QWEN3_YARN))  # type: ignore[arg-type]
+    assert [factor_set.max_length for factor_set in file.sets] == [32768, 65536, 131_072, 262_144]
+    scaled.check(file, "found.json")
+    assert scaled.unscaled is not None
+    scaled.unscaled.check(file, "found.json")
 
 
 @pytest.mark.parametrize(

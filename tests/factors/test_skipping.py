@@ -104,7 +104,7 @@ def test_a_loss_after_a_skip_depends_on_what_is_before_it(tmp_path: Path) -> Non
     """transformers takes a jump of positions for the end of a packed document; we must not."""
     loaded = loading.load(finetuning.tiny_model(tmp_path / "model"), "cpu", "float32")
     factor_set = methods.factor_set("yarn", loaded.identity, 8 * finetuning.ORIGINAL)
-    attention.use_in(loaded.model)
+    attention.use_in(loaded.model, 10**6)
     learner = Learner(loaded.model.train(), torch.float32)
     ids = torch.from_numpy(np.random.default_rng(0).integers(2, 100, (1, 48)))
     positions = torch.arange(48)[None] + 200 * (torch.arange(48) >= 24)

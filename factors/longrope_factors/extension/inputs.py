@@ -1,4 +1,4 @@
-"""Checks that a recipe's texts serve all of its steps, before the first of them."""
+"""Checks that a recipe's texts and model serve all of its steps, before the first of them."""
 
 from longrope_factors.evaluating.retrieval import filler, tasks
 from longrope_factors.evaluating.retrieval.measurement import Material, short_length
@@ -13,7 +13,8 @@ from longrope_factors.search import documents
 def check(recipe: Recipe, finetune: FinetuneSettings) -> None:
     """Read every text as the steps after the first search will; that search has read its own.
 
-    Raises UsageError, naming the text or the task, if one is too short or cannot be used.
+    Raises UsageError, naming the text or the task, if one is too short or cannot be used, and for a
+    model that no training can extend.
     """
     original = model_directory.identity_of(recipe.model).original_max_position_embeddings
     longest = recipe.target_length or recipe.finetune_length

@@ -101,6 +101,12 @@ def load(path: Path) -> Recipe:
             f"{path}: short_lengths has {max(recipe.short_lengths)}; each should be below the "
             f"finetune_length of {recipe.finetune_length}."
         )
+    windows = recipe.space.windows_of or 0
+    if any(length <= windows for length in recipe.short_lengths):
+        raise UsageError(
+            f"{path}: short_lengths has {min(recipe.short_lengths)}; each should be above the "
+            f"windows_of of {windows}."
+        )
     if recipe.writes_adapter and (recipe.target_length or recipe.short_lengths):
         raise UsageError(
             f"{path}: merge is false, so the result is an adapter for finetune_length alone: "

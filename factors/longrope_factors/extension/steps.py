@@ -19,6 +19,10 @@ from longrope_factors.search.settings import Settings as SearchSettings
 _HALVED_ABOVE = 512 * 1024
 # The factor by which perplexity may rise if retrieval of facts is trained.
 _SLACK = 1.01
+# The same if a search minimised something else: on short windows, SmolLM2's came to 1.012.
+_SEARCH_SLACK = 1.05
+# By a step's number: the section with the settings of its search.
+_SECTIONS = {"1": "search", "3": "second_search", "4": "short_search"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ class Extension:
     ) -> Checked:
         """Measure the found set's held-out perplexity.
 
-        Raises UsageError if it is above that of the best seed.
+        Raises UsageError if it is above that of the best seed. It may be 5 % above if the
+        search did not minimise the perplexity of whole texts.
         """
         length = planned.question.length
         sets = {
@@ -108,11 +113,15 @@ class Extension:
             self._recipe, planned.question.model_dir, sets, length, folder / "check.jsonl"
         )
         best = min(sets.keys() - {"found"}, key=lambda seed_name: measured[seed_name])
-        if measured["found"] > measured[best]:
+        space = self._recipe.space
+        is_other = space.objective != "perplexity" or space.windows_of is not None
+        if measured["found"] > measured[best] * (_SEARCH_SLACK if is_other else 1.0):
+            section = _SECTIONS[name.partition("-")[0]]
             raise UsageError(
                 f"{name}: on the held-out texts the factors found have perplexity "
                 f"{measured['found']:.4f}, worse than {best}'s {measured[best]:.4f}: raise "
-                f"iterations in the recipe and run it again; it continues from {folder}."
+                f"iterations under [{section}] in the recipe and run it again; it continues from "
+                f"{folder}."
             )
         return Checked(name, measured)
 
@@ -172,11 +181,10 @@ class Extension:
             space=recipe.space,
         )
         given = recipe.search.given | differing.given
-        if length > _HALVED_ABOVE and not differing.given:
-            defaults = SearchSettings(**given)
-            given["population"] = max(defaults.population // 2, 1)
-            given["mutations"] = max(defaults.mutations // 2, 1)
-            given["crossovers"] = max(defaults.crossovers // 2, 1)
+        if length > _HALVED_ABOVE:
+            settings = SearchSettings(**given).model_dump()
+            for name in {"population", "mutations", "crossovers"} - differing.given.keys():
+                given[name] = max(settings[name] // 2, 1)
         return plan(question, SearchSettings(**given))
 
 

@@ -15,24 +15,27 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.models import sight
 
 _NAME = "longrope_documents"
 
 
-def use_in(model: Any) -> None:
+def check(config: Any, tokens: int) -> None:
+    """Raise UsageError if a model with this config has layers that do not see so many tokens."""
+    if (which := sight.partial(config, tokens)) is not None:
+        raise UsageError(
+            f"{config.model_type}: the model has layers of {which}, which see less than {tokens} "
+            "tokens, and no factor set extends that: in its config.json, sliding_window should be "
+            "null, and layers of other kinds cannot be trained here."
+        )
+
+
+def use_in(model: Any, tokens: int) -> None:
     """Make `model` use the keyword `document_lengths` of its forward pass.
 
-    Raises UsageError if the model's own attention is not causal over the whole sequence.
+    Raises UsageError if its own attention is not causal over a sequence of `tokens` tokens.
     """
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    # Models with layer_types say there whether the window is used; older ones use it if it is set.
-    if kinds != {"full_attention"} or (not hasattr(config, "layer_types") and window is not None):
-        raise UsageError(
-            f"{type(model).__name__} attends in a sliding window of {window} tokens, which no "
-            "factor set extends: sliding_window in its config.json should be null."
-        )
+    check(model.config, tokens)
     AttentionInterface.register(_NAME, _within_documents)
     model.set_attn_implementation(_NAME)
 

@@ -12,7 +12,7 @@ from longrope_factors.factor_file.adapters import adapter_files as adapters
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.factor_file.schema import Adapter, FactorFile, FactorSet, ModelIdentity
-from longrope_factors.finetuning import devices, held_out, trainable
+from longrope_factors.finetuning import attention, devices, held_out, trainable
 from longrope_factors.finetuning.data import batch, documents, exercises, questions
 from longrope_factors.finetuning.data.documents import Corpus
 from longrope_factors.finetuning.data.sequences import Mixture
@@ -74,7 +74,11 @@ def checked(settings: Settings) -> Job:
     output folder that has another run or other files.
     """
     base = model_directory.base_of(settings.model)
-    identity, factor_file = base.identity, base.load(settings.factors)
+    factor_file = base.load(settings.factors)
+    if base.replaces_scaling(factor_file):
+        assert base.unscaled is not None
+        base = base.unscaled
+    identity = base.identity
     original = identity.original_max_position_embeddings
     if settings.length < original:
         raise UsageError(
@@ -130,10 +134,12 @@ def material(settings: Settings, original: int) -> Material:
     """The texts of a run for a model of this original length.
 
     Raises UsageError, one sentence, for a text that is not UTF-8, texts that are too short, a
-    held-out text that is one of the corpus, and prompts that cannot be made.
+    held-out text that is one of the corpus, prompts that cannot be made, and a model whose
+    attention does not reach over the length.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
+    attention.check(AutoConfig.from_pretrained(settings.model), settings.length)
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
     longest = settings.whole_tokens if settings.full_share else settings.window_tokens
     corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
@@ -268,8 +274,9 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
     `kept` is the step whose weights are the result, if a check chose it.
     With an `adapter`, the trained set gets it. The sets below, whose own adapters are copied into
     folders named by `lower_adapter`, stay as they were; the original set comes first. Without an
-    adapter, all sets are for the fine-tuned weights; after a mixed run, the original set, which was
-    trained too, comes first. Perplexities that were measured with other weights are left out.
+    adapter, all sets are for the fine-tuned weights and have none; after a mixed run, the original
+    set, which was trained too, comes first. Perplexities that were measured with other weights are
+    left out.
     """
     settings, original = job.settings, job.identity.original_max_position_embeddings
     sets = list(job.factor_file.sets[: job.factor_file.select(settings.length)])
@@ -289,7 +296,8 @@ def result_factors(job: Job, adapter: Adapter | None, kept: Step | None) -> Fact
     for factor_set in [*sets, job.long_set]:
         trained = factor_set is job.long_set or (settings.mixed and factor_set is job.short_set)
         under = "under this set" if trained else "under the longest set"
-        noted.append(_noted(factor_set, f"weights fine-tuned {under}: {how}"))
+        whole = factor_set.model_copy(update={"adapter": None})
+        noted.append(_noted(whole, f"weights fine-tuned {under}: {how}"))
     return schema.build(job.factor_file.model, noted)
 
 

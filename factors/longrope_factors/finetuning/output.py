@@ -53,9 +53,23 @@ def write(job: Job, trained: dict[str, Any], kept: Step | None) -> list[str]:
         return []
     if settings.merge:
         model = tuned.merge_and_unload()
-    model.to(getattr(torch, job.dtype)).save_pretrained(folder)
+    _save_whole(model.to(getattr(torch, job.dtype)), settings.model, folder)
     job.tokenizer.save_pretrained(folder)
     return _write_config(job, factor_file, folder / "config.json")
+
+
+def _save_whole(model: Any, own: Path, folder: Path) -> None:
+    """Write the weights, with the generation defaults of the directory `own` as they are there.
+
+    transformers reads defaults that contradict each other, as several published models' do, but
+    refuses to write them.
+    """
+    defaults = own / "generation_config.json"
+    if defaults.is_file():
+        model.generation_config = type(model.generation_config)()
+    model.save_pretrained(folder)
+    if defaults.is_file():
+        shutil.copyfile(defaults, folder / defaults.name)
 
 
 def _as_stored(tuned: Any, config: Mapping[str, Any]) -> None:

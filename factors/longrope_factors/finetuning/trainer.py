@@ -54,7 +54,7 @@ class Trainer:
         # Refuses a model whose rotation cannot be set, or that computes its logits differently.
         few = max(job.corpus.documents, key=len)[:4].tolist()
         perplexity.logits_from(self._model, few, 0, job.long_set, job.identity)
-        attention.use_in(self._model)
+        attention.use_in(self._model, settings.length)
         torch.manual_seed(settings.seed)
         self._tuned = trainable.prepare(self._model, settings)
         if job.start is not None and job.start.adapter is not None:

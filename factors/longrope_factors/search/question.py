@@ -1,6 +1,7 @@
 """Plan a search before loading weights: check the settings, prepare documents, space and seeds."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -114,23 +115,31 @@ def plan(question: Question, evolution: Settings) -> Plan:
         base=base,
         upper=upper,
         step=question.space.step,
-        shape=_shape(question, model, ratio),
+        shape=_shape(question, model, ratio, largest),
         # Start tokens rotate by plain RoPE; a model with a scaled rotation never did.
         start_tokens=START_TOKENS if may_start else (0,),
         attention=_attention(question.space.attention_factor, model, total),
     )
-    rescalings = {
-        f"{factor_set.provenance.method} {factor_set.max_length}": start
-        for factor_set, start in zip(question.starts, starts, strict=True)
-    } | {method: _on_top(methods.rescale(method, identity, ratio), own) for method in _SEEDS}
+    seeds = {
+        name: space.genome(
+            _bounded(start, upper),
+            factor_set.start_tokens if factor_set.start_tokens in space.start_tokens else 0,
+        )
+        for name, factor_set, start in zip(
+            _named(question.starts), question.starts, starts, strict=True
+        )
+    } | {
+        method: space.genome(
+            _bounded(_on_top(methods.rescale(method, identity, ratio), own), upper)
+        )
+        for method in _SEEDS
+    }
     return Plan(
         question=question,
         evolution=evolution,
         base=model,
         space=space,
-        seeds={
-            name: space.genome(_bounded(rescaling, upper)) for name, rescaling in rescalings.items()
-        },
+        seeds=seeds,
         plain=Genome(
             tuple(mine / other for mine, other in zip(own.factors, base, strict=True)),
             0,
@@ -140,6 +149,15 @@ def plan(question: Question, evolution: Settings) -> Plan:
         corpus=tuple(CorpusText(name=text.name, sha256=text.sha256) for text in read),
         settings=_recorded(question, evolution, model, space, read),
     )
+
+
+def _named(starts: Sequence[FactorSet]) -> list[str]:
+    """A name for each set to start from, numbered if several have one method and length."""
+    names = [f"{start.provenance.method} {start.max_length}" for start in starts]
+    return [
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for number, name in enumerate(names, 1)
+    ]
 
 
 def _tokens(question: Question) -> int:
@@ -179,14 +197,15 @@ def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:
     return Rescaling(factors, rescaling.attention_factor)
 
 
-def _shape(question: Question, model: Base, ratio: float) -> Shape:
+def _shape(question: Question, model: Base, ratio: float, largest: float) -> Shape:
+    """The shape; `largest` is the ratio or the largest factor of the sets to start from."""
     match question.space.shape:
         case "monotone":
             return Monotone()
         case "covering":
             return Covering(_critical_pair(model), ratio)
         case "piecewise":
-            return Piecewise(ratio)
+            return Piecewise(largest)
         case "critical":
             pairs = model.identity.rotary_dim // 2
             pair = question.space.critical_pair
@@ -259,9 +278,13 @@ def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFil
         for factor_set in (kept.sets if kept else ())
         if factor_set.max_length != found.max_length
     ]
-    original = plan_.identity.original_max_position_embeddings
+    identity = plan_.identity
+    original = identity.original_max_position_embeddings
     if kept is None and found.max_length > original:
         others = [plan_.base.factor_set("original", original)]
+    if kept is not None:  # it may be for the weights without their config's scaling
+        original = kept.model.original_max_position_embeddings
+        identity = identity.model_copy(update={"original_max_position_embeddings": original})
     return schema.build(
-        plan_.identity, sorted([*others, found], key=lambda factor_set: factor_set.max_length)
+        identity, sorted([*others, found], key=lambda factor_set: factor_set.max_length)
     )

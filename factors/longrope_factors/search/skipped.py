@@ -20,7 +20,8 @@ def losses(
     """Negative log-likelihood, in nats, of every token of the windows except each one's first."""
     assert document.positions is not None
     model, window = loaded.model, len(document.positions[0])
-    attention.use_in(model)  # other attentions would start a new document where positions jump
+    # Other attentions would start a new document where positions jump.
+    attention.use_in(model, max(map(max, document.positions)) + 1)
     ids = torch.tensor(document.token_ids, device=model.device)
     positions = torch.tensor(document.positions, device=model.device).flatten()
     window_losses = []

@@ -30,14 +30,14 @@ class Worker:
     """A loaded model that measures factor sets."""
 
     def __init__(self, laboratory: Laboratory, number: int = 0) -> None:
-        """Load the model; without a device, `number` selects one of the machine's GPUs in turn."""
+        """Load the model; unless the device is one GPU, `number` selects the next in turn."""
         import torch
 
         from longrope_factors.models import loading
 
         torch.set_num_threads(laboratory.threads)
         device = laboratory.device
-        if device is None and (count := torch.cuda.device_count()):
+        if device in (None, "cuda") and (count := torch.cuda.device_count()):
             device = f"cuda:{number % count}"
         self._documents = laboratory.documents
         self._loaded = loading.load(laboratory.model_dir, device, laboratory.dtype)

@@ -1,10 +1,11 @@
 """Workers run evaluations in this process, in several processes, or on a Ray cluster."""
 
+import functools
 import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from typing import Any, Protocol
 
 from longrope_factors.factor_file.errors import UsageError
@@ -55,7 +56,13 @@ class Processes:
             self._pool.submit(_measure, *job): index for index, job in enumerate(jobs)
         }
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                yield futures[future], future.result()
+            except BrokenExecutor:
+                raise UsageError(
+                    "A worker was ended from outside, as happens where memory is short: start "
+                    "fewer of them with --workers; the log keeps what was measured."
+                ) from None
 
     def close(self) -> None:
         """Cancel the jobs that have not started, and end the processes."""
@@ -79,7 +86,7 @@ class RayCluster:
             include_dashboard=False,
         )
         resources: dict[str, Any] = {"num_cpus": laboratory.threads}
-        if laboratory.device is None and ray.cluster_resources().get("GPU"):
+        if laboratory.device in (None, "cuda") and ray.cluster_resources().get("GPU"):
             resources = {"num_gpus": 1}
         # If a node dies, its worker is started again and repeats its evaluation.
         remote = ray.remote(max_restarts=-1, max_task_retries=-1, **resources)(_RayWorker)
@@ -112,17 +119,17 @@ def workers(laboratory: Laboratory, count: int, ray_address: str | None) -> Work
     return Here(laboratory) if count == 1 else Processes(laboratory, count)
 
 
-_own: Worker | None = None  # set once in each worker process by _start
+_laboratory: tuple[Laboratory, int]  # set once in each worker process by _start
 
 
 def _start(laboratory: Laboratory, numbers: Any) -> None:
-    global _own
+    global _laboratory
     # A killed search cannot end its workers, and they must not keep a GPU's memory forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with numbers.get_lock():
         number = numbers.value
         numbers.value += 1
-    _own = Worker(laboratory, number)
+    _laboratory = (laboratory, number)
 
 
 def _end_with_parent() -> None:
@@ -132,6 +139,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+@functools.cache
+def _worker() -> Worker:
+    """This process's own: made with its first job, whose result can be an error."""
+    return Worker(*_laboratory)
+
+
 def _measure(factor_set: FactorSet, document: int) -> float:
-    assert _own is not None
-    return _own.loss(factor_set, document)
+    return _worker().loss(factor_set, document)

@@ -9,10 +9,16 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from longrope_factors.cli import app
 from longrope_factors.factor_file import schema
+from longrope_factors.models import loading
 from longrope_factors.models.reference import frequencies
 from longrope_factors.search.evolving.shape import theoretical_critical_pair
+from longrope_factors.search.question import Question, plan
+from longrope_factors.search.settings import Settings
+from longrope_factors.search.task import Laboratory, Worker
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
@@ -180,6 +186,48 @@ def test_short_sets_are_searched_again_from_the_long_ones(
     refused(shorter, "--length 32 is an extension ratio below 1")
     run([*shorter, "--start-from", str(whole), "--keep", str(whole)])
     assert [factor_set.max_length for factor_set in schema.load(output).sets] == [32, 64, LENGTH]
+
+
+def test_every_set_to_start_from_is_a_seed(
+    model: Path, corpus: list[str], whole: Path, tmp_path: Path
+) -> None:
+    other = schema.load(whole)
+    *short, long = other.sets
+    changed = long.model_copy(update={"factors": (1.0, *long.factors[1:]), "start_tokens": 8})
+    starts = (long, changed, *short)
+    texts = tuple(map(Path, corpus[1::2]))
+    question = Question(model, LENGTH, texts, starts=starts, dtype="float32")
+    seeds = plan(question, Settings()).seeds
+    names = [f"longrope {LENGTH} (1)", f"longrope {LENGTH} (2)", "original 64"]
+    assert list(seeds) == [*names, "pi", "ntk", "yarn"]
+    assert [seeds[name].start_tokens for name in names] == [long.start_tokens, 8, 0]
+
+
+def test_workers_that_cannot_load_the_model_say_why(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    broken = shutil.copytree(model, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    result = CliRunner().invoke(
+        app, command(broken, corpus, tmp_path / "found.json", "--workers", "2")
+    )
+    assert result.exit_code == 2
+    assert "has no weights for 1 of the model's tensors" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+def test_each_worker_has_a_gpu_of_its_own(
+    device: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(loading, "load", lambda model, device, dtype: used.append(device))
+    threads = torch.get_num_threads()
+    for number in range(3):
+        Worker(Laboratory(Path(), (), device, "float32", threads), number)
+    assert used == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 def test_pairs_that_completed_no_turn_cover_the_length(

@@ -1,7 +1,7 @@
 """The section on what an extension changed within the model's original window."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ def section(measured: Measured, lm_eval: tuple[Path, Path] | None) -> Section:
     if lm_eval is not None:
         tables.append(_lm_eval(*lm_eval))
     text = (
-        "Everything at the shortest length that it was measured at, against the first row. Where a "
-        "row has the same weights and the same rotation as the first, nothing can have changed."
+        "Everything at the shortest length that it was measured at. Changes are against the first "
+        "row, on the texts and tasks that both have. Where a row has the same weights and the same "
+        "rotation as the first, nothing can have changed."
     )
     return Section("Short texts and tasks", text, tables)
 
@@ -40,17 +41,27 @@ def _perplexity(measured: Measured) -> Table | None:
     rows = {}
     for method in measured.methods:
         logs = {
-            evaluation.corpus: math.log(evaluation.perplexity)
+            (evaluation.corpus_sha256, evaluation.window, evaluation.stride): math.log(
+                evaluation.perplexity
+            )
             for evaluation in here
             if evaluation.method == method
         }
         if logs:
-            rows[method] = math.exp(math.fsum(logs.values()) / len(logs))
+            rows[method] = logs
     first, *_ = rows.values()
-    cells = [
-        (method, f"{mean:.2f}", f"{mean / first - 1:+.2%}", _same(here, rows, method))
-        for method, mean in rows.items()
-    ]
+    cells = []
+    for method, logs in rows.items():
+        both = logs.keys() & first.keys()
+        change = _mean([logs[text] - first[text] for text in both]) if both else None
+        cells.append(
+            (
+                method,
+                f"{math.exp(_mean(logs.values())):.2f}",
+                "" if change is None else f"{math.expm1(change):+.2%}",
+                _same(here, rows, method),
+            )
+        )
     return Table(("", "perplexity", "change", ""), cells, f"Perplexity at {length:,} tokens")
 
 
@@ -60,17 +71,32 @@ def _retrieval(measured: Measured) -> Table | None:
         return None
     length = min(asking.length for asking in askings)
     here = [asking for asking in askings if asking.length == length]
-    averages = {
-        method: scores.averages([asking for asking in here if asking.method == method])
-        for method in measured.methods
-    }
-    rows = {method: shares[length] for method, shares in averages.items() if shares}
+    rows = {}
+    for method in measured.methods:
+        asked = [asking for asking in here if asking.method == method]
+        if asked:
+            rows[method] = {
+                task: scores.score([asking for asking in asked if asking.task == task]).found
+                for task in dict.fromkeys(asking.task for asking in asked)
+            }
     first, *_ = rows.values()
-    cells = [
-        (method, f"{share:.0%}", f"{100 * (share - first):+.0f} points", _same(here, rows, method))
-        for method, share in rows.items()
-    ]
+    cells = []
+    for method, shares in rows.items():
+        both = shares.keys() & first.keys()
+        change = _mean([shares[task] - first[task] for task in both]) if both else None
+        cells.append(
+            (
+                method,
+                f"{_mean(shares.values()):.0%}",
+                "" if change is None else f"{100 * change:+.0f} points",
+                _same(here, rows, method),
+            )
+        )
     return Table(("", "facts found", "change", ""), cells, f"Retrieval at {length:,} tokens")
+
+
+def _mean(values: Collection[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _same(results: Sequence[Result], rows: Mapping[str, Any], method: str) -> str:

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.models import sight
 
 _NAME = "longrope_reading"
 _ROWS = 1024  # rows of a mask at a time, for kernels that need one
@@ -36,14 +37,7 @@ def used_in(model: Any, tokens: int) -> Iterator[None]:
 
 
 def _check(model: Any, tokens: int) -> None:
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    # Models with layer_types say there whether the window is used; older ones use it if it is set.
-    sliding = window is not None if kinds is None else "sliding_attention" in kinds
-    others = set(kinds or ()) - {"full_attention", "sliding_attention"}
-    if others or (sliding and (window is None or window < tokens)):
-        which = min(others) if others else f"a sliding window of {window} tokens"
+    if (which := sight.partial(model.config, tokens)) is not None:
         raise UsageError(
             f"{type(model).__name__} has layers of {which}, which do not see a text of {tokens} "
             "tokens: retrieval is measured on models with full attention."
