@@ -44,7 +44,8 @@ def serve(context: typer.Context) -> None:
     --api-key-file FILE: the keys that may be used (longrope key new NAME --file FILE makes one);
     the file is read again on SIGHUP.
 
-    --open-paths /metrics,/version: the paths that need no key, in addition to /health and /ready.
+    --open-paths /metrics,/version: the paths that can be read without a key, in addition to
+    /health and /ready.
 
     --accounting DIRECTORY: where a usage ledger and a log of all requests are kept; `longrope key
     usage DIRECTORY` prints the ledger.

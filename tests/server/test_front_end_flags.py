@@ -89,6 +89,7 @@ def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
         (["--limits=8"], "--limits should be a JSON object"),
         (["--api-key-file=/nowhere/keys"], "/nowhere/keys cannot be read: No such file"),
         (["--accounting=/dev/null/x"], "/dev/null/x/usage.sqlite3 cannot be opened"),
+        (["--api-key-file=keys", "--api-key", "a"], "no request can send both"),
         (["--open-paths=/metrics"], "goes with --api-key-file"),
         (["--max-body-bytes=many"], "--max-body-bytes: input should be a valid integer"),
         (["--body-timeout=0"], "--body-timeout: input should be greater than 0"),

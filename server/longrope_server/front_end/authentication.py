@@ -9,13 +9,15 @@ from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusa
 from longrope_server.keys.key_file import Key, Keys
 
 KEY = "longrope.key"
+# Methods without a body, which would take memory and a place in the queue.
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Authentication:
     """Answers 401 in place of `app` without a valid key; else puts the key into `scope[KEY]`.
 
     A key comes as OpenAI's clients send it (`Authorization: Bearer`) or as Anthropic's do
-    (`x-api-key`). open_paths: paths that are answered without a key.
+    (`x-api-key`). open_paths: paths that can be read (READING) without a key.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one connection."""
-        if scope["type"] not in ("http", "websocket") or path_of(scope) in self.open_paths:
+        if scope["type"] not in ("http", "websocket") or self._is_open(scope):
             await self.app(scope, receive, send)
             return
         token = _token(Headers(scope=scope))
@@ -40,6 +42,9 @@ class Authentication:
             return
         scope[KEY] = key
         await self.app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return scope.get("method") in READING and path_of(scope) in self.open_paths
 
 
 def path_of(scope: Scope) -> str:

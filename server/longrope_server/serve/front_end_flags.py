@@ -1,6 +1,7 @@
 """The flags of `longrope serve` that are for the pieces around vLLM's application."""
 
 import math
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,11 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
     if limits := arguments.take_object("limits"):
         given["limits"] = limits
     if (file := arguments.take("api-key-file")) is not None:
+        if arguments.peek("api-key") or os.environ.get("VLLM_API_KEY"):
+            raise UsageError(
+                "--api-key-file has the keys: vLLM would ask for its own key, --api-key or "
+                "VLLM_API_KEY, beside them, and no request can send both: leave it out."
+            )
         has_priorities = arguments.peek("scheduling-policy") == "priority"
         key_file.load(Path(file), has_priorities)  # only for its errors
         given["key_file"] = str(Path(file).absolute())

@@ -44,7 +44,9 @@ def run_vllm_serve(words: list[str]) -> None:
     args = parser.parse_args(sys.argv[1:])
     configure_logging_from_args(args)
     command.validate(args)
-    signal.signal(signal.SIGHUP, _tell_api_processes)
+    # Under nohup all processes ignore the signal: with a handler here, it would end the engine.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _tell_api_processes)
     command.cmd(args)
 
     from longrope_server.front_end import takes_requests

@@ -66,6 +66,14 @@ async def test_open_paths_need_no_key(path: str) -> None:
     assert (await asked(http_scope("GET", path))).body == b"nobody"
 
 
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+async def test_without_a_key_nothing_is_sent_to_an_open_path(path: str) -> None:
+    """A body would be held in memory, and wait in the queue."""
+    for method in ("POST", "PUT", "PATCH"):
+        assert (await asked(http_scope(method, path))).status == 401
+    assert (await asked(http_scope("POST", path, authorization="Bearer good"))).body == b"alice"
+
+
 @pytest.mark.parametrize("path", ["//health", "/health/", "/health/x", "/HEALTH", "/metrics/", "/"])
 async def test_nothing_near_an_open_path_is_open(path: str) -> None:
     assert (await asked(http_scope("GET", path))).status == 401
