@@ -112,6 +112,14 @@ def test_a_flag_that_cannot_be_used_is_refused_by_name(
     assert str(refused.value).endswith(".")
 
 
+def test_keys_are_refused_beside_vllms_own_from_the_environment(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "a")
+    with pytest.raises(UsageError, match="no request can send both: leave it out"):
+        compose([str(model), "--api-key-file=keys"])
+
+
 def test_a_front_end_without_our_pieces_is_refused() -> None:
     with pytest.raises(UsageError, match="--grpc chooses a front end without API keys"):
         refuse_other_front_ends(["model", "--grpc"], {})

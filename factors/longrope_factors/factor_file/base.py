@@ -111,9 +111,14 @@ class Base:
         factors made for plain RoPE do not fit a model whose config scales its rotation, and vice
         versa. The exception is a file that `replaces_scaling`.
         """
-        base = self.unscaled if self.replaces_scaling(factor_file) else self
-        assert base is not None
-        base._check(factor_file, path)
+        self.extended_by(factor_file)._check(factor_file, path)
+
+    def extended_by(self, factor_file: FactorFile) -> "Base":
+        """What the file's sets extend: this base, or the unscaled one if it `replaces_scaling`."""
+        if self.replaces_scaling(factor_file):
+            assert self.unscaled is not None
+            return self.unscaled
+        return self
 
     def replaces_scaling(self, factor_file: FactorFile) -> bool:
         """Whether a file for the unscaled weights has the config's own rotation as one of its sets.

@@ -75,9 +75,7 @@ def checked(settings: Settings) -> Job:
     """
     base = model_directory.base_of(settings.model)
     factor_file = base.load(settings.factors)
-    if base.replaces_scaling(factor_file):
-        assert base.unscaled is not None
-        base = base.unscaled
+    base = base.extended_by(factor_file)
     identity = base.identity
     original = identity.original_max_position_embeddings
     if settings.length < original:

@@ -273,18 +273,14 @@ def file_of(found: FactorSet, plan_: Plan, kept: FactorFile | None) -> FactorFil
 
     If `kept` is None, the original set is the other one, unless the found set replaces it.
     """
-    others = [
-        factor_set
-        for factor_set in (kept.sets if kept else ())
-        if factor_set.max_length != found.max_length
-    ]
-    identity = plan_.identity
-    original = identity.original_max_position_embeddings
-    if kept is None and found.max_length > original:
-        others = [plan_.base.factor_set("original", original)]
-    if kept is not None:  # it may be for the weights without their config's scaling
-        original = kept.model.original_max_position_embeddings
-        identity = identity.model_copy(update={"original_max_position_embeddings": original})
+    base = plan_.base if kept is None else plan_.base.extended_by(kept)
+    original = base.identity.original_max_position_embeddings
+    if kept is not None:
+        others = [other for other in kept.sets if other.max_length != found.max_length]
+    elif found.max_length > original:
+        others = [base.factor_set("original", original)]
+    else:
+        others = []
     return schema.build(
-        identity, sorted([*others, found], key=lambda factor_set: factor_set.max_length)
+        base.identity, sorted([*others, found], key=lambda factor_set: factor_set.max_length)
     )

@@ -20,10 +20,10 @@ def losses(
     """Negative log-likelihood, in nats, of every token of the windows except each one's first."""
     assert document.positions is not None
     model, window = loaded.model, len(document.positions[0])
-    # Other attentions would start a new document where positions jump.
-    attention.use_in(model, max(map(max, document.positions)) + 1)
     ids = torch.tensor(document.token_ids, device=model.device)
     positions = torch.tensor(document.positions, device=model.device).flatten()
+    # Other attentions would start a new document where positions jump.
+    attention.use_in(model, int(positions.max()) + 1)
     window_losses = []
     size = max(_AT_ONCE // window, 1) * window
     with torch.inference_mode(), rotated_by(model, factor_set, loaded.identity):

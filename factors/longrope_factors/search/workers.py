@@ -57,12 +57,13 @@ class Processes:
         }
         for future in as_completed(futures):
             try:
-                yield futures[future], future.result()
+                loss = future.result()
             except BrokenExecutor:
                 raise UsageError(
                     "A worker was ended from outside, as happens where memory is short: start "
                     "fewer of them with --workers; the log keeps what was measured."
                 ) from None
+            yield futures[future], loss
 
     def close(self) -> None:
         """Cancel the jobs that have not started, and end the processes."""

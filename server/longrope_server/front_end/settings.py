@@ -25,9 +25,8 @@ class Settings(BaseModel):
     way. key_file: None if no key is required. open_paths: the paths that can be read without a
     key, in addition to liveness and readiness. accounting: the directory of the usage ledger and
     the request log, if there are any. body_bytes: the largest body; None derives it from the served
-    length.
-    body_seconds: the time in which a body must arrive. progress_seconds: the time between two
-    comments on a prefill. page: whether the page in the browser is served.
+    length. body_seconds: the time in which a body must arrive. progress_seconds: the time between
+    two comments on a prefill. page: whether the page in the browser is served.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

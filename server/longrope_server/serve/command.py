@@ -70,7 +70,7 @@ def compose(words: list[str]) -> Command:
             f"The --config file sets {ours}, which vLLM does not know: give --{ours} on the "
             "command line."
         )
-    settings, drain = front_end_flags.take(arguments)
+    settings, drain = front_end_flags.take(arguments, os.environ)
     command = _compose(arguments)
     chosen, notes = _for_this_cpu(command.words)
     model, *words = command.words

@@ -1,7 +1,6 @@
 """The flags of `longrope serve` that are for the pieces around vLLM's application."""
 
 import math
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ OURS = (
 )
 
 
-def take(arguments: Arguments) -> tuple[Settings, list[str]]:
+def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Removes our flags; returns the settings, and the words that tell vLLM about them.
 
     Raises UsageError, a sentence, for a value that cannot be used.
@@ -32,10 +31,10 @@ def take(arguments: Arguments) -> tuple[Settings, list[str]]:
     if limits := arguments.take_object("limits"):
         given["limits"] = limits
     if (file := arguments.take("api-key-file")) is not None:
-        if arguments.peek("api-key") or os.environ.get("VLLM_API_KEY"):
+        if arguments.peek("api-key") or environment.get("VLLM_API_KEY"):
             raise UsageError(
-                "--api-key-file has the keys: vLLM would ask for its own key, --api-key or "
-                "VLLM_API_KEY, beside them, and no request can send both: leave it out."
+                "vLLM's own key (--api-key or VLLM_API_KEY) would be asked for beside one of "
+                "--api-key-file, and no request can send both: leave it out."
             )
         has_priorities = arguments.peek("scheduling-policy") == "priority"
         key_file.load(Path(file), has_priorities)  # only for its errors

@@ -49,19 +49,15 @@ def _perplexity(measured: Measured) -> Table | None:
         }
         if logs:
             rows[method] = logs
-    first, *_ = rows.values()
-    cells = []
-    for method, logs in rows.items():
-        both = logs.keys() & first.keys()
-        change = _mean([logs[text] - first[text] for text in both]) if both else None
-        cells.append(
-            (
-                method,
-                f"{math.exp(_mean(logs.values())):.2f}",
-                "" if change is None else f"{math.expm1(change):+.2%}",
-                _same(here, rows, method),
-            )
+    cells = [
+        (
+            method,
+            f"{math.exp(mean):.2f}",
+            "" if change is None else f"{math.expm1(change):+.2%}",
+            _same(here, rows, method),
         )
+        for method, mean, change in _changes(rows)
+    ]
     return Table(("", "perplexity", "change", ""), cells, f"Perplexity at {length:,} tokens")
 
 
@@ -79,20 +75,27 @@ def _retrieval(measured: Measured) -> Table | None:
                 task: scores.score([asking for asking in asked if asking.task == task]).found
                 for task in dict.fromkeys(asking.task for asking in asked)
             }
-    first, *_ = rows.values()
-    cells = []
-    for method, shares in rows.items():
-        both = shares.keys() & first.keys()
-        change = _mean([shares[task] - first[task] for task in both]) if both else None
-        cells.append(
-            (
-                method,
-                f"{_mean(shares.values()):.0%}",
-                "" if change is None else f"{100 * change:+.0f} points",
-                _same(here, rows, method),
-            )
+    cells = [
+        (
+            method,
+            f"{mean:.0%}",
+            "" if change is None else f"{100 * change:+.0f} points",
+            _same(here, rows, method),
         )
+        for method, mean, change in _changes(rows)
+    ]
     return Table(("", "facts found", "change", ""), cells, f"Retrieval at {length:,} tokens")
+
+
+def _changes(
+    rows: Mapping[str, Mapping[Any, float]],
+) -> Iterator[tuple[str, float, float | None]]:
+    """Each row's name, its mean, and its mean change from the first row on what both have."""
+    first = next(iter(rows.values()))
+    for name, values in rows.items():
+        both = values.keys() & first.keys()
+        change = _mean([values[key] - first[key] for key in both]) if both else None
+        yield name, _mean(values.values()), change
 
 
 def _mean(values: Collection[float]) -> float:
