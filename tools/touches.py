@@ -15,6 +15,7 @@ def touches() -> Iterator[Touch]:
             *hooks.TOUCHES,
             *names.TOUCHES.values(),
             *names.STALE_TOUCHES.values(),
+            *names.PAUSE_TOUCHES.values(),
             *connectors,
             *check.TOUCHES,
         )

@@ -48,6 +48,16 @@ class Pacing:
             return self._most
         return min(self._most, max(LEAST, int(self._seconds / max(self._per_token, 1e-9))))
 
+    @property
+    def share(self) -> int:
+        """Tokens of each prefill in a step for several requests; enough to be `measured`."""
+        return max(self.tokens // 2, self._telling)
+
+    @property
+    def _telling(self) -> int:
+        """Tokens of a prefill whose step tells how long prefills take; at most half of a step."""
+        return max(min(LEAST, self._most // 2), 1)
+
     def measured(self, tokens: Collection[int], began: float, ended: float) -> None:
         """Notes that a step took from `began` to `ended` (monotonic seconds).
 
@@ -56,7 +66,7 @@ class Pacing:
         step that overlaps the one before it counts from the end of that one.
         """
         seconds, self._ended = ended - max(began, self._ended), ended
-        if max(tokens, default=0) < min(LEAST, self._most):
+        if max(tokens, default=0) < self._telling:
             return
         per_token = seconds / sum(tokens)
         if self._per_token is not None:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from longrope_plugin import adapters
 from longrope_plugin.compat import hooks, names
-from longrope_plugin.compat.names import AsyncScheduler, Request, RequestStatus, Scheduler
+from longrope_plugin.compat.names import (
+    AsyncScheduler,
+    PauseState,
+    Request,
+    RequestStatus,
+    Scheduler,
+)
 from longrope_plugin.kv_connectors import handover, judgement
 from longrope_plugin.kv_connectors.block_keys import BlockKeys
 from longrope_plugin.pacing import Pacing
@@ -75,7 +81,7 @@ class FactorSetScheduling(Base):
         """
         self._preempt_outgrown()
         self._repin_preempted()
-        with self._held(self._too_early_to_resume()), self._paced():
+        with self._held(self._too_early_to_resume()), self._draining(), self._paced():
             output = super().schedule(*args, **kwargs)
         output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
@@ -88,6 +94,10 @@ class FactorSetScheduling(Base):
             request_id: self.requests[request_id].lora_request for request_id in resumed
         }
         return output
+
+    def get_num_unfinished_requests(self) -> int:
+        """The number of requests that the next steps go on with."""
+        return super().get_num_unfinished_requests() + len(self._frozen_by_a_pause())
 
     def update_from_output(self, output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
         """Takes the results of a step, and notes how long it took."""
@@ -109,11 +119,10 @@ class FactorSetScheduling(Base):
             yield
             return
         with self._held(self._behind_another_long_prompt()):
-            tokens = self.pacing.tokens
             lone = sum(self.get_request_counts()) == 1
-            self.max_num_scheduled_tokens = tokens if lone else self.most_tokens
+            self.max_num_scheduled_tokens = self.pacing.tokens if lone else self.most_tokens
             if not self.operators_threshold:  # older releases apply it to lone requests too
-                share = 0 if lone else max(tokens // 2, 1)
+                share = 0 if lone else self.pacing.share
                 self.scheduler_config.long_prefill_token_threshold = share
             yield
 
@@ -127,6 +136,36 @@ class FactorSetScheduling(Base):
         finally:
             if requests:
                 self.waiting.prepend_requests(reversed(requests))
+
+    @contextmanager
+    def _draining(self) -> Iterator[None]:
+        """While a pause waits for running requests to end, preempted ones go on as well.
+
+        They get the places of requests that resume in such a pause, after those that hold blocks.
+        """
+        begun = self._frozen_by_a_pause()
+        if not begun:
+            yield
+            return
+        self.waiting.remove_requests(begun)
+        for request in begun:
+            self.kv_holding_waiting.add_request(request)
+        try:
+            yield
+        finally:
+            left = [request for request in self.kv_holding_waiting if request in begun]
+            self.kv_holding_waiting.remove_requests(left)
+            self.waiting.prepend_requests(reversed(left))
+
+    def _frozen_by_a_pause(self) -> list[Request]:
+        """The preempted requests that vLLM would leave queued in a pause, as if they were new.
+
+        It would call the pause complete without them, and they would go on with other weights if
+        those were changed meanwhile. Before vLLM 0.32, there is no queue that they could be in.
+        """
+        if self.pause_state != PauseState.PAUSED_NEW or not names.has_queue_for_pauses():
+            return []
+        return [request for request in self.waiting if request.status == RequestStatus.PREEMPTED]
 
     def _behind_another_long_prompt(self) -> list[Request]:
         """The waiting requests that must not start yet: long prompts, while another one runs.
@@ -212,6 +251,8 @@ class FactorSetScheduling(Base):
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
+        # If it resumes in this very step, the V1 runner needs its tokens again.
+        self.prev_step_scheduled_req_ids.discard(request.request_id)
         self.block_keys.forget_blocks(request)
         self.preempted.add(request)
 

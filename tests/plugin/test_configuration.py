@@ -82,7 +82,8 @@ def test_tokens_in_flight_are_looked_up_where_vllm_has_them(
 
 
 def test_every_touch_says_why_and_until_when() -> None:
-    for touch in (*hooks.TOUCHES, *names.TOUCHES.values(), *names.STALE_TOUCHES.values()):
+    later = {**names.STALE_TOUCHES, **names.PAUSE_TOUCHES}
+    for touch in (*hooks.TOUCHES, *names.TOUCHES.values(), *later.values()):
         assert touch.why
         assert touch.until
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
+from longrope_plugin.compat import names
 
 from tests.plugin.conftest import ON_GPU
 from tests.plugin.engine import STEPS, counter, engine, random_prompts, scheduler
@@ -88,19 +89,44 @@ def test_the_prefix_cache_is_reset_under_running_requests(
 
 
 @pytest.mark.skipif(ON_GPU, reason="needs an engine with enable_sleep_mode")
-@pytest.mark.parametrize("level", [0, 1])
-def test_asleep_and_awake_again(llm: "LLM", reference: Reference, level: int) -> None:
+@pytest.mark.parametrize(("level", "every"), [(0, 11), (1, 11), (0, 1)])
+def test_asleep_and_awake_again(llm: "LLM", reference: Reference, level: int, every: int) -> None:
     """A CPU keeps its memory at level 1; its scheduler sleeps and its caches are emptied."""
     serving = Serving(llm)
 
     def sleep(step: int) -> None:
-        if step % 11 == 10:
+        if step % every == every - 1:
             llm.sleep(level=level, mode="keep")
             for _ in range(3):  # what is in flight ends
                 serving.step()
             llm.wake_up(tags=None if level else ["scheduling"])
 
     serving.run(after=sleep)
+    serving.expect(reference)
+
+
+@pytest.mark.skipif(not names.has_queue_for_pauses(), reason="needs vLLM 0.32")
+@pytest.mark.parametrize("pause_at", [3, pytest.param(12, marks=pytest.mark.both_runners), 30])
+def test_a_pause_waits_for_promoted_requests_too(
+    llm: "LLM", reference: Reference, pause_at: int
+) -> None:
+    """Also for those that were preempted for lack of memory; the others wait for its end."""
+    serving = Serving(llm)
+    for _ in range(pause_at):
+        serving.step()
+    core, ended = scheduler(llm), set(serving.outputs)
+    begun = {
+        request_id.split("-")[0]
+        for request_id, request in core.requests.items()
+        if request.status.name != "WAITING"
+    }
+    core.set_pause_state(names.PauseState.PAUSED_NEW)
+    while core.has_requests():
+        serving.step()
+    assert begun == serving.outputs.keys() - ended
+    assert core.promotions > serving.promotions
+    core.set_pause_state(names.PauseState.UNPAUSED)
+    serving.run()
     serving.expect(reference)
 
 

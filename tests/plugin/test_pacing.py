@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from longrope_plugin import pacing
@@ -43,6 +44,19 @@ def test_a_step_is_never_mostly_its_own_cost() -> None:
     paced = Pacing(1.0, 2048)
     steps(paced, lambda _: 1.0, 20)
     assert paced.tokens == LEAST
+
+
+def test_prefills_that_share_steps_are_timed_however_slow_they_were() -> None:
+    paced = Pacing(1.0, 2048)
+    paced.measured([70, 1, 1], 0.0, 70.0)
+    assert paced.tokens == LEAST
+    for number in range(20):
+        paced.measured([paced.share, 1, 1], 100.0 + number, 100.1 + number)
+    assert paced.share > 4 * LEAST
+
+
+def test_a_small_step_is_shared_too() -> None:
+    assert Pacing(1.0, 32).share == 16
 
 
 @pytest.mark.parametrize("crowd", [8, 200])
@@ -160,3 +174,20 @@ def test_a_short_prompt_overtakes_and_a_second_long_one_waits(
     assert ended == ["short", "first", "second"]
     for name, prompt in (("first", first), ("second", second), ("short", short)):
         reference.expect(prompt, outputs[name])
+
+
+def test_prompts_that_are_never_alone_are_read_fast_again_after_a_slow_step(
+    tmp_path: Path,
+) -> None:
+    model = tiny_model(tmp_path / "model", limits=(128, 256, 512))
+    chunks: list[int] = []
+    with engine(model, max_num_batched_tokens=512, enable_prefix_caching=False) as llm:
+        paced = scheduler(llm).pacing
+        paced.measured([80], 0.0, 1000.0)
+        assert paced.tokens == LEAST
+        for number, prompt in enumerate(random_prompts([120, 120, 120], seed=6)):
+            add(llm, str(number), prompt, 4)
+        with mock.patch.object(paced, "measured", lambda tokens, *_: chunks.extend(tokens)):
+            while llm.llm_engine.has_unfinished_requests():
+                llm.llm_engine.step()
+    assert max(chunks) == LEAST

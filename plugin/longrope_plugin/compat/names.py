@@ -11,6 +11,7 @@ from typing import Any
 from longrope_plugin.compat.touch import PUBLIC_POSITIONS, PUBLIC_SCHEDULER, Touch, resolve
 
 _PUBLIC_PACING = "vLLM bounds the time of a step itself"
+_IN_A_PAUSE = "a pause that waits is over before promoted requests have ended"
 _CORE = "vllm.v1.core.sched"
 _WORKER = "vllm.v1.worker"
 
@@ -51,6 +52,21 @@ TOUCHES: dict[str, Touch] = {
     ),
     "preempt": Touch(
         _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", PUBLIC_SCHEDULER
+    ),
+    "prev_step": Touch(
+        _CORE + ".scheduler",
+        "Scheduler.__init__:prev_step_scheduled_req_ids",
+        "a promotion that follows a pause ends the V1 runner's engine",
+        PUBLIC_SCHEDULER,
+    ),
+    "PauseState": Touch(
+        _CORE + ".interface", "PauseState.PAUSED_NEW", _IN_A_PAUSE, PUBLIC_SCHEDULER
+    ),
+    "unfinished": Touch(
+        _CORE + ".scheduler",
+        "Scheduler.get_num_unfinished_requests:_pause_state",
+        _IN_A_PAUSE,
+        PUBLIC_SCHEDULER,
     ),
     "running": Touch(
         _CORE + ".scheduler", "Scheduler.__init__:running", "no promotion", PUBLIC_SCHEDULER
@@ -246,6 +262,16 @@ STALE_TOUCHES: dict[str, Touch] = {
     }.items()
 }
 
+# Needed only if some waiting requests may go on in a pause that waits (vLLM 0.32 and later).
+PAUSE_TOUCHES: dict[str, Touch] = {
+    "kv_holding_waiting": Touch(
+        _CORE + ".scheduler",
+        "Scheduler.__init__:kv_holding_waiting",
+        _IN_A_PAUSE,
+        PUBLIC_SCHEDULER,
+    ),
+}
+
 
 @functools.cache
 def _has_stale_tokens() -> bool:
@@ -254,9 +280,20 @@ def _has_stale_tokens() -> bool:
     return "num_output_placeholders" in preempt.__code__.co_names
 
 
+@functools.cache
+def has_queue_for_pauses() -> bool:
+    """Whether some waiting requests, those that hold KV blocks, may go on in a pause that waits."""
+    unfinished = inspect.unwrap(resolve(TOUCHES["unfinished"]))
+    return "kv_holding_waiting" in unfinished.__code__.co_names
+
+
 def touches() -> tuple[Touch, ...]:
     """The touches that this release of vLLM should have."""
-    return (*TOUCHES.values(), *(STALE_TOUCHES.values() if _has_stale_tokens() else ()))
+    later = {
+        **(STALE_TOUCHES if _has_stale_tokens() else {}),
+        **(PAUSE_TOUCHES if has_queue_for_pauses() else {}),
+    }
+    return (*TOUCHES.values(), *later.values())
 
 
 def tokens_in_flight(preempted: Any) -> int:
@@ -275,6 +312,7 @@ _RESOLVED_DIRECTLY = (
     "GPUModelRunner",
 )
 _CLASSES_WITH_AN_ATTRIBUTE = (
+    "PauseState",
     "RequestStatus",
     "StagedWriteTensor",
     "PunicaWrapperCPU",
