@@ -1,13 +1,15 @@
 import asyncio
 import json
+import socket
 
 import pytest
+from longrope_server.front_end import endable
 from longrope_server.front_end.authentication import KEY, revoked
 from longrope_server.front_end.endable import Endable, Running
 from longrope_server.keys.key_file import Key
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from tests.server.asgi import Connection, http_scope
+from tests.server.asgi import Connection, http_scope, listening
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 DOCUMENT = [(b"content-type", b"application/json")]
@@ -92,3 +94,67 @@ async def test_an_applications_own_timeout_is_its_own() -> None:
     connection = Connection()
     with pytest.raises(TimeoutError):
         await Endable(slow, Running())(http_scope(), connection.receive, connection.send)
+
+
+class Stalled(Connection):
+    """A client that reads the head of an answer and nothing else."""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+        await super().send(message)
+
+
+@pytest.mark.parametrize("headers", [EVENTS, DOCUMENT])
+async def test_a_client_that_does_not_read_is_ended(
+    headers: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("SECONDS_TO_TAKE", "SECONDS_TO_TELL"):
+        monkeypatch.setattr(endable, limit, 0.05)
+    app, running, client, reasons = Answering(headers, b"part"), Running(), Stalled(), []
+    async with asyncio.timeout(5):
+        await Endable(app, running, reasons.append)(http_scope(), client.receive, client.send)
+    assert len(running) == 0
+    assert reasons == ["answer_timeout"]
+    assert len(client.sent) == 1
+
+
+async def test_a_revoked_client_that_does_not_read_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endable, "SECONDS_TO_TELL", 0.05)
+    running, client = Running(), Stalled()
+    piece = Endable(Answering(EVENTS, b"part"), running)
+    task = asyncio.create_task(piece(http_scope(), client.receive, client.send))
+    await asyncio.sleep(0.01)
+    running.end_all(revoked())
+    async with asyncio.timeout(5):
+        await task
+    assert len(running) == 0
+
+
+async def test_slow_readers_are_served_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a socket: what counts is the time for one part, not for the answer."""
+    monkeypatch.setattr(endable, "SECONDS_TO_TAKE", 0.5)
+    parts, size = 200, 20_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": DOCUMENT})
+        for left in reversed(range(parts)):
+            part = {"type": "http.response.body", "body": b"x" * size, "more_body": left > 0}
+            await send(part)
+
+    reasons: list[str] = []
+    async with listening(Endable(app, Running(), reasons.append)) as port:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        sock.connect(("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 14)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = 0
+        while part := await reader.read(100_000):
+            received += len(part)
+            await asyncio.sleep(0.005)
+        writer.close()
+    assert received > parts * size
+    assert reasons == []

@@ -1,11 +1,13 @@
 """The running HTTP requests, and how they are ended early.
 
-A request is ended from outside when its key is revoked or the time to drain is over. Its work is
-stopped, which frees its KV, and its client gets an error instead of silence.
+A request is ended from outside when its key is revoked or the time to drain is over, and from here
+when its client does not take the answer. Its work is stopped, which frees its KV, and its client
+gets an error instead of silence.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +22,10 @@ from longrope_server.front_end.openai_error import (
 )
 
 SECONDS_TO_STOP = 0.5  # for an application that was told that its client has left
+# For a client to take what was sent before: uvicorn lets the next part of an answer wait while more
+# than 64 KiB do. nginx gives as long (send_timeout).
+SECONDS_TO_TAKE = 60.0
+SECONDS_TO_TELL = 4.0  # for the error that ends a request to be sent
 
 
 class Exchange:
@@ -145,7 +151,14 @@ class _Answer:
         if self.exchange.refusal is not None:
             await asyncio.sleep(0)  # yield to the event loop: the application may go on sending
             return
-        await self.send(message)  # may be cancelled while the client does not read
+        try:
+            async with asyncio.timeout(SECONDS_TO_TAKE) as taking:
+                await self.send(message)  # may be cancelled while the client does not read
+        except TimeoutError:
+            if not taking.expired():
+                raise
+            self.exchange.end(_not_taken())
+            return
         if message["type"] == "http.response.start":
             self.headers = Headers(raw=message["headers"])
         elif message["type"] == "http.response.body":
@@ -157,10 +170,15 @@ class _Answer:
         """Sends `refusal` in the way that is still open.
 
         If the answer is not a stream and its head has gone out, there is no such way: the
-        connection breaks, so that the client cannot take what it has for the whole answer.
+        connection breaks, so that the client cannot take what it has for the whole answer. It also
+        breaks if the client does not read.
         """
-        if self.complete:
-            return
+        if not self.complete:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SECONDS_TO_TELL):
+                    await self._tell(refusal, scope, receive)
+
+    async def _tell(self, refusal: Refusal, scope: Scope, receive: Receive) -> None:
         if self.headers is None:
             await refusal.send(scope, receive, self.send)
             return
@@ -169,3 +187,11 @@ class _Answer:
             await self.send(
                 {"type": "http.response.body", "body": refusal.event(), "more_body": False}
             )
+
+
+def _not_taken() -> Refusal:
+    return Refusal(
+        408,
+        "answer_timeout",
+        f"The client took nothing of its answer for {SECONDS_TO_TAKE:g} seconds.",
+    )
