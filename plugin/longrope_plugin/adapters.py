@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import torch
+from longrope_factors.factor_file import hub
 from longrope_factors.factor_file.adapters import adapter_files
 
 from longrope_plugin.compat import hooks
@@ -51,8 +52,9 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     adapters = [factor_set.adapter for factor_set in sets if factor_set.adapter is not None]
     if not adapters:
         return
-    model = Path(vllm_config.model_config.model)
-    adapter_files.check(selection.factor_file, _path(selection), model if model.is_dir() else None)
+    model_config, load_config = vllm_config.model_config, vllm_config.load_config
+    weights = hub.weights_dir(model_config.model, model_config.revision, load_config.download_dir)
+    adapter_files.check(selection.factor_file, _path(selection), weights)
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
     from vllm.platforms import current_platform
 

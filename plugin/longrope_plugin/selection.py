@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from longrope_factors.factor_file import hf
+from longrope_factors.factor_file import hf, hub
 from longrope_factors.factor_file.schema import FactorFile
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Selection:
             return None
         # The config of a model with images has its text part, and names the architecture.
         config["architectures"] = model_config.hf_config.architectures
-        factors = config.setdefault(
+        config.setdefault(
             "longrope_factors", getattr(model_config.hf_config, "longrope_factors", None)
         )
         policy = (vllm_config.additional_config or {}).get("longrope_selection", "length")
@@ -51,9 +51,10 @@ class Selection:
                 f"longrope_selection is {policy!r}; it must be one of "
                 f"{', '.join(map(repr, get_args(Policy)))}."
             )
-        base_dir = Path(model_config.model)
+        named = hf.named_file(config)
+        base_dir = hub.base_dir(model_config.model, named, model_config.revision)
         factor_file = hf.from_config(config, base_dir)
-        path = None if factors is None else base_dir / factors
+        path = None if named is None else base_dir / named
         return cls(factor_file, policy, model_config.max_model_len, path)
 
     def limit(self, index: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from longrope_factors.factor_file import hf
+from longrope_factors.factor_file import hf, hub
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_factors.factor_file.schema import FactorFile
 from rich.console import Console
@@ -128,9 +128,11 @@ def _config(model: str) -> dict[str, Any]:
 
 def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> FactorFile | None:
     """The factor file that `longrope serve` would serve the model with, checked against it."""
+    named = hf.named_file(config)
+    directory = hub.base_dir(model, named)
     if factors is not None:
         path = command.factors_path(factors)
-        return hf.base(config, model, Path(model)).load(path)
-    if config.get("longrope_factors") or hf.is_longrope(config):
-        return hf.from_config(config, Path(model))
+        return hf.base(config, model, directory).load(path)
+    if named is not None or hf.is_longrope(config):
+        return hf.from_config(config, directory)
     return None

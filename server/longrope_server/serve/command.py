@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from longrope_factors.factor_file import hf, schema, shipped
+from longrope_factors.factor_file import hf, hub, schema, shipped
 from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import FactorFileError
@@ -103,14 +103,18 @@ def _compose(arguments: Arguments) -> Command:
 
     overrides = arguments.take_object("hf-overrides")
     config = served_config(model, arguments)
-    factor_file = None
+    factor_file, directory = None, Path(model)
     notes: list[str] = []
     if config is not None:
         config = merge(config, overrides)
-        factors = factors or _named_by(config, model)
+        named = hf.named_file(config)
+        directory = hub.base_dir(model, named, arguments.peek("revision"))
+        if factors is None and named is not None:
+            factors = str(directory / named)
     if factors is not None:
         path = factors_path(factors)
-        factor_file, overrides, notes = _from_file(path, config, model, overrides)
+        base = None if config is None else hf.base(config, model, directory)
+        factor_file, overrides, notes = _from_file(path, config, base, overrides)
     elif config is not None and hf.is_longrope(config):
         factor_file = hf.two_list(config, model)
 
@@ -130,7 +134,7 @@ def _compose(arguments: Arguments) -> Command:
 
 
 def _from_file(
-    path: Path, config: dict[str, Any] | None, model: str, overrides: dict[str, Any]
+    path: Path, config: dict[str, Any] | None, base: Base | None, overrides: dict[str, Any]
 ) -> tuple[FactorFile, dict[str, Any], list[str]]:
     """The factor file, checked against the model, the overrides that make vLLM read it, and notes.
 
@@ -139,8 +143,7 @@ def _from_file(
     factor_file = schema.load(path)
     adapter_files.check(factor_file, path)  # the plug-in also checks it against the model's weights
     notes = []
-    if config is not None:
-        base = hf.base(config, model, Path(model))
+    if base is not None:
         base.check(factor_file, path)
         if base.replaces_scaling(factor_file):
             notes.append(_about_replaced(base, factor_file))
@@ -161,12 +164,6 @@ def factors_path(factors: str) -> Path:
     """What --factors names: a file, or else a factor file of the library."""
     path = Path(factors)
     return shipped.path(factors) if not path.is_file() and factors in shipped.names() else path
-
-
-def _named_by(config: dict[str, Any], model: str) -> str | None:
-    """The factor file that the model's own config names; None if it names none."""
-    named = hf.named_file(config)
-    return None if named is None else str(Path(model) / named)
 
 
 def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str, Any]:
