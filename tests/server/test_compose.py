@@ -18,7 +18,7 @@ from longrope_server.serve.command import compose
 from tests import published_models
 from tests.server import models
 
-DRAIN = ("--shutdown-timeout", "30")
+DRAIN = ("--shutdown-timeout", "45")
 
 
 def value_of(flag: str, words: list[str]) -> str:

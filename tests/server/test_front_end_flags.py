@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 from longrope_server.errors import UsageError
+from longrope_server.front_end import takes_requests
 from longrope_server.front_end.admission.limits import Limit
 from longrope_server.front_end.settings import VARIABLE, Settings
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
 from longrope_server.serve import environment
 from longrope_server.serve.command import compose
-from longrope_server.serve.front_end_flags import refuse_other_front_ends
+from longrope_server.serve.front_end_flags import SECONDS_TO_EXIT, refuse_other_front_ends
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
             "--port=9",
         ]
     )
-    assert command.words == [str(model), "--shutdown-timeout", "7", "--port=9"]
+    assert command.words == [str(model), "--shutdown-timeout", "22", "--port=9"]
     settings = command.settings
     assert settings.key_file == str(keys)
     assert settings.open_paths == ("/metrics", "/version")
@@ -48,6 +49,7 @@ def test_our_flags_become_settings_and_vllm_sees_none_of_them(model: Path, keys:
     assert settings.limits.classes == {8192: Limit(queued=2)}
     assert (settings.body_bytes, settings.body_seconds) == (1000, 2.5)
     assert not settings.page
+    assert settings.drain_seconds == 7
 
 
 def test_priorities_of_keys_need_a_scheduler_that_heeds_them(model: Path, tmp_path: Path) -> None:
@@ -72,9 +74,24 @@ def test_settings_reach_another_process_as_they_were(model: Path) -> None:
         Settings.from_environment({VARIABLE: '{"x": 1}'})
 
 
-def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
-    words = compose([str(model), "--shutdown-timeout", "3"]).words
-    assert words == [str(model), "--shutdown-timeout", "3"]
+@pytest.mark.parametrize("flag", ["--drain-timeout", "--shutdown-timeout"])
+@pytest.mark.parametrize(("value", "seconds", "until_killed"), [("3", 3, 18), ("0.5", 0.5, 16)])
+def test_vllm_kills_no_process_that_still_tells_its_clients(
+    model: Path, flag: str, value: str, seconds: float, until_killed: int
+) -> None:
+    command = compose([str(model), flag, value])
+    assert command.words == [str(model), "--shutdown-timeout", str(until_killed)]
+    assert command.settings.drain_seconds == seconds
+    telling = takes_requests.SECONDS_TO_SAY_SO + takes_requests.SECONDS_TO_CLOSE
+    assert telling + 5 <= SECONDS_TO_EXIT
+
+
+def test_the_time_to_drain_may_be_in_a_file(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "vllm.yaml"
+    file.write_text("shutdown-timeout: 3\n")
+    command = compose([str(model), "--config", str(file)])
+    assert command.words[:3] == [str(model), "--shutdown-timeout", "18"]
+    assert command.settings.drain_seconds == 3
 
 
 @pytest.mark.parametrize(
@@ -100,6 +117,7 @@ def test_vllms_own_shutdown_timeout_is_kept(model: Path) -> None:
         (["--drain-timeout=\uff15"], "should be a number of seconds"),
         (["--drain-timeout=nan"], "should be a number of seconds"),
         (["--drain-timeout=inf"], "should be a number of seconds"),
+        (["--shutdown-timeout=soon"], "--shutdown-timeout is 'soon'; it should be a number"),
         (["--drain-timeout=1", "--shutdown-timeout=1"], "are the same: give one"),
     ],
 )

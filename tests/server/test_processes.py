@@ -1,4 +1,4 @@
-"""Two engines behind two API processes are one server: its tokens, counters, accounts and keys."""
+"""Several API processes are one server: its tokens, counters, accounts and keys, and its end."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 
 from tests.plugin.models import give_bytes, tiny_model
 from tests.plugin.reference import Reference
+from tests.server.faults import traffic
 from tests.serving import LONGROPE_SERVE, WITH_WORKER, Server, running
 
 # vLLM starts as many API processes as engines.
@@ -117,3 +118,25 @@ def test_two_engines_and_two_api_processes(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         time.sleep(2)
         assert {answer.status_code for answer in complete_all(server, [[5]] * 12)} == {401}
+
+
+@pytest.mark.slow
+async def test_each_process_tells_its_clients_that_the_time_is_over(tmp_path: Path) -> None:
+    command = (*LONGROPE_SERVE, "--api-server-count=2", "--drain-timeout=2")
+    with running(command, tmp_path / "log") as server:
+
+        async def read(number: int) -> list[str]:
+            story = traffic.chat(f"Tell long story {number}", 20_000)
+            async with traffic.Server(server.url).stream(story) as lines:
+                return [line async for line in lines]
+
+        streams = [asyncio.create_task(read(number)) for number in range(8)]
+        client = traffic.Server(server.url)
+        while (await client.metrics()).sum("vllm:num_requests_running") < len(streams):
+            await asyncio.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        for lines in await asyncio.gather(*streams):
+            error = traffic.error_of(lines)
+            assert error is not None
+            assert error["code"] == "drain_timeout"
+            assert "data: [DONE]" in lines

@@ -128,7 +128,9 @@ class LongRoPEEndpoint:
         for method in ASKING:
             ask_engine = getattr(engine_client, method)
             _replace(engine_client, method, observed(ask_engine, selection, limits, ended))
-        seconds = config.shutdown_timeout
+        seconds = settings.drain_seconds
+        if seconds is None:
+            seconds = config.shutdown_timeout
         shutdown = draining_first(engine_client.shutdown, self.front_end.life, seconds)
         _replace(engine_client, "shutdown", shutdown)
 

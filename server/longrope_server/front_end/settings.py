@@ -25,8 +25,9 @@ class Settings(BaseModel):
     way. key_file: None if no key is required. open_paths: the paths that can be read without a
     key, in addition to liveness and readiness. accounting: the directory of the usage ledger and
     the request log, if there are any. body_bytes: the largest body; None derives it from the served
-    length. body_seconds: the time in which a body must arrive. progress_seconds: the time between
-    two comments on a prefill. page: whether the page in the browser is served.
+    length. body_seconds: the time in which a body must arrive. drain_seconds: the time that running
+    requests have after SIGTERM; None takes vLLM's --shutdown-timeout. progress_seconds: the time
+    between two comments on a prefill. page: whether the page in the browser is served.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class Settings(BaseModel):
     accounting: str | None = None
     body_bytes: Annotated[int, Field(ge=1)] | None = None
     body_seconds: Seconds = 60.0
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     progress_seconds: Seconds = 1.0
     page: bool = True
 

@@ -16,6 +16,9 @@ from longrope_server.keys.usage_ledger import UsageLedger
 from longrope_server.serve.arguments import Arguments
 
 DRAIN_SECONDS = 30
+# After the drain time, until vLLM kills API processes that are still there: to tell clients that
+# were cut off (SECONDS_TO_SAY_SO), to close connections (SECONDS_TO_CLOSE), and to exit.
+SECONDS_TO_EXIT = 15
 OURS = (
     *("limits", "api-key-file", "open-paths", "accounting", "max-body-bytes", "body-timeout"),
     *("page", "drain-timeout"),
@@ -51,6 +54,7 @@ def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings
     ):
         if (value := arguments.take(flag)) is not None:
             given[field] = value
+    given["drain_seconds"] = _drain_seconds(arguments)
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
@@ -61,7 +65,8 @@ def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings
         raise UsageError(
             "--open-paths lists the paths that need no key: it goes with --api-key-file."
         )
-    return settings, _drain(arguments)
+    shutdown = math.ceil(given["drain_seconds"]) + SECONDS_TO_EXIT
+    return settings, ["--shutdown-timeout", str(shutdown)]
 
 
 def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -78,17 +83,19 @@ def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]
         )
 
 
-def _drain(arguments: Arguments) -> list[str]:
-    """vLLM's flag in place of ours; nothing if the user has given vLLM's own."""
-    ours = arguments.take("drain-timeout")
-    if arguments.peek("shutdown-timeout") is not None:
-        if ours is not None:
-            raise UsageError("--drain-timeout and --shutdown-timeout are the same: give one.")
-        return []
-    seconds = DRAIN_SECONDS if ours is None else numbers.real(ours)
+def _drain_seconds(arguments: Arguments) -> float:
+    """What our flag says, or vLLM's: the time that running requests have."""
+    given = {flag: arguments.take(flag) for flag in ("drain-timeout", "shutdown-timeout")}
+    flags = [flag for flag, value in given.items() if value is not None]
+    if len(flags) > 1:
+        raise UsageError("--drain-timeout and --shutdown-timeout are the same: give one.")
+    if not flags:
+        return DRAIN_SECONDS
+    value = str(given[flags[0]])
+    seconds = numbers.real(value)
     if not 0 <= seconds <= threading.TIMEOUT_MAX:
-        raise UsageError(f"--drain-timeout is {ours!r}; it should be a number of seconds.")
-    return ["--shutdown-timeout", str(math.ceil(seconds))]
+        raise UsageError(f"--{flags[0]} is {value!r}; it should be a number of seconds.")
+    return seconds
 
 
 def _with_flags(sentence: str) -> str:
