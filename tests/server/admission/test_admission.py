@@ -209,6 +209,29 @@ async def test_tokens_of_several_prompts_are_charged_once() -> None:
     assert balance == pytest.approx(10_000 - 2 * 1100, abs=50)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/tokenize", "/detokenize", "/v1/messages/count_tokens", "/v1/completions/derender"),
+        *("/v1/chat/completions/render", "/v1/responses/render", "/cohere/v2/chat/render"),
+    ],
+)
+async def test_what_asks_no_engine_is_a_request_without_tokens(path: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert house.in_flight() == {SHORT: Sum(1, 0)}
+        await say(send)
+
+    house = House(app)
+    key = Key("alice", b"", Quota(requests_per_minute=5, tokens_per_minute=1000))
+    connection = Connection(*body_in([LOOKS_LONG]))
+    scope = {**http_scope(path=path), KEY: key}
+    await house.app(scope, connection.receive, connection.send)
+    assert connection.status == 200
+    rows = house.gate.ledger.database.execute("SELECT unit, balance FROM balances").fetchall()
+    assert dict(rows) == {"requests": pytest.approx(4, abs=0.1), "tokens": 1000}
+    assert house.is_empty()
+
+
 async def test_a_task_that_outlives_its_request_moves_no_place() -> None:
     """vLLM answers in a task of its own, whose cancellation arrives after the request has ended."""
     left: list[asyncio.Task[None]] = []

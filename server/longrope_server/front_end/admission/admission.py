@@ -8,11 +8,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longrope_server.front_end.admission.estimate import tokens_in
 from longrope_server.front_end.admission.gate import Gate, Ticket
-from longrope_server.front_end.authentication import key_of
+from longrope_server.front_end.authentication import key_of, path_of
 from longrope_server.front_end.bodies.body_limit import BODY, Body
 from longrope_server.front_end.openai_error import REFUSED, Count, RefusedError, ignore_refusal
 
 PLACE = "longrope.place"  # in the scope: the Admitted of a request that has or had a place
+# The last words of paths that turn a prompt into tokens or back, and ask no engine.
+WITHOUT_ENGINE = frozenset({"tokenize", "detokenize", "count_tokens", "render", "derender"})
 
 
 class Admitted:
@@ -57,7 +59,7 @@ class Admission:
     """Lets a request wait until there is a place, or answers 429 or 503 in place of `app`.
 
     Only requests whose body was read (by `BodyLimit`, in front) take a place; the others cost
-    nothing.
+    nothing. A request that asks no engine counts as one without tokens.
     """
 
     def __init__(self, app: ASGIApp, gate: Gate, refused: Count = ignore_refusal) -> None:
@@ -78,7 +80,7 @@ class Admission:
 
         began = time.monotonic()
         try:
-            ticket = await self.gate.enter(tokens_in(body.chunks), key_of(scope), gone)
+            ticket = await self.gate.enter(_tokens(scope, body), key_of(scope), gone)
         except RefusedError as error:
             self.refused(error.refusal.reason)
             await error.refusal.send(scope, receive, send)
@@ -94,3 +96,10 @@ class Admission:
         finally:
             current_place.reset(place)
             self.gate.leave(ticket)
+
+
+def _tokens(scope: Scope, body: Body) -> int:
+    """About how many tokens the request brings to an engine."""
+    if path_of(scope).rpartition("/")[2] in WITHOUT_ENGINE:
+        return 0
+    return tokens_in(body.chunks)
