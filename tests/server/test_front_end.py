@@ -1,9 +1,12 @@
 """The pieces together, in their order, around a small application."""
 
+import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
+import pytest
 from longrope_server.front_end import metrics
 from longrope_server.front_end.accounting import request_log
 from longrope_server.front_end.pieces import FrontEnd
@@ -79,6 +82,33 @@ async def test_a_broken_key_file_leaves_the_keys_as_they_were(tmp_path: Path) ->
     front.reload_keys()
     assert (await asked(front, b"{}")).status == 401
     assert (await asked(front, b"{}", key="other")).status == 200
+
+
+async def test_deleting_the_only_key_revokes_it(tmp_path: Path) -> None:
+    front = front_end(tmp_path)
+    connection = Connection()
+    asking = asyncio.create_task(
+        front.around(answers)(
+            http_scope(authorization="Bearer good"), connection.receive, connection.send
+        )
+    )
+    await asyncio.sleep(0.01)
+    (tmp_path / "keys").write_text("# nobody\n")
+    front.reload_keys()
+    await asking
+    assert connection.status == 401
+    assert (await asked(front, b"{}")).status == 401
+
+
+async def test_a_key_file_that_is_gone_leaves_the_keys_as_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("vllm.longrope").propagate = logging.getLogger("vllm").propagate = True
+    front = front_end(tmp_path)
+    (tmp_path / "keys").unlink()
+    front.reload_keys()
+    assert "The keys stay as they were: The key file" in caplog.text
+    assert (await asked(front, b"{}")).status == 200
 
 
 async def test_a_get_needs_a_key_but_no_place(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ class FrontEnd:
         if settings.key_file is not None:
             # In this order: a change of the file while it is read is not missed.
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_keys)
-            self.keys = Keys(self._load_keys(settings.key_file))
+            keys = key_file.load(Path(settings.key_file), has_priorities)
+            self.key_metrics.know(key.name for key in keys)
+            self.keys = Keys(keys)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """`app` with every piece around it; a request meets the last one first."""
@@ -115,21 +117,21 @@ class FrontEnd:
             day = datetime.now(UTC).date().isoformat()
             self.books.add(Account(name, day, factor_set), amounts)
 
-    def _load_keys(self, path: str) -> list[Key]:
-        """The keys of the file. Raises UsageError if they cannot be used."""
-        keys = key_file.load(Path(path), self.has_priorities)
-        self.key_metrics.know(key.name for key in keys)
-        return keys
-
     def reload_keys(self) -> None:
-        """Reads the key file again, and ends the requests of keys that are no longer in it."""
+        """Reads the key file again, and ends the requests of keys that are no longer in it.
+
+        A file without keys revokes all of them. One that cannot be read leaves them as they were.
+        """
         assert self.keys is not None
         assert self.settings.key_file is not None
         try:
-            keys = self._load_keys(self.settings.key_file)
+            keys = key_file.read(Path(self.settings.key_file), self.has_priorities)
         except UsageError as error:
             logger.error("The keys stay as they were: %s", error)
             return
+        self.key_metrics.know(key.name for key in keys)
         revoked = self.keys.replace(keys)
         self.running.end_keys(revoked, authentication.revoked())
         logger.info("Keys were read again: %d are good, %d were revoked.", len(keys), len(revoked))
+        if not keys:
+            logger.warning("The key file holds no key: nobody has access.")

@@ -90,18 +90,13 @@ def load(path: Path, has_priorities: bool = True) -> list[Key]:
 
     has_priorities: whether the engine's scheduler heeds priorities; if not, no key may have one.
     """
-    if not (keys := read(path)):
+    if not (keys := read(path, has_priorities)):
         raise UsageError(f"The key file {path} holds no key: add one with `longrope key new`.")
-    if not has_priorities and (key := next((key for key in keys if key.priority), None)):
-        raise UsageError(
-            f"The key file {path} gives {key.name!r} a priority, which the engine would not heed: "
-            "serve with --scheduling-policy priority."
-        )
     return keys
 
 
-def read(path: Path) -> list[Key]:
-    """The keys of a file that may have none yet. Raises UsageError as `load` does."""
+def read(path: Path, has_priorities: bool = True) -> list[Key]:
+    """The keys of a file that may have none. Raises UsageError as `load` does."""
     try:
         text = text_files.decoded(path, path.read_bytes())
     except FactorFileError as error:
@@ -119,6 +114,12 @@ def read(path: Path) -> list[Key]:
             if (value := getattr(key, attribute)) in seen:
                 raise UsageError(f"The key file {path} has {key.name!r} twice ({attribute}).")
             seen.add(value)
+    names = [key.name for key in keys if key.priority]
+    if names and not has_priorities:
+        raise UsageError(
+            f"The key file {path} gives {names[0]!r} a priority, which the engine would not heed: "
+            "serve with --scheduling-policy priority."
+        )
     return keys
 
 
