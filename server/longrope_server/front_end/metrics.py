@@ -133,7 +133,8 @@ class ClassMetrics:
     def changed(self, bound: int, state: str, requests: int, tokens: int) -> None:
         """Adds requests and tokens, which may be negative, to those in this state."""
         name = self.names[bound]
-        UNDER_WAY[state].labels(name).inc(requests)
+        if state in UNDER_WAY:
+            UNDER_WAY[state].labels(name).inc(requests)
         if state == "in_flight":
             TOKENS_IN_FLIGHT.labels(name).inc(tokens)
 

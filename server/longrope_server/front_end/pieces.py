@@ -94,7 +94,7 @@ class FrontEnd:
         app = Admission(app, self.gate, metrics.refused)
         app = ReadableJSON(app, metrics.refused)
         if self.settings.page:
-            app = Announced(DocumentText(app, self.body_bytes, metrics.refused))
+            app = Announced(DocumentText(app, self.gate, self.body_bytes, metrics.refused))
         app = BodyLimit(
             app, self.body_bytes, self.settings.body_seconds, self.memory, metrics.refused
         )

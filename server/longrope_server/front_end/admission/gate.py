@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from longrope_server.front_end.admission.ledger import Ledger, State, Sum
@@ -121,8 +122,26 @@ class Gate:
             self.seconds[ticket.bound] = before + 0.2 * (took - before)
         self._let_in()
 
+    @contextmanager
+    def aside(self, key: Key | None) -> Iterator[None]:
+        """Counts a request without tokens that takes no place, because it asks no engine.
+
+        Raises RefusedError, 429, for the key's quota.
+        """
+        name, quota = _quota_of(key)
+        bound = self.limits.class_of(0)
+        with self.ledger.transaction():
+            self._check_quota(name, quota)
+            self.ledger.charge(name, quota, 1, 0)
+            self.ledger.add(bound, name, "aside", 1, 0)
+        try:
+            yield
+        finally:
+            with self.ledger.transaction():
+                self.ledger.add(bound, name, "aside", -1, 0)
+
     def _ticket(self, tokens: int, key: Key | None) -> Ticket:
-        name, quota = (key.name, key.quota) if key else (NOBODY, Quota())
+        name, quota = _quota_of(key)
         self._check_quota(name, quota)
         ticket = Ticket(name, quota, self.limits.class_of(tokens), tokens, "in_flight")
         queued = self.ledger.usage()["queued"]
@@ -246,6 +265,10 @@ class Gate:
         self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
         self.ledger.add(bound, ticket.key, "in_flight", 1, tokens)
         ticket.bound, ticket.tokens, ticket.state = bound, tokens, "in_flight"
+
+
+def _quota_of(key: Key | None) -> tuple[str, Quota]:
+    return (key.name, key.quota) if key else (NOBODY, Quota())
 
 
 def _fits(limit: Limit, used: Sum, tokens: int) -> bool:

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from longrope_server.keys.key_file import Quota
 
-State = Literal["in_flight", "queued"]
+State = Literal["in_flight", "queued", "aside"]
+"""With a place, waiting for one, or without one: aside."""
 Change = Callable[[int, State, int, int], None]
 """Called with a length class, a state, and the changes in its requests and tokens."""
 
@@ -88,7 +89,7 @@ class Ledger:
 
     def usage(self) -> Usage:
         """What is under way in all processes."""
-        by_state: Usage = {"in_flight": defaultdict(Sum), "queued": defaultdict(Sum)}
+        by_state: Usage = {state: defaultdict(Sum) for state in get_args(State)}
         rows = self.database.execute(
             "SELECT state, class, sum(requests), sum(tokens) FROM counts GROUP BY state, class"
         )
@@ -97,7 +98,7 @@ class Ledger:
         return by_state
 
     def under_way(self, key: str) -> int:
-        """Requests of one key, in flight or queued."""
+        """Requests of one key, in every state."""
         (requests,) = self.database.execute(
             "SELECT coalesce(sum(requests), 0) FROM counts WHERE key = ?", (key,)
         ).fetchone()
