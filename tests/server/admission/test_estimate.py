@@ -1,10 +1,20 @@
+import base64
 import json
 import random
+import time
 from itertools import pairwise
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longrope_server.front_end.admission.estimate import BYTES_PER_ID, BYTES_PER_TOKEN, tokens_in
+from longrope_server.front_end.admission.estimate import (
+    BYTES_PER_ID,
+    BYTES_PER_TOKEN,
+    TOKENS_OF_MEDIUM,
+    tokens_in,
+)
+from longrope_server.front_end.admission.media import BLOCK
 
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
@@ -50,3 +60,68 @@ def test_the_text_of_a_request_counts_four_bytes_a_token() -> None:
     assert tokens_in([b"a" * 400, b"b" * 400]) == 800 // BYTES_PER_TOKEN + 1
     assert tokens_in([]) == 1
     assert tokens_in([b""]) == 1
+
+
+def encoded(size: int) -> str:
+    return base64.b64encode(random.Random(size).randbytes(size)).decode()
+
+
+def asking(*parts: dict[str, Any]) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": list(parts)}]}).encode()
+
+
+SIZE = 300_000
+EDGES = 2 * BLOCK // BYTES_PER_TOKEN
+PHOTO = f"data:image/jpeg;base64,{encoded(SIZE)}"
+MEDIA = {
+    "chat": {"type": "image_url", "image_url": {"url": PHOTO}},
+    "responses": {"type": "input_image", "image_url": PHOTO},
+    "messages": {"type": "image", "source": {"type": "base64", "data": encoded(SIZE)}},
+    "sound": {"type": "input_audio", "input_audio": {"data": encoded(SIZE), "format": "wav"}},
+    "embeddings": {"type": "image_embeds", "image_embeds": encoded(SIZE)},
+    "prompt embeddings": {"prompt_embeds": [encoded(SIZE)]},
+}
+
+
+@pytest.mark.parametrize("name", MEDIA)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_medium_counts_no_more_than_a_fixed_amount(name: str, count: int) -> None:
+    body = asking({"type": "text", "text": "word " * 800}, *[MEDIA[name]] * count)
+    chance = random.Random(count)
+    for separators in ((", ", ": "), (",", ":")):
+        body = json.dumps(json.loads(body), separators=separators).encode()
+        for places in ([], range(0, len(body), 65536), chance.sample(range(len(body)), 50)):
+            tokens = tokens_in(cut(body, list(places)))
+            assert 0 <= tokens - 1000 - count * TOKENS_OF_MEDIUM < 200 + count * EDGES
+
+
+def test_slashes_may_be_escaped() -> None:
+    body = asking(MEDIA["chat"]).replace(b"/", rb"\/")
+    assert tokens_in([body]) < TOKENS_OF_MEDIUM + EDGES + 100
+
+
+@pytest.mark.parametrize("text", ["What does ;base64, mean? " + "word " * 10_000, "字" * 10_000])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_text_is_a_text(text: str, ascii_only: bool) -> None:
+    body = json.dumps({"data": text}, ensure_ascii=ascii_only).encode()
+    for places in ([], range(0, len(body), 4096)):
+        assert tokens_in(cut(body, list(places))) == len(body) // BYTES_PER_TOKEN + 1
+
+
+def test_a_short_medium_counts_its_bytes() -> None:
+    body = asking({"type": "input_audio", "input_audio": {"data": "abcd" * 10}})
+    assert tokens_in([body]) == len(body) // BYTES_PER_TOKEN + 1
+
+
+def test_a_form_with_a_file_counts_as_a_medium() -> None:
+    form = "multipart/form-data; boundary=x"
+    assert tokens_in([b"\0" * 1_000_000], form) == TOKENS_OF_MEDIUM + 1
+    assert tokens_in([b"x" * 40], form) == 11
+
+
+@pytest.mark.parametrize("body", [b"words, ", b'"a":"b",', b"a" * 1023 + b".", b"a", rb"\/"])
+def test_no_body_takes_long(body: bytes) -> None:
+    whole = body * (8_000_000 // len(body))
+    began = time.process_time()
+    tokens_in(cut(whole, list(range(0, len(whole), 65536))))
+    assert time.process_time() - began < 0.5

@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextvars import ContextVar
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longrope_server.front_end.admission.estimate import tokens_in
@@ -102,4 +103,4 @@ def _tokens(scope: Scope, body: Body) -> int:
     """About how many tokens the request brings to an engine."""
     if path_of(scope).rpartition("/")[2] in WITHOUT_ENGINE:
         return 0
-    return tokens_in(body.chunks)
+    return tokens_in(body.chunks, Headers(scope=scope).get("content-type", ""))
