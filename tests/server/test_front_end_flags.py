@@ -144,3 +144,34 @@ def test_a_front_end_without_our_pieces_is_refused() -> None:
     with pytest.raises(UsageError, match="VLLM_USE_RUST_FRONTEND"):
         refuse_other_front_ends([], {"VLLM_USE_RUST_FRONTEND": "1"})
     refuse_other_front_ends(["--grpc-port=1"], {"VLLM_USE_RUST_FRONTEND": "0"})
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "--data-parallel-multi-port-external-lb",
+        "--data_parallel_multi_port_external_lb",
+        "-dpm",
+    ],
+)
+def test_several_servers_in_one_are_refused(switch: str) -> None:
+    with pytest.raises(UsageError, match="once for each port") as refused:
+        refuse_other_front_ends(["model", "--data-parallel-size=2", switch], {})
+    assert str(refused.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [
+        ("data-parallel-multi-port-external-lb", "once for each port"),
+        ("data_parallel_multi_port_external_lb", "once for each port"),
+        ("grpc", "--grpc chooses a front end"),
+    ],
+)
+def test_front_ends_of_a_file_are_refused(flag: str, part: str, tmp_path: Path) -> None:
+    file = tmp_path / "vllm.yaml"
+    file.write_text(f"{flag}: false\n")
+    refuse_other_front_ends(["model", "--config", str(file)], {})
+    file.write_text(f"{flag}: true\n")
+    with pytest.raises(UsageError, match=part):
+        refuse_other_front_ends(["model", "--config", str(file)], {})

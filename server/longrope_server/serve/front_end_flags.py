@@ -19,6 +19,7 @@ DRAIN_SECONDS = 30
 # After the drain time, until vLLM kills API processes that are still there: to tell clients that
 # were cut off (SECONDS_TO_SAY_SO), to close connections (SECONDS_TO_CLOSE), and to exit.
 SECONDS_TO_EXIT = 15
+SEVERAL_SERVERS = ("--data-parallel-multi-port-external-lb", "-dpm")
 OURS = (
     *("limits", "api-key-file", "open-paths", "accounting", "max-body-bytes", "body-timeout"),
     *("page", "drain-timeout"),
@@ -70,10 +71,11 @@ def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings
 
 
 def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises UsageError if vLLM would serve with a program that has none of our pieces."""
-    other = next((word for word in words if word.partition("=")[0] == "--grpc"), None)
-    if other is None and Arguments(list(words)).peek("grpc") == "True":  # in a --config file
-        other = "--grpc"
+    """Raises UsageError if vLLM would serve with a program that has none of our pieces.
+
+    Also if it would start several servers, whose limits, keys and exit status are not one.
+    """
+    other = "--grpc" if _has_switch(words, "--grpc") else None
     if environment.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0"):
         other = "VLLM_USE_RUST_FRONTEND"
     if other:
@@ -81,6 +83,18 @@ def refuse_other_front_ends(words: Sequence[str], environment: Mapping[str, str]
             f"{other} chooses a front end without API keys, limits and draining: longrope serves "
             "with vLLM's Python front end only."
         )
+    if _has_switch(words, *SEVERAL_SERVERS):
+        raise UsageError(
+            f"{SEVERAL_SERVERS[0]} starts a server for each port, which share no limits and do not "
+            "hear of revoked keys: start `longrope serve` once for each port."
+        )
+
+
+def _has_switch(words: Sequence[str], flag: str, *short: str) -> bool:
+    """Whether a flag without a value is given, in words or in a --config file."""
+    if any(word.partition("=")[0].replace("_", "-") in (flag, *short) for word in words):
+        return True
+    return Arguments(list(words)).peek(flag.removeprefix("--")) == "True"
 
 
 def _drain_seconds(arguments: Arguments) -> float:
