@@ -23,7 +23,7 @@ from longrope_server.plan import cost, units
 from longrope_server.plan.command import UTILISATION
 from longrope_server.plan.fitting import in_words
 from longrope_server.plan.gpus import parse
-from longrope_server.serve import embedded
+from longrope_server.serve import embedded, front_end_flags
 from longrope_server.serve.command import Command, compose
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -207,7 +207,7 @@ def test_a_pod_has_the_time_to_drain(overlay: str) -> None:
     args = server(overlay)["args"]
     sleeps = server(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
     drains = int(value_of("drain-timeout", args) or 0)
-    needed = sleeps + drains + takes_requests.SECONDS_TO_SAY_SO + ENGINE_STOPS_WITHIN
+    needed = sleeps + drains + front_end_flags.SECONDS_TO_EXIT + ENGINE_STOPS_WITHIN
     for template in templates(overlay):  # a server's workers stay with it
         assert needed <= template["spec"]["terminationGracePeriodSeconds"] < 1.2 * needed
 
@@ -346,7 +346,7 @@ def test_the_server_takes_its_arguments(
     parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(command.words)
     args = server(overlay)["args"]
     assert parsed.port == server(overlay)["ports"][0]["containerPort"]
-    assert parsed.shutdown_timeout == int(value_of("drain-timeout", args) or 0)
+    assert command.settings.drain_seconds == int(value_of("drain-timeout", args) or 0)
     assert command.settings.key_file
     assert command.settings.open_paths == ("/metrics",)
     assert command.settings.limits.queue_seconds > 0
