@@ -108,19 +108,21 @@ class Server:
 
     def _refusal(self, response: httpx.Response) -> UsageError | ServerError:
         status = response.status_code
-        if status == httpx.codes.UNAUTHORIZED:
-            given = (
-                "does not know the API key that was given" if self._has_key else "asks for a key"
-            )
-            return UsageError(
-                f"{self.url} {given}: give one with --api-key, or in LONGROPE_API_KEY or "
-                "OPENAI_API_KEY."
-            )
         response.read()
         try:
             says = self.says(response.json())
         except (ValueError, RecursionError):
             says = ""
+        if status == httpx.codes.UNAUTHORIZED:
+            how = "one with --api-key, or in LONGROPE_API_KEY or OPENAI_API_KEY."
+            if self._has_key and says:
+                return UsageError(
+                    f"{self.url} refuses the API key that was given{says}. Give {how}"
+                )
+            given = (
+                "does not know the API key that was given" if self._has_key else "asks for a key"
+            )
+            return UsageError(f"{self.url} {given}: give {how}")
         if status in BUSY:
             return ServerError(f"{self.url} is too busy ({status}){says}.")
         sentence = f"{self.url} answers {response.request.url.path} with status {status}{says}."

@@ -97,6 +97,12 @@ def test_a_wrong_key_is_not_repeated(server: StandIn, ask: Ask) -> None:
     assert "does not know the API key" in sentence(ask("--api-key", "sk-secret"), 2)
 
 
+def test_why_a_key_is_refused_is_quoted(server: StandIn, ask: Ask) -> None:
+    server.replies = [refusal(401, "The API key that came with the request has expired.")]
+    said = sentence(ask("--api-key", "sk-secret"), 2)
+    assert "given: The API key that came with the request has expired. Give one with" in said
+
+
 def test_a_refusal_is_quoted(server: StandIn, ask: Ask) -> None:
     server.cards = None
     server.replies = [Reply(404), refusal(404, "The model `x` does not exist.")]
