@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longrope_server.front_end import metrics
+from longrope_server.front_end import authentication, metrics
 from longrope_server.front_end.accounting import request_log
 from longrope_server.front_end.pieces import FrontEnd
 from longrope_server.front_end.settings import Settings
@@ -17,6 +17,7 @@ from longrope_server.keys.usage_ledger import Amounts
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.server.asgi import Connection, answers, body_in, http_scope, say
+from tests.server.test_endable import EVENTS
 
 
 def front_end(tmp_path: Path, quota: Quota = Quota(), **settings: Any) -> FrontEnd:  # noqa: B008
@@ -153,6 +154,29 @@ async def test_a_request_is_on_record_before_its_answer_ends(tmp_path: Path) -> 
     assert (refused["key"], refused["status"]) == (None, 401)
     assert refused["refused"] == "invalid_api_key"
     assert refused["request_id"] == "mine"
+
+
+async def test_a_stream_that_was_ended_is_not_complete_on_record(tmp_path: Path) -> None:
+    async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        for _ in range(10):  # the first are held until an engine is asked, or will not be
+            part = {"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True}
+            await send(part)
+        await asyncio.Event().wait()
+
+    accounts = tmp_path / "accounts"
+    front = front_end(tmp_path, accounting=str(accounts))
+    client = Connection(*body_in([b"{}"]))
+    scope = http_scope(authorization="Bearer good")
+    asking = asyncio.create_task(front.around(streams)(scope, client.receive, client.send))
+    while not client.sent:
+        await asyncio.sleep(0.01)
+    front.running.end_all(authentication.revoked())
+    await asking
+    assert client.is_complete  # to the client, which reads the error
+    [line] = map(json.loads, (accounts / request_log.FILE).read_text().splitlines())
+    assert (line["status"], line["complete"]) == (200, False)
+    assert line["refused"] == "key_revoked"
 
 
 async def test_probes_are_not_on_record(tmp_path: Path) -> None:

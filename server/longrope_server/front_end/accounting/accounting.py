@@ -39,13 +39,14 @@ class Accounting:
         span = self.tracing.start(exchange) if self.tracing else None
 
         async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                exchange.began_to_answer(message.get("status"))
             elif message["type"] == "http.response.body":
-                exchange.complete = not message.get("more_body")
-                await self._write(exchange)
+                if is_last := not message.get("more_body"):
+                    exchange.ended()
+                await self._write(exchange, is_last)
             elif message["type"] == "websocket.close":
-                exchange.complete = True
+                exchange.ended()
             await send(message)
 
         try:
@@ -60,13 +61,13 @@ class Accounting:
             if self.tracing and span:
                 self.tracing.end(span, exchange)
 
-    async def _write(self, exchange: Exchange) -> None:
-        """Notes the request if it is complete, and waits until all that has ended is written."""
+    async def _write(self, exchange: Exchange, is_last: bool) -> None:
+        """Notes the request if its answer ends, and waits until all that has ended is written."""
         if self.books is None:
             return
         answer: Answer | None = exchange.scope.get(ANSWER)
         ended = answer.amounts.requests if answer and not answer.asking else 0
-        if exchange.complete:
+        if is_last:
             self._note(exchange)
         elif ended <= exchange.written:
             return

@@ -21,17 +21,28 @@ LONGEST_TEXT = 200  # of what a client chooses: a path, a request id
 class Exchange:
     """One HTTP request under way.
 
-    status: that of the answer, None before it begins. written: how many of its engine requests are
-    in the ledger, as far as is known. is_noted: it is in the log.
+    status: that of the answer, None before it begins. serves: the answer began, and not as a
+    refusal. written: how many of its engine requests are in the ledger, as far as is known.
+    is_noted: it is in the log.
     """
 
     scope: Scope
     began: float  # time.time
     began_monotonic: float
     status: int | None = None
+    serves: bool = False
     complete: bool = False
     written: int = 0
     is_noted: bool = False
+
+    def began_to_answer(self, status: int | None) -> None:
+        """Notes the head of an answer, or that a WebSocket was accepted."""
+        self.status = status
+        self.serves = REFUSED not in self.scope
+
+    def ended(self) -> None:
+        """Notes the end of an answer, which is not whole if the request was refused meanwhile."""
+        self.complete = not (self.serves and REFUSED in self.scope)
 
     def record(self) -> dict[str, Any]:
         """What is known about it now; None for what does not apply."""
