@@ -232,6 +232,29 @@ async def test_what_asks_no_engine_is_a_request_without_tokens(path: str) -> Non
     assert house.is_empty()
 
 
+async def test_a_websocket_counts_as_a_request_of_its_key_without_a_place() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert house.in_flight() == {}
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    house = House(app)
+    key = Key("alice", b"", Quota(in_flight=2, requests_per_minute=3))
+    scope = {**http_scope("GET", "/v1/realtime"), "type": "websocket", KEY: key}
+    clients = [Connection() for _ in range(3)]
+    sessions = [
+        asyncio.create_task(house.app(scope, client.receive, client.send)) for client in clients
+    ]
+    await sessions[2]
+    kinds = [client.sent[0]["type"] for client in clients]
+    assert kinds == ["websocket.accept", "websocket.accept", "websocket.close"]
+    assert house.reasons == ["key_quota"]
+    for client in clients:
+        client.gone.set()
+    await asyncio.gather(*sessions)
+    assert house.is_empty()
+
+
 async def test_a_task_that_outlives_its_request_moves_no_place() -> None:
     """vLLM answers in a task of its own, whose cancellation arrives after the request has ended."""
     left: list[asyncio.Task[None]] = []

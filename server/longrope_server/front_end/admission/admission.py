@@ -60,7 +60,8 @@ class Admission:
     """Lets a request wait until there is a place, or answers 429 or 503 in place of `app`.
 
     Only requests whose body was read (by `BodyLimit`, in front) take a place; the others cost
-    nothing. A request that asks no engine counts as one without tokens.
+    nothing. A request that asks no engine counts as one without tokens, and so does a WebSocket,
+    without a place.
     """
 
     def __init__(self, app: ASGIApp, gate: Gate, refused: Count = ignore_refusal) -> None:
@@ -70,6 +71,9 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one connection."""
+        if scope["type"] == "websocket":
+            await self._open(scope, receive, send)
+            return
         body: Body | None = scope.get(BODY)
         if body is None:
             await self.app(scope, receive, send)
@@ -97,6 +101,15 @@ class Admission:
         finally:
             current_place.reset(place)
             self.gate.leave(ticket)
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application for a WebSocket, which may wait for speech for hours."""
+        try:
+            with self.gate.aside(key_of(scope)):
+                await self.app(scope, receive, send)
+        except RefusedError as error:
+            self.refused(error.refusal.reason)
+            await error.refusal.send(scope, receive, send)
 
 
 def _tokens(scope: Scope, body: Body) -> int:
