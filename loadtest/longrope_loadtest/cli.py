@@ -148,8 +148,8 @@ def capacity(
     """Find the highest rate at which a server meets a profile's objectives.
 
     Each run's result is in a folder of the directory; capacity.json has the rates. Exit status 0:
-    there is such a rate; 1: there is none; 2: an error was found before any request was sent; 130:
-    Ctrl-C.
+    there is such a rate; 1: there is none; 2: an error was found; 130: Ctrl-C. The rates that were
+    tried until then are kept.
     """
     with _one_sentence():
         load = _load(profile, url, output, model, seed, api_key, reset_cache)

@@ -1,4 +1,7 @@
+import json
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,10 +10,13 @@ from longrope_loadtest.capacity import capacity, command
 from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
+from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import at_rate, rate_of
 from longrope_loadtest.results.slo import Goodput
+from longrope_loadtest.run import lag
 
-from tests.loadtest.mocking import profile
+from tests.loadtest.commands import loadtest, requests_in, written
+from tests.loadtest.mocking import MockServer, profile
 from tests.loadtest.records import record
 
 
@@ -82,7 +88,7 @@ class Stops:
 def stopping(attainment: float, repeats: int = 1, warm_up: float = 0) -> tuple[StopWhenLost, Stops]:
     made = profile(CONSTANT, slo={"ttft": 0.2}, attainment=attainment, warm_up=warm_up)
     stops = Stops()
-    return StopWhenLost(made, plan.make(made, 0), repeats, stops), stops
+    return StopWhenLost(made, repeats * plan.make(made, 0).counted(warm_up), stops), stops
 
 
 @pytest.mark.parametrize(
@@ -130,6 +136,64 @@ def test_profiles_without_a_rate_or_objectives_are_refused() -> None:
     closed = {"kind": "closed", "users": 1, "requests": 1}
     with pytest.raises(UsageError, match="constant, poisson or gamma"):
         capacity.check(profile(closed, slo={"ttft": 1}))
+
+
+def test_a_search_that_ends_early_keeps_its_rates(server: MockServer, tmp_path: Path) -> None:
+    # At 80 requests/s, all 20 are due within the warm-up.
+    arrivals = {"kind": "constant", "rate": 20, "requests": 20}
+    path = written(tmp_path, arrivals, slo={"e2e": 60}, profile={"warm_up": 0.3})
+    out = tmp_path / "out"
+    outcome = loadtest("capacity", path, "--url", server.url, "-o", out, "--repeats", "1")
+    assert outcome.status == 2
+    assert "with these rates in capacity.json: All 20 requests are due within" in outcome.stderr
+    found = json.loads((out / "capacity.json").read_text())
+    assert [probe["rate"] for probe in found["probes"]] == [20, 40]
+    assert (found["rate"], found["missed_at"]) == (40, None)
+
+
+def test_a_rate_is_lost_by_the_requests_of_all_its_repeats(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+
+    class Noting(StopWhenLost):
+        def __init__(self, profile: Profile, number: int, stop: Callable[[], None]) -> None:
+            requests.append(number)
+            super().__init__(profile, number, stop)
+
+    monkeypatch.setattr(command, "StopWhenLost", Noting)
+    monkeypatch.setattr(capacity, "DOUBLINGS", 0)
+    path = written(tmp_path, {"kind": "poisson", "rate": 40, "duration": 0.4}, slo={"e2e": 60})
+    out = tmp_path / "out"
+    assert loadtest("capacity", path, "--url", server.url, "-o", out).status == 0
+    sent = [len(requests_in(folder)) for folder in out.glob("*-rate-*")]
+    assert len(set(sent)) > 1  # random arrivals are not equally many
+    assert requests == 3 * [sum(sent)]
+
+
+def test_a_client_that_did_not_keep_up_is_told(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "LAG_LIMIT", -1)
+    monkeypatch.setattr(lag, "LAG_SHARE", 0)
+    monkeypatch.setattr(capacity, "DOUBLINGS", 0)
+    path = written(tmp_path, CONSTANT, slo={"e2e": 60})
+    arguments = ("--url", server.url, "-o", tmp_path / "out", "--repeats", "1")
+    assert "The client was saturated" in loadtest("capacity", path, *arguments).stderr
+
+
+def test_what_a_closed_loop_sends_in_the_warm_up_is_not_due() -> None:
+    closed = {"kind": "closed", "users": 1, "requests": 4}
+    made = profile(CONSTANT, slo={"ttft": 0.2}, warm_up=0.5)
+    each = made.classes["a"].model_dump() | {"arrivals": closed}
+    made = Profile.model_validate(
+        made.model_dump(exclude_none=True) | {"classes": {"a": made.classes["a"], "b": each}}
+    )
+    planned = plan.make(made, 0)
+    records = [record(n, at=n / 10, warm_up=n < 5) for n in range(10)]
+    records += [record(n, class_name="b", warm_up=n == 10, late=1) for n in range(10, 14)]
+    seen = command._goodput(made, planned, records)
+    assert (seen.requests, seen.good_requests) == (8, 5)
 
 
 def test_turns_after_one_that_was_left_are_not_missed() -> None:

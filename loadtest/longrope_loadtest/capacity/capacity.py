@@ -6,7 +6,6 @@ from typing import Any
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
-from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of
 from longrope_loadtest.results.slo import Goodput, met
@@ -67,11 +66,13 @@ def find(
     repeats: int,
     attainment: float,
     measure: Callable[[float, int], Goodput],
+    told: Callable[[Capacity], None] = lambda outcome: None,
 ) -> Capacity:
     """Search from `start` requests/s, but not below `lowest`.
 
     `measure(rate, number)` runs repeat `number` of a rate. A rate meets the objectives if the share
-    `attainment` of the requests of all its repeats does.
+    `attainment` of the requests of all its repeats does. `told` gets the outcome so far after every
+    rate.
     """
     probes: list[Probe] = []
 
@@ -82,6 +83,7 @@ def find(
             good += seen.good_requests
             sent += seen.requests
         probes.append(Probe(rate, sent, good, _enough(good, sent, attainment)))
+        told(_outcome(probes))
         return probes[-1].met
 
     low, high = _bracket(start, lowest, meets)
@@ -92,7 +94,14 @@ def find(
                 low = middle
             else:
                 high = middle
-    return Capacity(low, high, tuple(probes))
+    return _outcome(probes)
+
+
+def _outcome(probes: list[Probe]) -> Capacity:
+    # The search never goes above a rate that missed, nor below one that met.
+    good = [probe.rate for probe in probes if probe.met]
+    bad = [probe.rate for probe in probes if not probe.met]
+    return Capacity(max(good, default=None), min(bad, default=None), tuple(probes))
 
 
 def _bracket(
@@ -121,15 +130,14 @@ def _enough(good: int, of: int, attainment: float) -> bool:
 
 
 class StopWhenLost:
-    """Stops a run once so many requests have missed their objectives that the run is lost.
+    """Stops a run once so many requests have missed their objectives that its rate is lost.
 
-    The requests that are still running then count as missed.
+    `requests` is the number that count in all repeats of the rate. The requests that are still
+    running then count as missed.
     """
 
-    def __init__(
-        self, profile: Profile, plan: Plan, repeats: int, stop: Callable[[], None]
-    ) -> None:
-        self._still_good = self._all = plan.counted(profile.warm_up) * repeats
+    def __init__(self, profile: Profile, requests: int, stop: Callable[[], None]) -> None:
+        self._still_good = self._all = requests
         self._profile = profile
         self._stop = stop
 

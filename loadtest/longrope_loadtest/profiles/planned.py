@@ -59,8 +59,15 @@ class Plan:
         return sum(len(first.turns()) for first in self._arriving())
 
     def counted(self, warm_up: float) -> int:
-        """The number of requests that count after a warm-up of so many seconds."""
-        late_enough = (first for first in self._arriving() if (first.intended or 0) >= warm_up)
+        """The number of requests that count after a warm-up of so many seconds.
+
+        All of a closed loop's, because only the run tells which are due within it.
+        """
+        late_enough = (
+            first
+            for first in self._arriving()
+            if first.intended is None or first.intended >= warm_up
+        )
         return sum(len(first.turns()) for first in late_enough)
 
     def _arriving(self) -> Iterator[Planned]:
