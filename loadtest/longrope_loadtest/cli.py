@@ -180,8 +180,8 @@ def sweep_rates(
     """Run a profile at several rates, and draw latency against rate.
 
     Each run's result is in a folder of the directory; sweep.html has the curves and sweep.json
-    their figures. Exit status 0: every run was made; 2: an error was found before any request was
-    sent; 130: Ctrl-C.
+    their figures. Exit status 0: every run was made; 2: an error was found; 130: Ctrl-C. The runs
+    that were made until then are kept.
     """
     with _one_sentence():
         load = _load(profile, url, output, model, seed, api_key, reset_cache)

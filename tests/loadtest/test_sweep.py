@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.results import results
+from longrope_loadtest.run import cache
 from longrope_loadtest.sweep.command import rates_of
 
 from tests.loadtest.commands import loadtest, written
@@ -40,6 +41,39 @@ def test_a_run_is_made_at_each_rate(server: MockServer, tmp_path: Path) -> None:
     ]
     assert "<script" not in text
     assert re.findall(r"https?://[^<\"]*", text) == [server.url]
+
+
+def test_a_sweep_that_ends_early_keeps_its_runs(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(url: str, key: str | None) -> None:
+        if (out / "01-rate-20").exists():
+            raise UsageError("Other requests are running on it.")
+
+    monkeypatch.setattr(cache, "reset", reset)
+    out = tmp_path / "out"
+    arguments = (written(tmp_path, FEW), "--url", server.url, "--rates", "20,40", "--reset-cache")
+    outcome = loadtest("sweep", *arguments, "-o", out)
+    assert (outcome.status, outcome.stderr.splitlines()[-1]) == (
+        2,
+        "longrope: Other requests are running on it.",
+    )
+    assert [point["rate"] for point in json.loads((out / "sweep.json").read_text())] == [20]
+    assert (out / "sweep.html").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "capacity.json"])
+@pytest.mark.parametrize("command", ["run", "sweep", "capacity"])
+def test_the_runs_of_two_commands_are_not_mixed(
+    server: MockServer, tmp_path: Path, command: str, name: str
+) -> None:
+    (tmp_path / name).write_text("[]")
+    path = written(tmp_path, FEW, slo={"e2e": 60})
+    outcome = loadtest(command, path, "--url", server.url, "-o", tmp_path)
+    assert outcome.status == 2
+    assert "holds a result already: name another with -o" in outcome.stderr
+    assert (tmp_path / name).read_text() == "[]"
+    assert server.truths() == []
 
 
 def test_rates_are_around_the_profiles_by_default() -> None:

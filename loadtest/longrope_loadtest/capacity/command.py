@@ -11,13 +11,11 @@ from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of, shown
-from longrope_loadtest.results.results import new_directory
+from longrope_loadtest.results.results import CAPACITY, new_directory
 from longrope_loadtest.results.slo import Goodput, counted, met
 from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
 from longrope_loadtest.whole_run import Load, run_load
-
-FILE = "capacity.json"
 
 
 def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
@@ -57,7 +55,7 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
         nonlocal outcome
         outcome = so_far
         text = json.dumps(outcome.as_json(), indent=1) + "\n"
-        (load.directory / FILE).write_text(text, encoding="utf-8")
+        (load.directory / CAPACITY).write_text(text, encoding="utf-8")
 
     lowest = capacity.lowest_rate(profile)
     try:
@@ -66,7 +64,9 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
         if outcome is None:
             raise
         _print(outcome, profile, console)
-        raise UsageError(f"The search ended early, with these rates in {FILE}: {error}") from error
+        raise UsageError(
+            f"The search ended early, with these rates in {CAPACITY}: {error}"
+        ) from error
     _print(found, profile, console)
     return found
 

@@ -25,6 +25,7 @@ FORMAT = "longrope-loadtest/1"
 REQUESTS = "requests.jsonl"
 METRICS = "server_metrics.jsonl"
 RESULT = "result.json"
+SWEEP, CAPACITY = "sweep.json", "capacity.json"  # of several runs
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def new_directory(directory: Path) -> Path:
     Raises:
         UsageError: It already holds a result, or it cannot be made or written.
     """
-    if (directory / RESULT).exists() or (directory / REQUESTS).exists():
+    if any((directory / name).exists() for name in (RESULT, REQUESTS, SWEEP, CAPACITY)):
         raise UsageError(f"{directory} holds a result already: name another with -o.")
     try:
         directory.mkdir(parents=True, exist_ok=True)

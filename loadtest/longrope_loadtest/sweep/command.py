@@ -12,11 +12,10 @@ from longrope_loadtest.live_view import ROWS
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.figures import together
-from longrope_loadtest.results.results import new_directory
+from longrope_loadtest.results.results import SWEEP, new_directory
 from longrope_loadtest.sweep.point import Point
 from longrope_loadtest.whole_run import Load, run_load
 
-FILE = "sweep.json"
 AROUND = (0.25, 0.5, 1, 2, 4)  # the rates by default, as multiples of the profile's
 
 
@@ -39,7 +38,7 @@ def sweep(load: Load, rates: list[float], console: Console) -> None:
     """Send the load at each rate in requests/s, and write sweep.json and sweep.html.
 
     Raises:
-        UsageError: An error was found before any request was sent.
+        UsageError: A run cannot be made; those before it are kept.
         KeyboardInterrupt: Ctrl-C; the results so far are kept.
     """
     loads = [
@@ -50,27 +49,29 @@ def sweep(load: Load, rates: list[float], console: Console) -> None:
         at.check(at.plan())
     new_directory(load.directory)
     points: list[Point] = []
-    interrupted = False
-    for rate, at in zip(rates, loads, strict=True):
-        console.print(f"{shown(rate)} requests/s")
-        result = run_load(at, at.plan(), console)
-        interrupted = result.about["interrupted"]
-        if interrupted:
-            break
-        points.append(Point(rate, at.directory.name, result.about["figures"]))
-        for verdict in result.about["client"]["verdicts"]:
-            console.print(verdict, style="bold red")
-    text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
-    (load.directory / FILE).write_text(text, encoding="utf-8")
-    if points:
-        # Importing matplotlib takes a second, for which `longrope loadtest --help` should not wait.
-        from longrope_loadtest.sweep import page
+    try:
+        for rate, at in zip(rates, loads, strict=True):
+            console.print(f"{shown(rate)} requests/s")
+            result = run_load(at, at.plan(), console)
+            if result.about["interrupted"]:
+                raise KeyboardInterrupt
+            points.append(Point(rate, at.directory.name, result.about["figures"]))
+            for verdict in result.about["client"]["verdicts"]:
+                console.print(verdict, style="bold red")
+    finally:
+        if points:
+            _write(points, load, console)
 
-        _print(points, console)
-        path = page.write(points, load.profile, load.target, load.directory)
-        console.print(f"{path}", highlight=False, soft_wrap=True)
-    if interrupted:
-        raise KeyboardInterrupt
+
+def _write(points: list[Point], load: Load, console: Console) -> None:
+    # Importing matplotlib takes a second, for which `longrope loadtest --help` should not wait.
+    from longrope_loadtest.sweep import page
+
+    text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
+    (load.directory / SWEEP).write_text(text, encoding="utf-8")
+    _print(points, console)
+    path = page.write(points, load.profile, load.target, load.directory)
+    console.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(points: list[Point], console: Console) -> None:
