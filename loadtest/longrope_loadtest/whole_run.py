@@ -21,6 +21,8 @@ from longrope_loadtest.run.preflight import ServedModel, check_lengths
 from longrope_loadtest.run.processes import Processes
 from longrope_loadtest.run.scrape import Scraper
 
+SEEDS = 1_000_000  # between two seeds of a user's, for the runs of a sweep or a capacity search
+
 
 @dataclass(frozen=True)
 class Load:
@@ -62,12 +64,12 @@ class Load:
         """Run `number` of several, at another rate in requests/s, in the subdirectory `name`.
 
         It has a seed of its own, so that no prompt is in the server's prefix cache from an earlier
-        run. The user's own prompts are the same in every run.
+        run, nor from one with the next seed. The user's own prompts are the same in every run.
         """
         return replace(
             self,
             profile=at_rate(self.profile, rate),
-            seed=self.seed + number,
+            seed=(self.seed + 1) * SEEDS + number,
             directory=self.directory / name,
         )
 

@@ -43,6 +43,14 @@ def test_a_run_is_made_at_each_rate(server: MockServer, tmp_path: Path) -> None:
     assert re.findall(r"https?://[^<\"]*", text) == [server.url]
 
 
+def test_no_prompt_is_in_a_sweep_with_the_next_seed(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, FEW)
+    for seed in ("0", "1"):
+        arguments = ("--rates", "40,41", "--seed", seed, "-o", tmp_path / seed)
+        assert loadtest("sweep", path, "--url", server.url, *arguments).status == 0
+    assert len({truth.body for truth in server.truths()}) == 4 * 8
+
+
 def test_a_sweep_that_ends_early_keeps_its_runs(
     server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
