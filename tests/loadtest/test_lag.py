@@ -30,6 +30,14 @@ def test_what_is_late_is_measured_by_the_latencies() -> None:
     assert measured([0.001] * 90 + [0.2] * 10, e2e=10) == ()
 
 
+@pytest.mark.parametrize(("loop_lag", "e2e", "told"), [(0.2, 1, True), (0.2, 10, False)])
+def test_an_event_loop_that_is_late_is_told(loop_lag: float, e2e: float, told: bool) -> None:
+    """As in a closed loop, where nothing is due while a request is running."""
+    records = [record(n, at=n / 10, token_times=(e2e,)) for n in range(100)]
+    verdicts = client_load(records, [Busy(loop_lag, 0.2, 10)], is_open=False).verdicts
+    assert [("event loop was 200 ms late" in verdict) for verdict in verdicts] == [True] * told
+
+
 def test_a_rate_that_was_not_reached_is_told() -> None:
     verdicts = measured([n / 10 for n in range(100)], e2e=1000)
     assert len(verdicts) == 1

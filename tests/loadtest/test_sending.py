@@ -1,5 +1,6 @@
 """What a run does besides sending: it leaves, tries again, and does not count its beginning."""
 
+import asyncio
 import time
 from collections import Counter
 from itertools import pairwise
@@ -103,6 +104,23 @@ def test_other_refusals_are_not_sent_again(server: MockServer) -> None:
     run = driven(profile(SIX, {"status": 500, "refusals": 1}, retries=3), server.url)
     assert {record.error for record in run.records} == {"http 500"}
     assert len(server.truths()) == 6
+
+
+def test_a_user_is_due_when_the_thinking_is_over_also_if_the_client_is_late(
+    server: MockServer,
+) -> None:
+    class HoldsUp:
+        def dispatched(self, record: Record) -> None: ...
+
+        def ended(self, record: Record) -> None:
+            asyncio.get_running_loop().call_later(0.01, time.sleep, 0.3)
+
+    closed = {"kind": "closed", "users": 1, "requests": 3, "think": 0.1}
+    run = driven(profile(closed), server.url, watchers=(HoldsUp(),))
+    assert run.records[0].intended == 0.1
+    for before, after in pairwise(run.records):
+        assert after.intended == pytest.approx(before.ended + 0.1, abs=0.01)
+        assert after.dispatched - after.intended > 0.15
 
 
 def test_connections_are_kept(server: MockServer) -> None:

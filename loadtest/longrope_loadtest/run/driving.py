@@ -107,10 +107,12 @@ class Run:
     async def _user(
         self, client: Client, start: float, users: Users, queue: Iterator[tuple[Planned, float]]
     ) -> None:
-        await asyncio.sleep(max(0.0, start - time.perf_counter()))
+        due = 0.0
         for planned, think in queue:
-            await asyncio.sleep(think)
-            await self._send(client, planned, time.perf_counter() - start)
+            due += think
+            await asyncio.sleep(start + due - time.perf_counter())
+            await self._send(client, planned, due)
+            due = client.clock()
 
     async def _send(self, client: Client, first: Planned, intended: float) -> None:
         """Send a request, or a conversation turn by turn until one is not answered."""

@@ -95,6 +95,7 @@ def client_load(
             f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
             f"or later. Latencies from dispatch look better than they were for a user."
         )
+    late = max((busy.loop_lag_p99 for busy in processes), default=0.0)
     if intended and achieved and achieved < RATE_LIMIT * intended:
         verdicts.append(
             f"The client did not reach the intended rate: {achieved:.1f} requests/s instead of "
@@ -105,11 +106,16 @@ def client_load(
             f"The client used {100 * share:.0f} % of a core, all that one process can: "
             f"give it more with --processes."
         )
+    if late > allowed >= p99:
+        verdicts.append(
+            f"The client was held up: its event loop was {1000 * late:.0f} ms late or later 1 % of "
+            f"the time, and the times of the tokens are as late."
+        )
     return ClientLoad(
         send_lag_p50=float(np.percentile(lags, 50)),
         send_lag_p99=p99,
         send_lag_max=max(lags),
-        loop_lag_p99=max((busy.loop_lag_p99 for busy in processes), default=0.0),
+        loop_lag_p99=late,
         cpu_share=share,
         intended_rate=intended,
         achieved_rate=achieved,
