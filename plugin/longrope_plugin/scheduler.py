@@ -153,7 +153,11 @@ class FactorSetScheduling(Base):
         try:
             yield
         finally:
-            left = [request for request in self.kv_holding_waiting if request in begun]
+            left = [  # without those that load blocks now, which vLLM has put there itself
+                request
+                for request in self.kv_holding_waiting
+                if request in begun and request.status == RequestStatus.PREEMPTED
+            ]
             self.kv_holding_waiting.remove_requests(left)
             self.waiting.prepend_requests(reversed(left))
 
