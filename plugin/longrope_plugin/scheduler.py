@@ -16,11 +16,11 @@ from longrope_plugin import adapters
 from longrope_plugin.compat import hooks, names
 from longrope_plugin.compat.names import (
     AsyncScheduler,
-    PauseState,
     Request,
     RequestStatus,
     Scheduler,
 )
+from longrope_plugin.drains_preempted import DrainsPreempted
 from longrope_plugin.kv_connectors import handover, judgement
 from longrope_plugin.kv_connectors.block_keys import BlockKeys
 from longrope_plugin.pacing import Pacing
@@ -29,14 +29,11 @@ from longrope_plugin.selection import Selection
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
-    from vllm.v1.core.sched.scheduler import Scheduler as Base
-else:
-    Base = object
 
 logger = logging.getLogger(__name__)
 
 
-class FactorSetScheduling(Base):
+class FactorSetScheduling(DrainsPreempted):
     """What longrope adds to either of vLLM's schedulers.
 
     A request carries three attributes of ours: `factor_set`, the index of its set, and
@@ -81,7 +78,7 @@ class FactorSetScheduling(Base):
         """
         self._preempt_outgrown()
         self._repin_preempted()
-        with self._held(self._too_early_to_resume()), self._draining(), self._paced():
+        with self._held(self._too_early_to_resume()), self.draining(), self._paced():
             output = super().schedule(*args, **kwargs)
         output.longrope_began = time.monotonic()
         for new in output.scheduled_new_reqs:
@@ -94,10 +91,6 @@ class FactorSetScheduling(Base):
             request_id: self.requests[request_id].lora_request for request_id in resumed
         }
         return output
-
-    def get_num_unfinished_requests(self) -> int:
-        """The number of requests that the next steps go on with."""
-        return super().get_num_unfinished_requests() + len(self._frozen_by_a_pause())
 
     def update_from_output(self, output: "SchedulerOutput", *args: Any, **kwargs: Any) -> Any:
         """Takes the results of a step, and notes how long it took."""
@@ -136,40 +129,6 @@ class FactorSetScheduling(Base):
         finally:
             if requests:
                 self.waiting.prepend_requests(reversed(requests))
-
-    @contextmanager
-    def _draining(self) -> Iterator[None]:
-        """While a pause waits for running requests to end, preempted ones go on as well.
-
-        They get the places of requests that resume in such a pause, after those that hold blocks.
-        """
-        begun = self._frozen_by_a_pause()
-        if not begun:
-            yield
-            return
-        self.waiting.remove_requests(begun)
-        for request in begun:
-            self.kv_holding_waiting.add_request(request)
-        try:
-            yield
-        finally:
-            left = [  # without those that load blocks now, which vLLM has put there itself
-                request
-                for request in self.kv_holding_waiting
-                if request in begun and request.status == RequestStatus.PREEMPTED
-            ]
-            self.kv_holding_waiting.remove_requests(left)
-            self.waiting.prepend_requests(reversed(left))
-
-    def _frozen_by_a_pause(self) -> list[Request]:
-        """The preempted requests that vLLM would leave queued in a pause, as if they were new.
-
-        It would call the pause complete without them, and they would go on with other weights if
-        those were changed meanwhile. Before vLLM 0.32, there is no queue that they could be in.
-        """
-        if self.pause_state != PauseState.PAUSED_NEW or not names.has_queue_for_pauses():
-            return []
-        return [request for request in self.waiting if request.status == RequestStatus.PREEMPTED]
 
     def _behind_another_long_prompt(self) -> list[Request]:
         """The waiting requests that must not start yet: long prompts, while another one runs.
