@@ -93,6 +93,14 @@ def test_retries_end(server: MockServer) -> None:
     assert {(r.outcome, r.error, r.retries) for r in run.records} == {("failed", "http 503", 2)}
 
 
+def test_the_timeout_is_of_the_request_with_its_retries(server: MockServer) -> None:
+    run = driven(
+        profile(SIX, {"status": 503, "retry_after": "5"}, retries=3, timeout=0.5), server.url
+    )
+    assert {(r.outcome, r.error, r.status) for r in run.records} == {("failed", "timeout", 503)}
+    assert all(0.45 <= record.ended - record.dispatched < 3 for record in run.records)
+
+
 @pytest.mark.parametrize("header", [None, "Wed, 21 Oct 2026 07:28:00 GMT", "inf"])
 def test_without_seconds_to_wait_a_retry_waits_one(server: MockServer, header: str | None) -> None:
     refuses = {"status": 503, "refusals": 1, "retry_after": header}

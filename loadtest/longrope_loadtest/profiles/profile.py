@@ -139,7 +139,7 @@ class RequestClass(Strict):
     output_tokens: Distribution | None = None  # max_tokens; None for recorded bodies, which have it
     extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the body
     cancel: Cancel | None = None
-    timeout: PositiveFloat = 3600  # seconds for the whole request
+    timeout: PositiveFloat = 3600  # seconds for the whole request, with its retries
     stall: PositiveFloat = 600  # seconds without a byte after which the request fails
     slo: Slo | None = None
 

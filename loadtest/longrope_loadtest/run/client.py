@@ -29,7 +29,7 @@ class Sending:
 
     path: str
     stream: bool
-    timeout: float  # seconds for the whole request
+    timeout: float  # seconds for the whole request, with its retries
     stall: float  # seconds without a byte
     cancel_after: float | None  # seconds after which we cancel it
     retries: int
@@ -52,7 +52,8 @@ class Client:
         record.dispatched = clock()
         try:
             async with asyncio.timeout(sending.cancel_after) as leaving:
-                await self._with_retries(body, sending, record, answer)
+                async with asyncio.timeout(sending.timeout):
+                    await self._with_retries(body, sending, record, answer)
             record.outcome = "complete"
         except asyncio.CancelledError:
             record.outcome = "interrupted"
@@ -87,7 +88,7 @@ class Client:
     ) -> float | None:
         """Make one attempt; returns the seconds after which to try again, or None."""
         timeout = aiohttp.ClientTimeout(
-            total=sending.timeout, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
+            total=None, sock_read=sending.stall, sock_connect=CONNECT_SECONDS
         )
         async with self._session.post(
             self._url + sending.path,
