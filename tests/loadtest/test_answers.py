@@ -153,6 +153,11 @@ def test_a_passkey_is_right_if_the_answer_has_it(text: str, correct: bool) -> No
     assert record.answer == text
 
 
+def test_half_a_surrogate_pair_in_a_passkeys_answer_can_be_written() -> None:
+    record = read(event(delta("12345 \ud83d", "stop")), passkey="12345")
+    assert (record.correct, record.answer) == (True, "12345 ?")
+
+
 @pytest.mark.parametrize(
     ("events", "kind"),
     [
@@ -207,27 +212,29 @@ def test_a_whole_answer_may_begin_with_a_byte_order_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "kind"),
     [
-        b'{"choices": [{"text": "a", "finish_reason": "abort"}]}',
-        b'{"choices": [{"text": ["a"]}]}',
-        b"[" * 100_000,
-        b"<html>",
-        b'{"choices": 5}',
-        b'{"choices": []}',
-        b'["a"]',
-        b"\xff",
-        b"",
+        (b'{"choices": [{"text": "a", "finish_reason": "abort"}]}', "given up"),
+        (b'{"choices": [{"text": ["a"]}]}', "no answer"),
+        (b"[" * 100_000, "not JSON"),
+        (b"<html>", "not JSON"),
+        (b'{"choices": 5}', "no answer"),
+        (b'{"choices": []}', "no answer"),
+        (b'{"error": {"message": "full"}}', "error answer"),
+        (b'["a"]', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"", "not JSON"),
     ],
 )
-def test_a_whole_answer_that_is_none_is_named(body: bytes) -> None:
+def test_a_whole_answer_that_is_none_is_named(body: bytes, kind: str) -> None:
     def read_whole() -> None:
         answer = Answer(Record(0, "a", 0, 1, 1, 1))
         answer.whole(body, 1)
         answer.end()
 
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(BrokenAnswerError) as broken:
         read_whole()
+    assert broken.value.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -240,6 +247,7 @@ def test_a_whole_answer_that_is_none_is_named(body: bytes) -> None:
         (b"upstream gone", "upstream gone"),
         (b"[" * 100_000, "[" * 200),
         (b"\xff", "�"),
+        (b'{"error": "cut \\ud83d"}', "cut ?"),  # half a pair, which no file of UTF-8 can hold
         (b"", ""),
     ],
 )

@@ -137,6 +137,15 @@ def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_
     assert "a: 20 x http 503: mock says 503" in outcome.stderr
 
 
+def test_half_a_surrogate_pair_does_not_lose_the_result(server: MockServer, tmp_path: Path) -> None:
+    """A gateway that cuts a message within a pair of escapes."""
+    raw = 'data: {"error": {"message": "no \\ud83d"}}\n\n'
+    outcome = run(server, written(tmp_path, TWENTY, {"raw_at": 1, "raw": raw}))
+    assert outcome.status == 1
+    assert "20 x error event: no ?" in outcome.stderr
+    assert "no ?" in (tmp_path / "out" / "report.html").read_text()
+
+
 @pytest.mark.long
 def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -> None:
     arrivals = {"kind": "constant", "rate": 40, "duration": 0.7}

@@ -71,13 +71,17 @@ class Answer:
         """Take an answer that was not streamed.
 
         Raises:
-            BrokenAnswerError: It is not an answer of the API.
+            BrokenAnswerError: It is an error, or not an answer of the API.
         """
         text = body.decode("utf-8-sig", "replace")
         answer = _parsed(text)
+        if answer.get("error"):
+            raise BrokenAnswerError("error answer", _error_message(answer))
+        if not answer.get("choices"):
+            raise BrokenAnswerError("no answer", f"The server sent {text[:KEPT]!r}.")
         with _of_the_api(text):
             self._count(answer)
-            for index, choice in enumerate(answer.get("choices") or ()):
+            for index, choice in enumerate(answer["choices"]):
                 message = choice.get("message") or {}
                 content = choice.get("text") or message.get("content") or ""
                 reason = _finish_reason(choice) or "stop"  # HTTP marks the end of the answer
@@ -103,7 +107,7 @@ class Answer:
         if record.passkey is not None:
             text = "".join(choices[0].reasoning + choices[0].content)
             record.correct = record.passkey in text
-            record.answer = text[:KEPT]
+            record.answer = _writable(text[:KEPT])
 
     def message(self, *, reasoning: bool) -> dict[str, str]:
         """The first choice as a message of the history; `reasoning`: with the model's thoughts.
@@ -166,7 +170,12 @@ def error_message(body: bytes) -> str:
 def _error_message(answer: object) -> str:
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     message = error.get("message", error) if isinstance(error, dict) else error
-    return str(message)[:KEPT]
+    return _writable(str(message)[:KEPT])
+
+
+def _writable(text: str) -> str:
+    """The text with ? for halves of surrogate pairs: JSON may have them, but no file of UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _parsed(data: str) -> dict[str, Any]:
