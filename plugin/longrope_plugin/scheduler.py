@@ -14,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from longrope_plugin import adapters
 from longrope_plugin.compat import hooks, names
-from longrope_plugin.compat.names import (
-    AsyncScheduler,
-    Request,
-    RequestStatus,
-    Scheduler,
-)
+from longrope_plugin.compat.names import AsyncScheduler, Request, RequestStatus, Scheduler
 from longrope_plugin.drains_preempted import DrainsPreempted
 from longrope_plugin.kv_connectors import handover, judgement
 from longrope_plugin.kv_connectors.block_keys import BlockKeys
