@@ -79,6 +79,12 @@ def print_summary(result: Result, console: Console) -> None:
             console.print(f"{name}: {correct} of {asked} passkeys right")
         if name == ALL:
             continue
+        if of.get("uncounted"):
+            console.print(
+                f"{name}: {of['uncounted']} of {of['requests']['complete']} answers came without "
+                "the server's count of tokens (usage), so tokens/s and TPOT are without them",
+                markup=False,
+            )
         if of.get("conversations"):
             _print_conversations(name, of["conversations"], console)
         for kind, number in of["errors"].items():
@@ -128,8 +134,8 @@ def _print_conversations(name: str, found: Figures, console: Console) -> None:
         )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
+def _number(value: float | None, decimals: int = 0) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def _percent(share: float | None) -> str:
@@ -161,6 +167,6 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("ITL p50, p99", _latency("itl")),
     ("E2E p50, p99", _latency("e2e")),
     ("  from the intended time", _latency("e2e_intended")),
-    ("output tokens/s", lambda of: f"{of['output_tokens_per_second']:.1f}"),
+    ("output tokens/s", lambda of: _number(of["output_tokens_per_second"], 1)),
     ("within objectives", lambda of: f"{100 * of['goodput']['share_of_requests']:.1f} %"),
 )

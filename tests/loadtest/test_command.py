@@ -137,6 +137,18 @@ def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_
     assert "a: 20 x http 503: mock says 503" in outcome.stderr
 
 
+def test_a_server_that_counts_no_tokens_is_told(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TWENTY, {"usage": False})
+    outcome = run(server, path)
+    assert outcome.status == 0
+    assert "a: 20 of 20 answers came without the server's count of tokens" in outcome.stderr
+    assert "0.0" not in next(x for x in outcome.stderr.splitlines() if "output tokens/s" in x)
+    assert "without usage" in (tmp_path / "out" / "report.html").read_text()
+    arguments = ("--url", server.url, "-o", tmp_path / "sweep", "--rates", "50")
+    assert loadtest("sweep", path, *arguments).status == 0
+    assert loadtest("compare", tmp_path / "out", tmp_path / "out").status == 0
+
+
 def test_half_a_surrogate_pair_does_not_lose_the_result(server: MockServer, tmp_path: Path) -> None:
     """A gateway that cuts a message within a pair of escapes."""
     raw = 'data: {"error": {"message": "no \\ud83d"}}\n\n'

@@ -181,6 +181,13 @@ def test_what_is_unlike_is_said() -> None:
     assert "B: The client was saturated." in notes
 
 
+def test_a_latency_that_one_has_not_is_said() -> None:
+    silent = [answered(n, output_tokens=None) for n in range(20)]
+    comparison = both(crowd(20), silent)
+    assert "Only A has TPOT of chat." in comparison.notes
+    assert "output tokens" not in {change.figure for change in comparison.changes}
+
+
 def test_json_has_every_class_and_repeats_itself() -> None:
     records = [*crowd(60), *crowd(60, "long", seed=1, slower=5)]
     first = both(records, records).as_json()

@@ -58,6 +58,17 @@ def test_rates_are_over_the_counted_part() -> None:
     assert found["output_tokens_per_second"] == pytest.approx(4 / 5)
 
 
+def test_a_server_that_counts_no_tokens_has_no_rate_of_them() -> None:
+    silent = {"prompt_tokens": None, "output_tokens": None}
+    found = summary([record(0, **silent), record(1, **silent)], profile(ONCE))["a"]
+    assert found["prompt_tokens_per_second"] is found["output_tokens_per_second"] is None
+    assert found["uncounted"] == 2
+    some = summary([record(0, **silent), record(1)], profile(ONCE))["a"]
+    assert some["output_tokens_per_second"] == pytest.approx(4 / some["seconds"])
+    assert some["uncounted"] == 1
+    assert summary([], profile(ONCE))["a"]["output_tokens_per_second"] == 0
+
+
 def test_requests_are_counted_by_what_became_of_them() -> None:
     records = [
         record(0, warm_up=True),

@@ -91,6 +91,8 @@ def summary(figures: dict[str, Of], profile: Profile) -> list[Group]:
                 row("requests/s", lambda of: texts.rate(of["requests_per_second"])),
                 row("output tokens/s", lambda of: texts.rate(of["output_tokens_per_second"])),
                 row("prompt tokens/s", lambda of: texts.rate(of["prompt_tokens_per_second"])),
+                # Results of earlier versions do not have it.
+                row("without usage", lambda of: _unless_zero(of.get("uncounted", 0))),
             ],
         ),
         Group(

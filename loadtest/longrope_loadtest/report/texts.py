@@ -33,9 +33,9 @@ def short_count(number: float) -> str:
     return f"{number:g}"
 
 
-def rate(per_second: float) -> str:
+def rate(per_second: float | None) -> str:
     """Three significant digits; the row names the unit."""
-    return _three(per_second)
+    return NOTHING if per_second is None else _three(per_second)
 
 
 def percent(share: float | None) -> str:

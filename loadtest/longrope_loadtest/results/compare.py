@@ -236,7 +236,7 @@ def _right(figures: dict[str, Any]) -> tuple[int, int]:
 def _rate(name: str, a: Result, b: Result) -> Iterator[Change]:
     """The output rate, without an interval: each run has one rate, so nothing can be resampled."""
     x, y = (result.about["figures"][name]["output_tokens_per_second"] for result in (a, b))
-    if x or y:
+    if None not in (x, y) and (x or y):
         yield Change(name, "output tokens", "per second", x, y, "ratio", y / x if x else None)
 
 
@@ -259,6 +259,13 @@ def _notes(a: Result, b: Result, changes: list[Change]) -> Iterator[str]:
         yield f"A and B sent different requests{why}."
     for letter, about, other in (("A", of_a, of_b), ("B", of_b, of_a)):
         alone = [name for name in about["figures"] if name not in other["figures"]]
+        alone += [
+            f"{LATENCIES[metric]} of {name}"
+            for name, of in about["figures"].items()
+            if name in other["figures"]
+            for metric in LATENCIES
+            if of["latency"][metric] and not other["figures"][name]["latency"][metric]
+        ]
         if alone:
             yield f"Only {letter} has {', '.join(alone)}."
         if about["interrupted"]:

@@ -102,8 +102,9 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
         "errors": dict(Counter(record.error for record in kept if record.error).most_common()),
         "seconds": seconds,
         "requests_per_second": len(complete) / seconds,
-        "prompt_tokens_per_second": prompt / seconds,
-        "output_tokens_per_second": sum(r.output_tokens or 0 for r in complete) / seconds,
+        "prompt_tokens_per_second": _rate([r.prompt_tokens for r in complete], seconds),
+        "output_tokens_per_second": _rate([r.output_tokens for r in complete], seconds),
+        "uncounted": sum(record.output_tokens is None for record in complete),
         "prompt_tokens": spread([r.prompt_tokens for r in complete if r.prompt_tokens]),
         "output_tokens": spread([r.output_tokens for r in complete if r.output_tokens]),
         "cached_share": sum(cached) / prompt if cached and prompt else None,
@@ -118,6 +119,12 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
     figures["passkeys"] = _accuracy(asked) if asked else None
     figures["conversations"] = conversations(kept)
     return figures
+
+
+def _rate(counts: Sequence[int | None], seconds: float) -> float | None:
+    """The server's counts per second; None if it gave none for all these requests."""
+    known = [count for count in counts if count is not None]
+    return None if counts and not known else sum(known) / seconds
 
 
 def _accuracy(records: Sequence[Record]) -> dict[str, Any]:
