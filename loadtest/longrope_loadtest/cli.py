@@ -125,7 +125,8 @@ def run(
         load = _load(profile, url, output, model, seed, api_key, reset_cache)
         result = run_load(load, load.plan(), console, processes=processes)
         live_view.print_summary(result, console)
-        console.print(f"{write_report(result)}", highlight=False, soft_wrap=True)
+        path = write_report(result)
+        console.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
     figures = result.about["figures"]

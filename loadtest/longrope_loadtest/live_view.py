@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from longrope_loadtest.profiles.profile import ALL
 from longrope_loadtest.results.conversations import chosen
@@ -55,7 +57,7 @@ class LiveView:
             ended = self._ended[name]
             recent = sorted(self._ttft[name])
             table.add_row(
-                name,
+                Text(name),
                 str(self._sent[name]),
                 str(self._sent[name] - sum(ended.values())),
                 str(ended["complete"]),
@@ -69,14 +71,14 @@ class LiveView:
 def print_summary(result: Result, console: Console) -> None:
     """Print the figures of a result, its errors, and how far the figures can be trusted."""
     figures = result.about["figures"]
-    table = Table("", *figures)
+    table = Table("", *map(escape, figures))
     for label, cell in ROWS:
         table.add_row(label, *(cell(of) for of in figures.values()))
     console.print(table)
     for name, of in figures.items():
         if of["passkeys"]:
             asked, correct = of["passkeys"]["asked"], of["passkeys"]["correct"]
-            console.print(f"{name}: {correct} of {asked} passkeys right")
+            console.print(f"{name}: {correct} of {asked} passkeys right", markup=False)
         if name == ALL:
             continue
         if of.get("uncounted"):
@@ -118,7 +120,8 @@ def _print_conversations(name: str, found: Figures, console: Console) -> None:
     share = found["history_cached_share"]
     cached = "" if share is None else f"; {_percent(share)} of their histories cached"
     whole, begun = found["whole"], found["begun"]
-    console.print(f"{name}: {whole} of {begun} conversations answered to the end{cached}")
+    text = f"{name}: {whole} of {begun} conversations answered to the end{cached}"
+    console.print(text, markup=False)
     if all(row["cached_share"] is None for row in found["by_turn"]):
         console.print(
             "The server does not state cached tokens; vLLM and `longrope serve` do with "
@@ -130,7 +133,8 @@ def _print_conversations(name: str, found: Figures, console: Console) -> None:
             f"{name}: {row['conversations']} crossed from set {row['from']} to {row['to']} in the "
             f"{row['in']} of turn {_number(row['turn_p50'])}, with a prompt of "
             f"{_number(row['prompt_tokens_p50'])} tokens ({_percent(row['cached_share'])} cached): "
-            f"TTFT {_seconds(row['ttft_p50'])}{gap}"
+            f"TTFT {_seconds(row['ttft_p50'])}{gap}",
+            markup=False,
         )
 
 

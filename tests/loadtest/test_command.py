@@ -137,6 +137,18 @@ def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_
     assert "a: 20 x http 503: mock says 503" in outcome.stderr
 
 
+@pytest.mark.parametrize("name", ["docs[long]", "[/x]"])
+def test_the_name_of_a_class_is_no_markup(server: MockServer, tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, {**TWENTY, "requests": 2}, prompt={"kind": "passkey", "tokens": 90})
+    path.write_text(path.read_text().replace('"a":', f'"{name}":'))
+    folder = tmp_path / "[old] out"
+    outcome = loadtest("run", path, "--url", server.url, "-o", folder)
+    assert outcome.status == 0
+    assert outcome.stderr.count(name) == 3  # during the run, in the summary, with the passkeys
+    assert outcome.stderr.endswith(f"{folder / 'report.html'}\n")
+    assert name in loadtest("report", folder).stdout
+
+
 def test_a_server_that_counts_no_tokens_is_told(server: MockServer, tmp_path: Path) -> None:
     path = written(tmp_path, TWENTY, {"usage": False})
     outcome = run(server, path)
