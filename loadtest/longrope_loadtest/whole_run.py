@@ -1,6 +1,9 @@
 """A whole run: the plan, the requests' bodies, the load, and the directory of the result."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +119,25 @@ def _driven(run: Run, load: Load, console: Console, processes: int) -> Result:
     view = LiveView(run, console)
     run.watchers += [journal, view]
     scraper = Scraper(run.target.url, run.target.key)
-    with view.live, scraper.watching():
-        drive()
-    journal.close()
-    return results.write(load.directory, run, load.seed, scraper.scrapes())
+    with _signals_restored():  # uvloop leaves a handler that does nothing
+        signal.signal(signal.SIGTERM, _as_control_c)  # from `timeout`, or of a container
+        with view.live, scraper.watching():
+            drive()
+            # An impatient second Ctrl-C would lose the result.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        journal.close()
+        return results.write(load.directory, run, load.seed, scraper.scrapes())
+
+
+@contextmanager
+def _signals_restored() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _as_control_c(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)

@@ -1,6 +1,7 @@
 """An OpenAI-compatible server with known delays that notes when it sent what.
 
     python -m tests.loadtest.mock_server [--port P] [--max-model-len N] [--key K] [--resets N]
+        [--metrics-take SECONDS]
 
 It prints its address once it listens. What it does with a request is said by the field `mock` of
 the request's body, see `Behaviour`; what it did is at /mock/truth, which also forgets it.
@@ -81,9 +82,12 @@ class Truth:
 class Mock:
     """The ASGI application."""
 
-    def __init__(self, max_model_len: int, key: str | None, resets: int | None) -> None:
+    def __init__(
+        self, max_model_len: int, key: str | None, resets: int | None, metrics_take: float
+    ) -> None:
         self._models = {"data": [{"id": MODEL, "max_model_len": max_model_len}]}
         self._key = key
+        self._metrics_take = metrics_take
         self._resets = resets  # how often its cache cannot be emptied yet; None: it has no route
         self._truths: list[Truth] = []
         self._refused: dict[int, int] = {}
@@ -99,6 +103,7 @@ class Mock:
         elif path == "/v1/models":
             await _json(send, self._models)
         elif path == "/metrics":
+            await asyncio.sleep(self._metrics_take)
             await _answer(send, _metrics(len(self._truths)).encode(), b"text/plain")
         elif path == "/reset_prefix_cache" and self._resets is not None:
             self._resets -= 1
@@ -350,11 +355,12 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int, default=2_200_000)
     parser.add_argument("--key")
     parser.add_argument("--resets", type=int)
+    parser.add_argument("--metrics-take", type=float, default=0)
     arguments = parser.parse_args()
     listening = socket.create_server(("127.0.0.1", arguments.port), backlog=4096)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     config = uvicorn.Config(
-        Mock(arguments.max_model_len, arguments.key, arguments.resets),
+        Mock(arguments.max_model_len, arguments.key, arguments.resets, arguments.metrics_take),
         loop="uvloop",
         http="httptools",
         lifespan="off",

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.loadtest.commands import loadtest, requests_in, started, written
-from tests.loadtest.mocking import MockServer
+from tests.loadtest.mocking import MockServer, serving
 
 # A minute; each request takes 0.2 s, so that some are running at any time.
 LONG = {"kind": "constant", "rate": 50, "duration": 60}
@@ -44,12 +44,15 @@ def lines(path: Path) -> int:
 
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
-def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_control_c_writes_what_there_is(
+    server: MockServer, tmp_path: Path, number: signal.Signals, processes: int
+) -> None:
     out = tmp_path / "out"
     arguments = ("run", written(tmp_path, LONG, MOCK), "--url", server.url, "-o", out)
     with running(*arguments, "--processes", str(processes)) as process:
         wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
@@ -63,6 +66,31 @@ def test_control_c_writes_what_there_is(server: MockServer, tmp_path: Path, proc
     assert counts["sent"] == counts["complete"] + counts["interrupted"] == len(requests_in(out))
     assert (out / "report.html").exists()
     assert loadtest("report", out).status == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_control_c_does_not_lose_the_result(tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "out"
+    # Its metrics take long, and the run waits for the last of them.
+    with serving("--metrics-take", "4") as slow:
+        arguments = ("run", written(tmp_path, LONG, MOCK), "--url", slow.url, "-o", out)
+        with running(*arguments, "--processes", str(processes)) as process:
+            wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
+            for _ in range(3):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+            wait_for((out / "result.json").exists, process)
+    assert json.loads((out / "result.json").read_text())["interrupted"] is True
+
+
+def test_control_c_works_after_a_run(server: MockServer, tmp_path: Path) -> None:
+    """While the next run of a sweep is being prepared, for example."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    path = written(tmp_path, {"kind": "constant", "rate": 50, "requests": 2})
+    assert loadtest("run", path, "--url", server.url, "-o", tmp_path / "out").status == 0
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.mark.long
