@@ -1,9 +1,11 @@
 """What a user can mend: one sentence and status 2, before a request is sent."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from longrope_loadtest.results.results import FORMAT
 
 from tests.loadtest.commands import Outcome, loadtest, written
 from tests.loadtest.mocking import MockServer, serving
@@ -72,6 +74,14 @@ def test_the_key_is_taken_from_the_environment(locked: MockServer, tmp_path: Pat
             assert "secret" not in file.read_text()
 
 
+@pytest.mark.parametrize("key", ["secret\n", "secret ", "sécret"])
+def test_a_key_that_no_header_can_have(server: MockServer, tmp_path: Path, key: str) -> None:
+    arguments = ("run", written(tmp_path, TEN), "--url", server.url, "-o", tmp_path / "out")
+    outcome = loadtest(*arguments, LONGROPE_API_KEY=key)
+    refused(outcome, "The API key has a space or a line end around it, or a character outside")
+    assert "cret" not in outcome.stderr
+
+
 def test_a_model_that_the_server_has_not(server: MockServer, tmp_path: Path) -> None:
     path = written(tmp_path, TEN)
     outcome = loadtest("run", path, "--url", server.url, "--model", "gpt-9")
@@ -132,3 +142,28 @@ def test_a_result_that_is_not_there(tmp_path: Path, command: str) -> None:
 
 def test_a_profile_to_print_that_is_not_there() -> None:
     refused(loadtest("profiles", "chta"), "chat, documents, mixed, quarter-million, two-million")
+
+
+WHOLE = json.dumps({"format": FORMAT, "profile": {}}).encode()
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize(
+    ("result", "requests", "metrics", "says"),
+    [
+        (b"[]", "", "", "has the format None"),
+        (b"\xff", "", "", "holds no complete result"),
+        (WHOLE, '{"number": ', "", "holds a result that was changed"),
+        (WHOLE, '{"new": 1}', "", "unexpected keyword argument 'new'"),
+        (WHOLE, "", '{"at": 1}', "missing 1 required positional argument"),
+        (WHOLE, "", "", "classes Field required"),
+    ],
+)
+def test_a_result_that_was_changed(
+    tmp_path: Path, command: str, result: bytes, requests: str, metrics: str, says: str
+) -> None:
+    (tmp_path / "result.json").write_bytes(result)
+    (tmp_path / "requests.jsonl").write_text(requests)
+    (tmp_path / "server_metrics.jsonl").write_text(metrics)
+    directories = [tmp_path] * (2 if command == "compare" else 1)
+    refused(loadtest(command, *directories), says)

@@ -110,18 +110,24 @@ def read(directory: Path) -> Result:
     """Read a result back.
 
     Raises:
-        UsageError: There is no complete result, or it has another format.
+        UsageError: There is no complete result, it has another format, or it was changed.
     """
     try:
         about = json.loads((directory / RESULT).read_text(encoding="utf-8-sig"))
         lines = (directory / REQUESTS).read_text(encoding="utf-8-sig").splitlines()
         looks = (directory / METRICS).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # the latter: not JSON, or not UTF-8
         raise UsageError(f"{directory} holds no complete result: {error}.") from error
-    if about.get("format") != FORMAT:
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise UsageError(f"{directory}: has the format {found!r}; this version reads {FORMAT!r}.")
+    try:
+        records = sorted((Record(**json.loads(line)) for line in lines), key=lambda r: r.number)
+        scrapes = [Scrape(**json.loads(line)) for line in looks]
+        profile = Profile.model_validate(about["profile"])
+    except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"{directory}: has the format {about.get('format')!r}; this version reads {FORMAT!r}."
-        )
-    records = sorted((Record(**json.loads(line)) for line in lines), key=lambda r: r.number)
-    scrapes = [Scrape(**json.loads(line)) for line in looks]
-    return Result(directory, about, Profile.model_validate(about["profile"]), records, scrapes)
+            f"{directory} holds a result that was changed, or that another version wrote: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+    return Result(directory, about, profile, records, scrapes)

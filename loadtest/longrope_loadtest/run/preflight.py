@@ -1,5 +1,6 @@
 """Checks before the load: the server is there, accepts our key, and has the model."""
 
+import re
 from dataclasses import dataclass
 
 import httpx
@@ -22,8 +23,14 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
     """The model `name` of the server at `url`, or its first model.
 
     Raises:
-        UsageError: The server cannot be reached, refuses the key, or has no such model.
+        UsageError: The key cannot be sent, or the server cannot be reached, refuses the key, or
+            has no such model.
     """
+    if key and not re.fullmatch("[!-~]([ -~]*[!-~])?", key):
+        raise UsageError(
+            "The API key has a space or a line end around it, or a character outside ASCII: it "
+            "should be the key alone, in LONGROPE_API_KEY or OPENAI_API_KEY."
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS)
