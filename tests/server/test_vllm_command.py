@@ -2,7 +2,8 @@ import multiprocessing
 import signal
 from multiprocessing.connection import Connection
 
-from longrope_server.serve.vllm_command import _tell_api_processes
+import pytest
+from longrope_server.serve.vllm_command import _parsed, _tell_api_processes
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -32,3 +33,30 @@ def test_only_processes_that_handle_the_signal_are_told() -> None:
         mine.send("end")
         process.join(60)
         assert process.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--hf-overrid", "{}"],
+        ["--hf_overrid={}"],
+        ["--max-model-l", "8"],
+        ["--grp"],
+        ["--data-parallel-multi-p"],
+    ],
+)
+def test_abbreviations_of_what_we_read_do_not_pass_unread(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        _parsed(["serve", "model", *words])
+    assert refused.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_flags_have_all_of_vllms_spellings() -> None:
+    words = ["--max_model_len=32k", "--hf-overrides.rope_theta", "7", "-O3", "-tp", "2"]
+    _, args = _parsed(["serve", "model", *words])
+    assert (args.max_model_len, args.tensor_parallel_size) == (32_000, 2)
+    assert args.hf_overrides == {"rope_theta": 7}
+    assert args.compilation_config

@@ -1,5 +1,6 @@
 """Runs `vllm serve` in this process."""
 
+import argparse
 import importlib
 import multiprocessing
 import os
@@ -30,18 +31,13 @@ def run_vllm_serve(words: list[str]) -> None:
     except RuntimeError as error:
         raise UsageError(str(error)) from error
 
-    from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.logger import configure_logging_from_args
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     # If the endpoint plug-in cannot be imported, raise: vLLM would only log it, and serve without
     # keys or limits.
     importlib.import_module("longrope_server.front_end.endpoint")
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    parser = FlexibleArgumentParser(prog="longrope")
-    command = ServeSubcommand()
-    command.subparser_init(parser.add_subparsers(dest="subparser"))
-    args = parser.parse_args(sys.argv[1:])
+    command, args = _parsed(sys.argv[1:])
     configure_logging_from_args(args)
     command.validate(args)
     # Under nohup all processes ignore the signal: with a handler here, it would end the engine.
@@ -54,6 +50,20 @@ def run_vllm_serve(words: list[str]) -> None:
     if takes_requests.engine_died():
         print("longrope: the engine died, and the server has stopped.", file=sys.stderr)
         sys.exit(1)
+
+
+def _parsed(words: list[str]) -> tuple[Any, argparse.Namespace]:
+    """vLLM's subcommand that the first word names, and what its parser makes of the others.
+
+    Abbreviated flags are refused: they would replace those that we have read and added.
+    """
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser(prog="longrope")
+    command = ServeSubcommand()
+    command.subparser_init(parser.add_subparsers(dest="subparser")).allow_abbrev = False
+    return command, parser.parse_args(words)
 
 
 def _tell_api_processes(signum: int, frame: Any) -> None:
