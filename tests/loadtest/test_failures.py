@@ -1,7 +1,9 @@
 """What goes wrong while a run goes on: each request's own failure, and the run goes on."""
 
+import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.results.figures import summary
 
+from tests.loadtest.commands import COMMAND, requests_in, written
 from tests.loadtest.mocking import MockServer, driven, profile
 
 SIX = {"kind": "constant", "rate": 60, "requests": 6}
@@ -86,6 +89,18 @@ def test_nobody_listens() -> None:
     run = driven(profile(SIX), "http://127.0.0.1:9")
     assert {(r.outcome, r.error) for r in run.records} == {("failed", "no connection")}
     assert all("127.0.0.1:9" in (r.message or "") for r in run.records)
+
+
+def test_a_limit_of_our_own_is_not_the_servers(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, {"kind": "constant", "rate": 200, "requests": 100}, {"first": 2})
+    arguments = ("run", path, "--url", server.url, "-o", tmp_path / "out")
+    limited = ["bash", "-c", 'ulimit -n 64 && exec "$@"', "bash", *COMMAND, *map(str, arguments)]
+    said = subprocess.run(limited, capture_output=True, text=True, check=False).stderr
+    errors = Counter(line["error"] for line in requests_in(tmp_path / "out"))
+    assert set(errors) == {None, "client limit"}
+    assert f"refused it a connection for {errors['client limit']} requests" in said.replace(
+        "\n", " "
+    )
 
 
 def test_one_class_fails_and_the_other_does_not(server: MockServer) -> None:

@@ -64,6 +64,11 @@ WRONG = [
         "output_tokens: 4\n    stream: false\n    slo: {e2e: 1, ttft: 1}",
         "slo.ttft needs stream: true",
     ),
+    (
+        "output_tokens: 4",
+        "output_tokens: 4\n    extra: {stream: false}",
+        "classes.chat: extra has stream: set the class's own stream instead",
+    ),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
     (

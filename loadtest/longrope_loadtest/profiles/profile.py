@@ -168,6 +168,12 @@ class RequestClass(Strict):
         return self
 
     @model_validator(mode="after")
+    def _streams_as_it_says(self) -> Self:
+        if self.extra.get("stream", self.stream) is not self.stream:
+            raise ValueError("extra has stream: set the class's own stream instead")
+        return self
+
+    @model_validator(mode="after")
     def _times_of_tokens_need_a_stream(self) -> Self:
         if (name := self.time_of_tokens()) is not None and not self.stream:
             raise ValueError(f"slo.{name} needs stream: true")

@@ -5,6 +5,7 @@ behind. Everything else that we ask a server goes through httpx.
 """
 
 import asyncio
+import errno
 import re
 import resource
 import time
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 import aiohttp
 
 from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message
-from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.record import CLIENT_LIMIT, Record
 
 PIECE = 64 * 1024  # bytes that are handed to the socket at once
 CONNECT_SECONDS = 60
 # vLLM closes an idle connection after 5 s, and a request sent on it at that moment is lost.
 IDLE_SECONDS = 4
+OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)  # open files, and local ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class Client:
         except BrokenAnswerError as error:
             _fail(record, error.kind, str(error))
         except aiohttp.ClientConnectorError as error:
-            _fail(record, "no connection", str(error))
+            is_ours = error.os_error.errno in OWN_LIMITS
+            _fail(record, CLIENT_LIMIT if is_ours else "no connection", str(error))
         except (aiohttp.ClientError, OSError) as error:
             _fail(record, "broken connection", str(error) or type(error).__name__)
         finally:

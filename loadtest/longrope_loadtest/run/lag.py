@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.record import CLIENT_LIMIT, Record
 
 TICK = 0.05  # seconds between checks of the event loop
 # The limit for the send lag's p99 is the larger of these two:
@@ -90,6 +90,12 @@ def client_load(
     latencies = [latency for record in records if (latency := record.e2e()) is not None]
     allowed = max(LAG_LIMIT, LAG_SHARE * float(np.median(latencies))) if latencies else 1.0
     verdicts = list(deaths)
+    refused = sum(record.error == CLIENT_LIMIT for record in records)
+    if refused:
+        verdicts.append(
+            f"The client's system refused it a connection for {refused} requests, which count as "
+            f"failed: raise its number of open files (ulimit -n) or of local ports."
+        )
     if p99 > allowed:
         verdicts.append(
             f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Outcome = Literal["complete", "cancelled", "failed", "interrupted"]
+CLIENT_LIMIT = "client limit"  # the error where our own system refuses a connection
 
 
 @dataclass(slots=True)
