@@ -11,7 +11,7 @@ from longrope_loadtest.capacity import capacity
 from longrope_loadtest.results import results
 
 from tests.loadtest.commands import Outcome, loadtest, requests_in, written
-from tests.loadtest.mocking import MockServer
+from tests.loadtest.mocking import MockServer, serving
 
 TWENTY = {"kind": "constant", "rate": 50, "requests": 20}
 FILES = {"requests.jsonl", "requests.csv", "server_metrics.jsonl", "result.json", "report.html"}
@@ -135,6 +135,16 @@ def test_a_stall_keeps_what_there_was(server: MockServer, tmp_path: Path) -> Non
 def test_what_went_wrong_is_said_with_the_servers_words(server: MockServer, tmp_path: Path) -> None:
     outcome = run(server, written(tmp_path, TWENTY, {"status": 503}))
     assert "a: 20 x http 503: mock says 503" in outcome.stderr
+
+
+def test_a_proxy_is_for_nothing_that_the_server_is_asked(tmp_path: Path) -> None:
+    proxies = {f"{kind}_PROXY": "http://127.0.0.1:1" for kind in ("HTTP", "HTTPS", "ALL")}
+    with serving("--resets", "0") as server:
+        path = written(tmp_path, {**TWENTY, "requests": 2})
+        arguments = ("--url", server.url, "-o", tmp_path / "out", "--reset-cache")
+        outcome = loadtest("run", path, *arguments, NO_PROXY="", **proxies)
+    assert outcome.status == 0, outcome.stderr
+    assert results.read(tmp_path / "out").scrapes
 
 
 @pytest.mark.parametrize("name", ["docs[long]", "[/x]"])

@@ -5,6 +5,7 @@ import time
 import httpx
 
 from longrope_loadtest.errors import UsageError
+from longrope_loadtest.run.direct import direct
 
 ROUTE = "/reset_prefix_cache"  # of vLLM in development mode
 SECONDS = 10  # for which blocks of requests that have just ended may still be held
@@ -29,7 +30,7 @@ def reset(url: str, key: str | None) -> None:
 
 def _is_reset(url: str, headers: dict[str, str]) -> bool:
     try:
-        answer = httpx.post(f"{url}{ROUTE}", headers=headers, timeout=SECONDS)
+        answer = httpx.post(f"{url}{ROUTE}", headers=headers, timeout=SECONDS, **direct())
     except httpx.HTTPError as error:
         raise UsageError(f"The server at {url} did not answer {ROUTE}: {error}.") from error
     if answer.status_code in (404, 405):

@@ -7,6 +7,7 @@ import httpx
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.planned import Plan
+from longrope_loadtest.run.direct import direct
 
 SECONDS = 10
 
@@ -33,7 +34,7 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
         )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS)
+        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS, **direct())
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise UsageError(f"{url} is not an address like http://127.0.0.1:8000.") from error
     except httpx.TimeoutException as error:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from longrope_loadtest.run.direct import direct
+
 SECONDS = 1.0
 TOO_FINE = ("_bucket", "_created")  # endings of samples that are not needed
 
@@ -48,7 +50,7 @@ class Scraper:
         return [Scrape(at, _sums(zlib.decompress(text).decode())) for at, text in self._texts]
 
     def _watch(self) -> None:
-        with httpx.Client(headers=self._headers, timeout=SECONDS * 4) as client:
+        with httpx.Client(headers=self._headers, timeout=SECONDS * 4, **direct()) as client:
             while not self._over.is_set():
                 began = time.time()
                 try:
