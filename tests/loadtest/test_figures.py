@@ -58,6 +58,14 @@ def test_rates_are_over_the_counted_part() -> None:
     assert found["output_tokens_per_second"] == pytest.approx(4 / 5)
 
 
+def test_a_request_that_hangs_does_not_lower_the_rates() -> None:
+    records = [record(number, at=number) for number in range(10)]
+    records.append(record(10, at=5, outcome="failed", error="stalled", ended=605))
+    assert summary(records, profile(ONCE))["a"]["seconds"] == pytest.approx(9.16)
+    records.append(record(11, at=60, outcome="failed", error="http 503", ended=60.1))
+    assert summary(records, profile(ONCE))["a"]["seconds"] == 60
+
+
 def test_a_server_that_counts_no_tokens_has_no_rate_of_them() -> None:
     silent = {"prompt_tokens": None, "output_tokens": None}
     found = summary([record(0, **silent), record(1, **silent)], profile(ONCE))["a"]

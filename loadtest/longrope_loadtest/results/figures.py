@@ -49,12 +49,16 @@ def spread(numbers: Sequence[float]) -> dict[str, float] | None:
 
 
 def seconds_of(records: Sequence[Record]) -> float:
-    """The duration of the counted part: from its first intended time to its last answer's end."""
+    """The duration of the counted part: from its first intended time to its last answer's end.
+
+    A failed request has no answer, so that one that hangs until its timeout does not lower the
+    rates of all others; the duration covers the time at which it was due.
+    """
     kept = counted(records)
     if not kept:
         return 1e-9
-    end, start = max(record.ended for record in kept), min(record.intended for record in kept)
-    return max(1e-9, end - start)
+    end = max(record.ended if record.outcome == "complete" else record.intended for record in kept)
+    return max(1e-9, end - min(record.intended for record in kept))
 
 
 def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
