@@ -45,6 +45,7 @@ class Behaviour:
     stall_at: int | None = None  # nothing more in place of this token, the connection stays
     end_at: int | None = None  # the stream ends as if it were whole in place of this token
     cut_at: int | None = None  # the connection is closed in place of this token; 0: at once
+    after_done: str = "end"  # of the stream; or "cut", or "open": nothing more comes
     usage: bool = True  # where the request asks for it
     cached: int | None = None  # tokens of the prompt
     factor_set: int | None = None  # the header, and usage.factor_set
@@ -204,7 +205,11 @@ class Mock:
         end = b"data: [DONE]\n\n"
         if does.usage and request.get("stream_options", {}).get("include_usage"):
             end = _event({"choices": [], "usage": usage}) + end
-        await _part(send, end, more=False)
+        await _part(send, end, more=does.after_done != "end")
+        if does.after_done == "open":
+            await asyncio.sleep(3600)
+        if does.after_done == "cut":
+            _connection(send).close()
 
     async def _reach(self, due: float, does: Behaviour) -> float:
         """Waits until `due`, or until the stall is over; when that was meant to be."""

@@ -53,6 +53,13 @@ def test_what_came_before_a_failure_is_kept(server: MockServer) -> None:
             assert len(record.token_gaps) == 2
 
 
+@pytest.mark.parametrize("after", ["end", "cut", "open"])
+def test_an_answer_is_complete_with_done(server: MockServer, after: str) -> None:
+    run = driven(profile(SIX, {**NICE, "after_done": after}, stall=5), server.url)
+    assert {(r.outcome, r.error, r.output_tokens) for r in run.records} == {("complete", None, 6)}
+    assert all(record.ended - record.dispatched < 4 for record in run.records)
+
+
 def test_a_stream_that_stands_still_is_given_up(server: MockServer) -> None:
     run = driven(profile(SIX, {**NICE, "stall_at": 3}, stall=0.5), server.url)
     for record in run.records:

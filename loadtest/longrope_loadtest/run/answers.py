@@ -39,7 +39,7 @@ class Answer:
         self._record = record
         self._events = Events()
         self._choices: dict[int, _Choice] = {}  # those seen so far, by their index
-        self._done = False
+        self.is_done = False  # whether [DONE] came
 
     def feed(self, piece: bytes, time: float) -> None:
         """Take bytes of a stream that arrived at `time`.
@@ -53,10 +53,10 @@ class Answer:
             BrokenAnswerError: An event is an error, or is not one of the API's.
         """
         for data in self._events.feed(piece):
-            if self._done:
+            if self.is_done:
                 return
             if data.strip() == DONE:
-                self._done = True
+                self.is_done = True
                 continue
             event = _parsed(data)
             if event.get("error"):

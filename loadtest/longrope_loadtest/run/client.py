@@ -5,12 +5,12 @@ behind. Everything else that we ask a server goes through httpx.
 """
 
 import asyncio
+import contextlib
 import errno
 import re
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -20,6 +20,7 @@ from longrope_loadtest.run.record import CLIENT_LIMIT, Record
 
 PIECE = 64 * 1024  # bytes that are handed to the socket at once
 CONNECT_SECONDS = 60
+REST_SECONDS = 1  # for the end of a stream after [DONE]
 # vLLM closes an idle connection after 5 s, and a request sent on it at that moment is lost.
 IDLE_SECONDS = 4
 OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)  # open files, and local ports
@@ -110,6 +111,9 @@ class Client:
             if sending.stream:
                 async for piece in answer.content.iter_any():
                     reading.feed(piece, self.clock())
+                    if reading.is_done:
+                        await _rest(answer.content)
+                        break
             else:
                 content = await answer.read()
                 reading.whole(content, self.clock())
@@ -122,7 +126,7 @@ class Client:
         record.sent = self.clock()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Client]:
     """A client of the server at `url`; times count from `start` (`time.perf_counter`).
 
@@ -139,6 +143,17 @@ async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Cl
         read_bufsize=1 << 20,
     ) as session:
         yield Client(session, url, lambda: time.perf_counter() - start)
+
+
+async def _rest(content: aiohttp.StreamReader) -> None:
+    """Read what follows [DONE], usually nothing, so that the connection can be used again.
+
+    The answer is complete even if the server breaks the connection or leaves the stream open.
+    """
+    with contextlib.suppress(aiohttp.ClientError, OSError):  # with TimeoutError
+        async with asyncio.timeout(REST_SECONDS):
+            async for _ in content.iter_any():
+                pass
 
 
 def _fail(record: Record, kind: str, message: str) -> None:
