@@ -1,13 +1,16 @@
 """What a user can mend: one sentence and status 2, before a request is sent."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from longrope_loadtest.results.results import FORMAT
+from longrope_loadtest.run.preflight import served_model
 
-from tests.loadtest.commands import Outcome, loadtest, written
+from tests.loadtest.commands import COMMAND, Outcome, loadtest, written
 from tests.loadtest.mocking import MockServer, serving
 
 TEN = {"kind": "constant", "rate": 50, "requests": 10}
@@ -102,6 +105,26 @@ def test_a_server_that_lists_no_models(server: MockServer, tmp_path: Path) -> No
     path = written(tmp_path, TEN)
     outcome = loadtest("run", path, "--url", f"{server.url}/elsewhere")
     refused(outcome, "lists no models (status 404 from /v1/models): say which with --model")
+
+
+def test_requests_that_find_no_room(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN, prompt={"kind": "words", "tokens": 50_000})
+    arguments = ("run", path, "--url", server.url, "-o", tmp_path / "out")
+    # bash's limit of a file's size is in KiB; each of the ten requests has 300.
+    limited = ["bash", "-c", 'ulimit -f 500 && exec "$@"', "bash", *COMMAND, *map(str, arguments)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    said = done.stderr.lstrip()  # an empty line is left of the progress bar
+    refused(Outcome(done.returncode, done.stdout, said), "should be a directory with room")
+    assert server.truths() == []
+
+
+@pytest.mark.parametrize("length", ["4096", None, 4.5])
+def test_a_length_that_is_no_number_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, length: object
+) -> None:
+    answer = httpx.Response(200, json={"data": [{"id": "m", "max_model_len": length}]})
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: answer)
+    assert served_model("http://127.0.0.1", None, None).max_tokens is None
 
 
 def test_a_directory_that_holds_a_result(server: MockServer, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.own_prompts import CONTENT
 from longrope_loadtest.profiles.planned import Plan, Planned
 from longrope_loadtest.profiles.profile import Passkey, Profile, RequestClass, Words
@@ -63,10 +64,25 @@ class Bodies:
 
 
 @contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"The requests cannot be kept in {tempfile.gettempdir()}: {error.strerror}; TMPDIR "
+            "should be a directory with room for all of them."
+        ) from error
+
+
+@contextmanager
 def made(
     plan: Plan, profile: Profile, model: str, seed: int, progress: Callable[[int], None]
 ) -> Iterator[Bodies]:
-    """Make every body; `progress` is called with the number of bodies made so far."""
+    """Make every body; `progress` is called with the number of bodies made so far.
+
+    Raises:
+        UsageError: The directory of temporary files has no room for them.
+    """
     sha256 = hashlib.sha256()
     ends: list[int] = []
     with tempfile.TemporaryFile() as file:
@@ -75,10 +91,12 @@ def made(
             body = body_of(planned, request_class, model, seed)
             sha256.update(f"POST {PATHS[request_class.api]} {len(body)}\n".encode())
             sha256.update(body)
-            file.write(body)
+            with _room():
+                file.write(body)
             ends.append(file.tell())
             progress(len(ends))
-        file.flush()
+        with _room():
+            file.flush()
         # Not closed here, because a request that is still being sent may hold a view.
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         yield Bodies(content, ends, sha256.hexdigest())

@@ -80,10 +80,14 @@ def check_lengths(plan: Plan, model: ServedModel) -> None:
         )
 
 
+def _whole(length: object) -> int | None:
+    return length if isinstance(length, int) else None
+
+
 def _models(answer: httpx.Response) -> list[ServedModel] | None:
     try:
         return [
-            ServedModel(str(model["id"]), model.get("max_model_len"))
+            ServedModel(str(model["id"]), _whole(model.get("max_model_len")))
             for model in answer.json()["data"]
         ] or None
     except (ValueError, KeyError, TypeError, AttributeError):
