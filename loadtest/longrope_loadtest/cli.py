@@ -223,7 +223,8 @@ def compare(
 ) -> None:
     """Compare OTHER's figures with BASELINE's, class by class, with 95 % confidence intervals.
 
-    With --fail-above, exit status 1: OTHER is worse than that; 2: an error, or too few requests.
+    With --fail-above, exit status 1: OTHER is worse than that, or lacks what BASELINE has; 2: an
+    error, too few requests, or an interrupted run.
     """
     with _one_sentence():
         comparison = compared(results.read(a), results.read(b))

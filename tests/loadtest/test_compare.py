@@ -230,7 +230,23 @@ def test_a_gate_fails_what_answers_less() -> None:
     fewer = crowd(170) + [failed(number) for number in range(170, 200)]
     assert gate.failures(both(crowd(200), fewer), 2) == ["chat: goodput share fell by 15.0 points."]
     none = [failed(number) for number in range(200)]
-    assert gate.failures(both(crowd(200), none), 2) == ["chat: goodput share fell by 100.0 points."]
+    fell, *_ = gate.failures(both(crowd(200), none), 2)
+    assert fell == "chat: goodput share fell by 100.0 points."
+
+
+def test_a_gate_fails_what_the_baseline_alone_has() -> None:
+    silent = [answered(n, output_tokens=None) for n in range(20)]
+    assert gate.failures(both(crowd(20), silent), 9) == ["Only the baseline has TPOT of chat."]
+    assert gate.failures(both(silent, crowd(20)), 9) == []
+    two_classes = both([*crowd(20), *crowd(20, "long", seed=1)], crowd(20))
+    assert gate.failures(two_classes, 9) == ["Only the baseline has long, all."]
+
+
+def test_a_gate_judges_no_interrupted_run() -> None:
+    whole, part = result_of(A, crowd(20)), result_of(B, crowd(20), interrupted=True)
+    for first, second in ((whole, part), (part, whole)):
+        with pytest.raises(UsageError, match=f"two whole results: {B} was interrupted"):
+            gate.failures(compared(first, second), 9)
 
 
 def test_a_gate_passes_what_is_due_to_chance() -> None:

@@ -88,6 +88,8 @@ class Comparison:
     b: str
     notes: tuple[str, ...]  # sentences on what else differs between the two
     changes: tuple[Change, ...]
+    missing: tuple[str, ...]  # classes, and latencies of classes, that only the baseline has
+    interrupted: tuple[str, ...]  # directories of results that were interrupted
 
     def as_json(self) -> dict[str, Any]:
         """The notes, and the changes by class."""
@@ -110,7 +112,14 @@ def compared(a: Result, b: Result) -> Comparison:
             changes += _latencies(name, _of(a, name), _of(b, name), rng)
             changes += _shares(name, a, b, rng)
             changes += _rate(name, a, b)
-    return Comparison(str(a.directory), str(b.directory), tuple(_notes(a, b, changes)), (*changes,))
+    return Comparison(
+        str(a.directory),
+        str(b.directory),
+        notes=tuple(_notes(a, b, changes)),
+        changes=tuple(changes),
+        missing=tuple(_alone(a.about, b.about)),
+        interrupted=tuple(str(of.directory) for of in (a, b) if of.about["interrupted"]),
+    )
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -258,15 +267,7 @@ def _notes(a: Result, b: Result, changes: list[Change]) -> Iterator[str]:
         why = f" (seeds {seeds[0]} and {seeds[1]})" if seeds[0] != seeds[1] else ""
         yield f"A and B sent different requests{why}."
     for letter, about, other in (("A", of_a, of_b), ("B", of_b, of_a)):
-        alone = [name for name in about["figures"] if name not in other["figures"]]
-        alone += [
-            f"{LATENCIES[metric]} of {name}"
-            for name, of in about["figures"].items()
-            if name in other["figures"]
-            for metric in LATENCIES
-            if of["latency"][metric] and not other["figures"][name]["latency"][metric]
-        ]
-        if alone:
+        if alone := list(_alone(about, other)):
             yield f"Only {letter} has {', '.join(alone)}."
         if about["interrupted"]:
             yield f"{letter} was interrupted."
@@ -278,6 +279,18 @@ def _notes(a: Result, b: Result, changes: list[Change]) -> Iterator[str]:
                 f"{statistic} has no interval where A or B has fewer than {enough} requests, or "
                 f"where it may be 0."
             )
+
+
+def _alone(about: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    """The classes, and the latencies of classes, that `about` has and `other` has not."""
+    yield from (name for name in about["figures"] if name not in other["figures"])
+    for name, of in about["figures"].items():
+        if name not in other["figures"]:
+            continue
+        latency = other["figures"][name]["latency"]
+        for metric, label in LATENCIES.items():
+            if of["latency"][metric] and not latency[metric]:
+                yield f"{label} of {name}"
 
 
 def _differing(a: Any, b: Any, path: str = "") -> Iterator[str]:

@@ -12,11 +12,16 @@ from longrope_loadtest.results.compare import LATENCIES, Change, Comparison
 def failures(comparison: Comparison, above: float) -> list[str]:
     """A sentence for each latency that grew to more than `above` times the baseline's.
 
-    The shares of requests within their objectives and of right passkeys may not fall at all.
+    The shares of requests within their objectives and of right passkeys may not fall at all, and
+    what the baseline has may not be missing.
 
     Raises:
-        UsageError: There is too little data to judge anything.
+        UsageError: There is too little data to judge anything, or a run was interrupted.
     """
+    if comparison.interrupted:
+        raise UsageError(
+            f"--fail-above needs two whole results: {comparison.interrupted[0]} was interrupted."
+        )
     judged = [change for change in comparison.changes if change.low is not None]
     sentences = list(_failures(judged, above))
     if not sentences and not any(change.figure in LATENCIES for change in judged):
@@ -24,6 +29,8 @@ def failures(comparison: Comparison, above: float) -> list[str]:
             "--fail-above has no latency to judge: both results need 10 complete requests in a "
             "class for a median, and 200 for a p99."
         )
+    if comparison.missing:
+        sentences.append(f"Only the baseline has {', '.join(comparison.missing)}.")
     return sentences
 
 
