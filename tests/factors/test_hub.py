@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import constants
 from longrope_factors.factor_file import hub, methods, schema
 from longrope_factors.factor_file.errors import FactorFileError
-from longrope_factors.factor_file.schema import ModelIdentity
+
+from tests.factors.examples import IDENTITY
 
 NAMED = "factors/long.json"
 
@@ -32,15 +33,8 @@ def test_a_directory_and_an_absolute_path_need_no_hub(tmp_path: Path) -> None:
 
 
 def test_a_name_stands_for_its_snapshot(snapshot: Path) -> None:
-    model = ModelIdentity(
-        name="some/model",
-        architecture="LlamaForCausalLM",
-        rotary_dim=4,
-        rope_theta=10000.0,
-        original_max_position_embeddings=64,
-    )
     (snapshot / "factors").mkdir()
-    made = schema.build(model, [methods.factor_set("ntk", model, 128)])
+    made = schema.build(IDENTITY, [methods.factor_set("ntk", IDENTITY, 16384)])
     schema.save(made, snapshot / NAMED)
     assert hub.base_dir("some/model", NAMED) == snapshot
     assert hub.weights_dir("some/model", None, None) == snapshot

@@ -1,7 +1,7 @@
 """The section on what an extension changed within the model's original window."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,12 @@ def _perplexity(measured: Measured) -> Table | None:
         }
         if logs:
             rows[method] = logs
-    cells = [
-        (
-            method,
-            f"{math.exp(mean):.2f}",
-            "" if change is None else f"{math.expm1(change):+.2%}",
-            _same(here, rows, method),
-        )
-        for method, mean, change in _changes(rows)
-    ]
+    cells = _cells(
+        here,
+        rows,
+        lambda mean: f"{math.exp(mean):.2f}",
+        lambda change: f"{math.expm1(change):+.2%}",
+    )
     return Table(("", "perplexity", "change", ""), cells, f"Perplexity at {length:,} tokens")
 
 
@@ -75,27 +72,27 @@ def _retrieval(measured: Measured) -> Table | None:
                 task: scores.score([asking for asking in asked if asking.task == task]).found
                 for task in dict.fromkeys(asking.task for asking in asked)
             }
-    cells = [
-        (
-            method,
-            f"{mean:.0%}",
-            "" if change is None else f"{100 * change:+.0f} points",
-            _same(here, rows, method),
-        )
-        for method, mean, change in _changes(rows)
-    ]
+    cells = _cells(
+        here, rows, lambda mean: f"{mean:.0%}", lambda change: f"{100 * change:+.0f} points"
+    )
     return Table(("", "facts found", "change", ""), cells, f"Retrieval at {length:,} tokens")
 
 
-def _changes(
+def _cells(
+    results: Sequence[Result],
     rows: Mapping[str, Mapping[Any, float]],
-) -> Iterator[tuple[str, float, float | None]]:
-    """Each row's name, its mean, and its mean change from the first row on what both have."""
+    mean: Callable[[float], str],
+    change: Callable[[float], str],
+) -> list[tuple[str, str, str, str]]:
+    """Each method's mean, and its mean change from the first method on what both have, in words."""
     first = next(iter(rows.values()))
-    for name, values in rows.items():
+    cells = []
+    for method, values in rows.items():
         both = values.keys() & first.keys()
-        change = _mean([values[key] - first[key] for key in both]) if both else None
-        yield name, _mean(values.values()), change
+        changed = change(_mean([values[key] - first[key] for key in both])) if both else ""
+        same = _same(results, rows, method)
+        cells.append((method, mean(_mean(values.values())), changed, same))
+    return cells
 
 
 def _mean(values: Collection[float]) -> float:
