@@ -16,7 +16,13 @@ from longrope_server.errors import UsageError
 from longrope_server.front_end.admission.gate import Gate
 from longrope_server.front_end.authentication import key_of, path_of
 from longrope_server.front_end.bodies.body_limit import BODY, Body
-from longrope_server.front_end.openai_error import Count, Refusal, RefusedError, ignore_refusal
+from longrope_server.front_end.openai_error import (
+    Count,
+    Refusal,
+    RefusedError,
+    answering_refusals,
+    ignore_refusal,
+)
 
 PATH = "/v1/text"
 SHOWN = "The file"
@@ -47,12 +53,9 @@ class DocumentText:
         if body is None or path_of(scope) != PATH:
             await self.app(scope, receive, send)
             return
-        try:
+        async with answering_refusals(scope, receive, send, self.refused):
             with self.gate.aside(key_of(scope)):
                 await self._answer(body, scope, receive, send)
-        except RefusedError as error:
-            self.refused(error.refusal.reason)
-            await error.refusal.send(scope, receive, send)
 
     async def _answer(self, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = Headers(scope=scope).get("content-type", "")

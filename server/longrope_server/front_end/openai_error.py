@@ -1,7 +1,8 @@
 """Errors of our own pieces, in the shape that OpenAI's clients read."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -82,6 +83,18 @@ class RefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+@asynccontextmanager
+async def answering_refusals(
+    scope: Scope, receive: Receive, send: Send, refused: Count
+) -> AsyncIterator[None]:
+    """Answers the request with the refusal that the block raises, if it raises RefusedError."""
+    try:
+        yield
+    except RefusedError as error:
+        refused(error.refusal.reason)
+        await error.refusal.send(scope, receive, send)
 
 
 async def http_error(request: Request, error: Exception) -> Response:

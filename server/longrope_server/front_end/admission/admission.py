@@ -11,7 +11,12 @@ from longrope_server.front_end.admission.estimate import tokens_in
 from longrope_server.front_end.admission.gate import Gate, Ticket
 from longrope_server.front_end.authentication import key_of, path_of
 from longrope_server.front_end.bodies.body_limit import BODY, Body
-from longrope_server.front_end.openai_error import REFUSED, Count, RefusedError, ignore_refusal
+from longrope_server.front_end.openai_error import (
+    REFUSED,
+    Count,
+    answering_refusals,
+    ignore_refusal,
+)
 
 PLACE = "longrope.place"  # in the scope: the Admitted of a request that has or had a place
 # The last words of paths that turn a prompt into tokens or back, and ask no engine.
@@ -71,25 +76,23 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one connection."""
-        if scope["type"] == "websocket":
-            await self._open(scope, receive, send)
-            return
         body: Body | None = scope.get(BODY)
-        if body is None:
-            await self.app(scope, receive, send)
-            return
+        async with answering_refusals(scope, receive, send, self.refused):
+            if scope["type"] == "websocket":  # it may wait for speech for hours
+                with self.gate.aside(key_of(scope)):
+                    await self.app(scope, receive, send)
+            elif body is None:
+                await self.app(scope, receive, send)
+            else:
+                await self._admit(body, scope, receive, send)
 
+    async def _admit(self, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         async def gone() -> None:
             while (await body.receive())["type"] != "http.disconnect":
                 pass
 
         began = time.monotonic()
-        try:
-            ticket = await self.gate.enter(_tokens(scope, body), key_of(scope), gone)
-        except RefusedError as error:
-            self.refused(error.refusal.reason)
-            await error.refusal.send(scope, receive, send)
-            return
+        ticket = await self.gate.enter(_tokens(scope, body), key_of(scope), gone)
         if ticket is None:
             scope[REFUSED] = "client_left_queue"
             self.refused("client_left_queue")
@@ -101,15 +104,6 @@ class Admission:
         finally:
             current_place.reset(place)
             self.gate.leave(ticket)
-
-    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application for a WebSocket, which may wait for speech for hours."""
-        try:
-            with self.gate.aside(key_of(scope)):
-                await self.app(scope, receive, send)
-        except RefusedError as error:
-            self.refused(error.refusal.reason)
-            await error.refusal.send(scope, receive, send)
 
 
 def _tokens(scope: Scope, body: Body) -> int:

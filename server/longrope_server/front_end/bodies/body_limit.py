@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longrope_server.front_end.openai_error import Count, Refusal, RefusedError, ignore_refusal
+from longrope_server.front_end.openai_error import (
+    Count,
+    Refusal,
+    RefusedError,
+    answering_refusals,
+    ignore_refusal,
+)
 
 BODY = "longrope.body"
 METHODS = frozenset({"POST", "PUT", "PATCH"})
@@ -88,17 +94,17 @@ class BodyLimit:
         body = Body(receive)
         headers = Headers(scope=scope)
         try:
-            await self._read(body, headers)
-            if body.whole:
-                scope[BODY] = body
-                await self.app(scope, _Replay(body, self.memory), send)
-                return
-        except RefusedError as refused:
-            self._release(body)
-            self.refused(refused.refusal.reason)
-            if not body.whole and (body.size or "expect" not in headers):
-                await _discard(receive)
-            await refused.refusal.send(scope, receive, send)
+            async with answering_refusals(scope, receive, send, self.refused):
+                try:
+                    await self._read(body, headers)
+                except RefusedError:
+                    self._release(body)
+                    if not body.whole and (body.size or "expect" not in headers):
+                        await _discard(receive)
+                    raise
+                if body.whole:
+                    scope[BODY] = body
+                    await self.app(scope, _Replay(body, self.memory), send)
         finally:
             self._release(body)
 
