@@ -145,10 +145,13 @@ class Place:
     """What an HTTP request's place is told."""
 
     def __init__(self) -> None:
-        self.told: list[int] = []
+        self.told: list[int | str] = []
 
     async def tokenised(self, tokens: int) -> None:
         self.told.append(tokens)
+
+    def asks(self) -> None:
+        self.told.append("asks")
 
     def computed(self, tokens: int) -> None:
         self.told.append(-tokens)
@@ -178,7 +181,7 @@ def test_a_prompt_for_a_vector(length: int, limit: int, keywords: bool) -> None:
         assert [engine_output async for engine_output in outputs] == [output]
         assert answer.requests[0].has_answered
         assert answer.factor_set() == {"started": limit, "finished": limit, "promoted": False}
-        assert place.told == [length, -length]
+        assert place.told == [length, "asks", -length]
 
     asyncio.run(run())
     assert ended(limit, "stop") == before + 1

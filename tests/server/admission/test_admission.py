@@ -45,6 +45,10 @@ class House:
     def in_flight(self) -> dict[int, Sum]:
         return self.gate.ledger.usage()["in_flight"]
 
+    def balances(self) -> dict[str, float]:
+        database = self.gate.ledger.database
+        return dict(database.execute("SELECT unit, balance FROM balances").fetchall())
+
     def is_empty(self) -> bool:
         counts = [count for state in self.gate.ledger.usage().values() for count in state.values()]
         waits = any(self.gate.waiting.values())
@@ -56,6 +60,7 @@ async def tokenises(*prompts: int) -> None:
     place = current_place.get()
     assert place is not None
     await asyncio.gather(*map(place.tokenised, prompts))
+    place.asks()
 
 
 def prompts_of(*prompts: int, seconds: float = 0.0) -> Callable[..., Any]:
@@ -205,8 +210,19 @@ async def test_tokens_of_several_prompts_are_charged_once() -> None:
     key = Key("alice", b"", Quota(tokens_per_minute=10_000))
     house = House(prompts_of(500, 600), classes={LONG: {"in_flight": 1}, SHORT: {}})
     await asyncio.gather(house.visit(key=key), house.visit(key=key))
-    [(balance,)] = house.gate.ledger.database.execute("SELECT balance FROM balances").fetchall()
-    assert balance == pytest.approx(10_000 - 2 * 1100, abs=50)
+    assert house.balances() == {"tokens": pytest.approx(10_000 - 2 * 1100, abs=50)}
+
+
+async def test_a_request_that_asks_no_engine_gets_its_tokens_back() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert house.balances()["tokens"] < 0
+        await say(send)
+
+    house = House(app)
+    key = Key("alice", b"", Quota(requests_per_minute=5, tokens_per_minute=100))
+    for _ in range(2):
+        assert (await house.visit(LOOKS_LONG, key)).status == 200
+    assert house.balances() == {"requests": pytest.approx(3, abs=0.1), "tokens": 100}
 
 
 @pytest.mark.parametrize(
@@ -227,8 +243,7 @@ async def test_what_asks_no_engine_is_a_request_without_tokens(path: str) -> Non
     scope = {**http_scope(path=path), KEY: key}
     await house.app(scope, connection.receive, connection.send)
     assert connection.status == 200
-    rows = house.gate.ledger.database.execute("SELECT unit, balance FROM balances").fetchall()
-    assert dict(rows) == {"requests": pytest.approx(4, abs=0.1), "tokens": 1000}
+    assert house.balances() == {"requests": pytest.approx(4, abs=0.1), "tokens": 1000}
     assert house.is_empty()
 
 

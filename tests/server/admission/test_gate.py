@@ -198,8 +198,31 @@ async def test_an_estimate_that_was_too_high_is_given_back_to_the_quota() -> Non
     doors, key = gate(), Key("alice", b"", Quota(tokens_per_minute=100))
     async with inside(doors, 900, key) as ticket:
         await doors.correct(ticket, 10, 10)
+        ticket.has_asked = True
     async with inside(doors, 10, key):
         pass
+
+
+@pytest.mark.parametrize("leaves", ["in line for a first place", "in line for a longer class"])
+async def test_a_request_that_leaves_a_line_gets_its_tokens_back(leaves: str) -> None:
+    key = Key("alice", b"", Quota(tokens_per_minute=100))
+    doors = gate(classes={SHORT: {}, LONG: {"in_flight": 1}})
+
+    async def waits() -> None:
+        if leaves == "in line for a first place":
+            await doors.enter(900, key, stays)
+        else:
+            async with inside(doors, 10, key) as ticket:
+                await doors.correct(ticket, 900, 900)
+
+    async with inside(doors, 900):
+        waiting = asyncio.create_task(waits())
+        await settle()
+        assert doors.ledger.wait_for("alice", key.quota) > 60
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert doors.ledger.wait_for("alice", key.quota) == 0
+    assert is_empty(doors)
 
 
 async def test_places_that_another_process_frees_are_seen(tmp_path: Any) -> None:

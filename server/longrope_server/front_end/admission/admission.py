@@ -53,6 +53,10 @@ class Admitted:
             await self.gate.correct(self.ticket, self.tokens, self.longest)
             self.waited += time.monotonic() - began
 
+    def asks(self) -> None:
+        """Notes that a prompt goes to an engine."""
+        self.ticket.has_asked = True
+
     def computed(self, prompt_tokens: int) -> None:
         """Notes that a prompt, which `tokenised` has counted, has left the engine."""
         self.in_engine -= prompt_tokens

@@ -27,14 +27,19 @@ def ignore_wait(bound: int, seconds: float) -> None:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request under way. bound: its length class. tokens: those of all its prompts."""
+    """A request under way. bound: its length class. tokens: those of all its prompts.
+
+    charged: the tokens that its key's quota has paid.
+    """
 
     key: str
     quota: Quota
     bound: int
     tokens: int
     state: State
+    charged: int = 0
     since: float = 0.0  # when it was let in; 0 before
+    has_asked: bool = False  # an engine
     has_left: bool = False
 
 
@@ -94,7 +99,7 @@ class Gate:
             raise asyncio.CancelledError
         bound = self.limits.class_of(longest)
         with self.ledger.transaction():
-            self.ledger.charge(ticket.key, ticket.quota, 0, tokens - ticket.tokens)
+            self._charge(ticket, 0, tokens)
             moves = bound <= ticket.bound or (
                 not self._in_line(bound) and self._has_place(ticket, bound, tokens)
             )
@@ -112,8 +117,13 @@ class Gate:
             self._stop_waiting(waiter)
 
     def leave(self, ticket: Ticket) -> None:
-        """Frees the place of a request, however it ended."""
+        """Frees the place of a request, however it ended.
+
+        Its key gets the tokens back if no engine was asked.
+        """
         with self.ledger.transaction():
+            if not ticket.has_asked:
+                self._charge(ticket, 0, 0)
             self.ledger.add(ticket.bound, ticket.key, ticket.state, -1, -ticket.tokens)
         ticket.has_left = True
         if ticket.since:
@@ -155,9 +165,14 @@ class Gate:
             ):
                 if limit.queued is not None and count.requests >= limit.queued:
                     raise self._full(ticket.bound, count.requests)
-        self.ledger.charge(name, quota, 1, tokens)
+        self._charge(ticket, 1, tokens)
         self.ledger.add(ticket.bound, name, ticket.state, 1, tokens)
         return ticket
+
+    def _charge(self, ticket: Ticket, requests: int, tokens: int) -> None:
+        """Takes the requests from the key's quota, and what `tokens` are more than it has paid."""
+        self.ledger.charge(ticket.key, ticket.quota, requests, tokens - ticket.charged)
+        ticket.charged = tokens
 
     def _check_quota(self, name: str, quota: Quota) -> None:
         if quota.in_flight is not None and self.ledger.under_way(name) >= quota.in_flight:

@@ -144,6 +144,8 @@ class _Call:
                 try:
                     if place is not None and tokens is not None:
                         await place.tokenised(tokens)  # may wait for another place
+                    if place is not None:
+                        place.asks()
                     submitted = time.monotonic()
                     current_counts.set(self.counts)
                     async for output in outputs:
