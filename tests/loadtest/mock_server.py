@@ -37,6 +37,7 @@ class Behaviour:
     role_early: bool = True  # before the first token, not with it as vLLM
     eos: bool = False  # the last token has no text, as an end token in vLLM
     status: int = 200
+    location: str | None = None  # the header, beside `status`
     refusals: int | None = None  # how often `status` is answered to the same body; None: always
     retry_after: str | None = None
     error_at: int | None = None  # an error event in place of this token
@@ -48,8 +49,8 @@ class Behaviour:
     after_done: str = "end"  # of the stream; or "cut", or "open": nothing more comes
     usage: bool = True  # where the request asks for it
     cached: int | None = None  # tokens of the prompt
-    factor_set: int | None = None  # the header, and usage.factor_set
-    promoted_to: int | None = None
+    factor_set: int | str | None = None  # the header, and usage.factor_set
+    promoted_to: int | str | None = None
     comments: int = 0  # lines before the first token
     passkey: str = "right"  # or "wrong"
     thinks: str = ""  # the first token's event has it as reasoning too
@@ -101,6 +102,9 @@ class Mock:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         if self._key and headers.get("authorization") != f"Bearer {self._key}":
             await _json(send, {"error": {"message": "no such key"}}, 401)
+        elif path.startswith("/moved"):
+            place = path.removeprefix("/moved").encode()
+            await _json(send, {}, 307, [(b"location", place)])
         elif path == "/v1/models":
             await _json(send, self._models)
         elif path == "/metrics":
@@ -130,6 +134,7 @@ class Mock:
             if does.refusals is None or times < does.refusals:
                 self._refused[truth.body] = times + 1
                 after = [(b"retry-after", does.retry_after.encode())] if does.retry_after else []
+                after += [(b"location", does.location.encode())] if does.location else []
                 error = {"error": {"message": f"mock says {does.status}"}}
                 await _json(send, error, does.status, after)
                 return
@@ -266,7 +271,7 @@ def _usage(request: Json, does: Behaviour, output: int) -> Json:
 def _set(does: Behaviour) -> list[tuple[bytes, bytes]]:
     if does.factor_set is None:
         return []
-    return [(b"x-longrope-factor-set", str(does.factor_set).encode())]
+    return [(b"x-longrope-factor-set", str(does.factor_set).encode("latin-1"))]
 
 
 def _delta(delta: Json, finish_reason: str | None = None) -> Json:

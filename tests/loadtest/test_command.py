@@ -180,6 +180,17 @@ def test_half_a_surrogate_pair_does_not_lose_the_result(server: MockServer, tmp_
     assert "no ?" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("mock", [{"factor_set": "\xff"}, {"promoted_to": "\ud83d"}])
+def test_a_set_that_is_no_text_does_not_lose_the_result(
+    server: MockServer, tmp_path: Path, mock: dict[str, Any]
+) -> None:
+    outcome = run(server, written(tmp_path, TWENTY, {"factor_set": "8192", **mock}))
+    assert outcome.status == 0
+    (kind,) = json.loads((tmp_path / "out" / "result.json").read_text())["figures"].values()
+    assert kind["requests"]["complete"] == 20
+    assert loadtest("report", tmp_path / "out").status == 0
+
+
 @pytest.mark.long
 def test_the_capacity_of_a_server_is_found(server: MockServer, tmp_path: Path) -> None:
     arrivals = {"kind": "constant", "rate": 40, "duration": 0.7}

@@ -107,6 +107,14 @@ def test_a_server_that_lists_no_models(server: MockServer, tmp_path: Path) -> No
     refused(outcome, "lists no models (status 404 from /v1/models): say which with --model")
 
 
+def test_a_server_that_redirects(server: MockServer, tmp_path: Path) -> None:
+    path = written(tmp_path, TEN)
+    for more in ((), ("--model", "mock")):
+        outcome = loadtest("run", path, "--url", f"{server.url}/moved", *more)
+        refused(outcome, "redirects /v1/models to /v1/models: the load follows no redirects")
+    assert server.truths() == []
+
+
 def test_requests_that_find_no_room(server: MockServer, tmp_path: Path) -> None:
     path = written(tmp_path, TEN, prompt={"kind": "words", "tokens": 50_000})
     arguments = ("run", path, "--url", server.url, "-o", tmp_path / "out")

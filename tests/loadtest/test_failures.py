@@ -46,6 +46,18 @@ def test_a_failure_is_named_and_the_next_request_sent(
     assert figures["goodput"]["share_of_requests"] == 0
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_no_answer(server: MockServer, status: int) -> None:
+    """The server would answer the second time, a GET with an error and a POST as if nothing was."""
+    away = {"status": status, "refusals": 1, "location": "/v1/chat/completions"}
+    run = driven(profile(SIX, NICE | away), server.url)
+    assert len(server.truths()) == 6
+    for record in run.records:
+        assert (record.outcome, record.error, record.status) == ("failed", f"http {status}", status)
+        assert record.message == "to /v1/chat/completions"
+        assert record.first_token is None
+
+
 def test_what_came_before_a_failure_is_kept(server: MockServer) -> None:
     for mock in ({"cut_at": 3}, {"end_at": 3}, {"error_at": 3}):
         for record in driven(profile(SIX, NICE | mock), server.url).records:

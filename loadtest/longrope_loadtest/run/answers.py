@@ -107,7 +107,7 @@ class Answer:
         if record.passkey is not None:
             text = "".join(choices[0].reasoning + choices[0].content)
             record.correct = record.passkey in text
-            record.answer = _writable(text[:KEPT])
+            record.answer = writable(text[:KEPT])
 
     def message(self, *, reasoning: bool) -> dict[str, str]:
         """The first choice as a message of the history; `reasoning`: with the model's thoughts.
@@ -156,7 +156,7 @@ class Answer:
             record.cached_tokens = _count_of(details, "cached_tokens", record.cached_tokens)
         served = usage.get("factor_set")
         if isinstance(served, dict) and served.get("promoted"):
-            record.promoted_to = str(served.get("finished"))
+            record.promoted_to = writable(str(served.get("finished")))
 
 
 def error_message(body: bytes) -> str:
@@ -170,11 +170,14 @@ def error_message(body: bytes) -> str:
 def _error_message(answer: object) -> str:
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     message = error.get("message", error) if isinstance(error, dict) else error
-    return _writable(str(message)[:KEPT])
+    return writable(str(message)[:KEPT])
 
 
-def _writable(text: str) -> str:
-    """The text with ? for halves of surrogate pairs: JSON may have them, but no file of UTF-8."""
+def writable(text: str) -> str:
+    """The text with ? for halves of surrogate pairs, which a file of UTF-8 cannot have.
+
+    They come from JSON, and from bytes outside ASCII in a header.
+    """
     return text.encode("utf-8", "replace").decode()
 
 

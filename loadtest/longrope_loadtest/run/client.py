@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message
+from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message, writable
 from longrope_loadtest.run.record import CLIENT_LIMIT, Record
 
 PIECE = 64 * 1024  # bytes that are handed to the socket at once
@@ -23,6 +23,7 @@ CONNECT_SECONDS = 60
 REST_SECONDS = 1  # for the end of a stream after [DONE]
 # vLLM closes an idle connection after 5 s, and a request sent on it at that moment is lost.
 IDLE_SECONDS = 4
+REDIRECTS = (301, 302, 303, 307, 308)
 OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)  # open files, and local ports
 
 
@@ -99,12 +100,16 @@ class Client:
             data=self._pieces(body, record),
             headers={"Content-Length": str(len(body)), "Content-Type": "application/json"},
             timeout=timeout,
+            allow_redirects=False,  # some of which would make the POST a GET
         ) as answer:
             record.first_byte = self.clock()
             record.status = answer.status
-            record.factor_set = answer.headers.get("x-longrope-factor-set")
+            if (factor_set := answer.headers.get("x-longrope-factor-set")) is not None:
+                record.factor_set = writable(factor_set)
             if answer.status != 200:
                 message = error_message(await answer.read())
+                if answer.status in REDIRECTS:
+                    message = writable(f"to {answer.headers.get('Location')}")
                 if answer.status in (429, 503) and record.retries < sending.retries:
                     return _retry_after(answer.headers.get("Retry-After"))
                 raise BrokenAnswerError(f"http {answer.status}", message)

@@ -7,6 +7,7 @@ import httpx
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.planned import Plan
+from longrope_loadtest.run.answers import writable
 from longrope_loadtest.run.direct import direct
 
 SECONDS = 10
@@ -24,8 +25,8 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
     """The model `name` of the server at `url`, or its first model.
 
     Raises:
-        UsageError: The key cannot be sent, or the server cannot be reached, refuses the key, or
-            has no such model.
+        UsageError: The key cannot be sent, or the server cannot be reached, redirects, refuses the
+            key, or has no such model.
     """
     if key and not re.fullmatch("[!-~]([ -~]*[!-~])?", key):
         raise UsageError(
@@ -46,6 +47,11 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
         raise UsageError(
             f"The server at {url} asks for a key (status {answer.status_code}): {advice} in "
             f"LONGROPE_API_KEY or OPENAI_API_KEY."
+        )
+    if answer.has_redirect_location:
+        raise UsageError(
+            f"The server at {url} redirects /v1/models to {answer.headers['Location']}: the load "
+            "follows no redirects, so --url should be the address that answers itself."
         )
     models = _models(answer)
     if models is None:
@@ -87,7 +93,7 @@ def _whole(length: object) -> int | None:
 def _models(answer: httpx.Response) -> list[ServedModel] | None:
     try:
         return [
-            ServedModel(str(model["id"]), _whole(model.get("max_model_len")))
+            ServedModel(writable(str(model["id"])), _whole(model.get("max_model_len")))
             for model in answer.json()["data"]
         ] or None
     except (ValueError, KeyError, TypeError, AttributeError):
