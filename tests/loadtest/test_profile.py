@@ -69,6 +69,34 @@ WRONG = [
         "output_tokens: 4\n    extra: {stream: false}",
         "classes.chat: extra has stream: set the class's own stream instead",
     ),
+    (
+        "output_tokens: 4",
+        "output_tokens: 4\n    weight: 2\n    arrivals: {kind: constant, rate: 1, requests: 1}",
+        "classes.chat: weight shares out the profile's arrivals, and this class has arrivals of "
+        "its own: leave out one of them",
+    ),
+    (
+        "kind: poisson, rate: 2, duration: 60",
+        "kind: closed, users: 3, requests: 2",
+        "arrivals.closed: users (3) above requests (2) send nothing",
+    ),
+    *(
+        (
+            "output_tokens: 4",
+            f"output_tokens: 4\n    extra: {{{name}: 5}}",
+            f"class's own {own} ins",
+        )
+        for name, own in (
+            ("messages", "prompt"),
+            ("prompt", "prompt"),
+            ("max_tokens", "output_tokens"),
+            ("max_completion_tokens", "output_tokens"),
+        )
+    ),
+    *(
+        ("output_tokens: 4", f"output_tokens: 4\n    extra: {{a: {value}}}", "what JSON can say: ")
+        for value in (".nan", "2026-01-01", "!!set {b}", "!!binary aGk=")
+    ),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
     (

@@ -120,6 +120,12 @@ class Closed(Strict):
     requests: PositiveInt
     think: Distribution | None = None  # seconds
 
+    @model_validator(mode="after")
+    def _all_users_send(self) -> Self:
+        if self.users > self.requests:
+            raise ValueError(f"users ({self.users}) above requests ({self.requests}) send nothing")
+        return self
+
 
 Open = Constant | Poisson | Gamma | Ramp
 Arrivals = Annotated[Open | Trace | Closed, Field(discriminator="kind")]

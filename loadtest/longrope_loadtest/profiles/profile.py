@@ -1,5 +1,6 @@
 """The profile, a YAML file: what is sent, when, and which results are good enough."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +22,13 @@ from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
 from longrope_loadtest.profiles.distributions import Distribution, FilePath, Strict
 
 ALL = "all"  # names the figures of all classes together
+# Fields of the body that a class sets itself, and by what.
+OWN_FIELDS = {
+    "messages": "prompt",
+    "prompt": "prompt",
+    "max_tokens": "output_tokens",
+    "max_completion_tokens": "output_tokens",
+}
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -168,9 +176,25 @@ class RequestClass(Strict):
         return self
 
     @model_validator(mode="after")
-    def _streams_as_it_says(self) -> Self:
+    def _weighs_among_others(self) -> Self:
+        if "weight" in self.model_fields_set and self.arrivals is not None:
+            raise ValueError(
+                "weight shares out the profile's arrivals, and this class has arrivals of its own: "
+                "leave out one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _extra_contradicts_nothing(self) -> Self:
         if self.extra.get("stream", self.stream) is not self.stream:
             raise ValueError("extra has stream: set the class's own stream instead")
+        for name, own in OWN_FIELDS.items():
+            if name in self.extra:
+                raise ValueError(f"extra has {name}: set the class's own {own} instead")
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"extra must be what JSON can say: {error}") from error
         return self
 
     @model_validator(mode="after")
