@@ -2,6 +2,7 @@ import asyncio
 import json
 import socket
 
+import httpx
 import pytest
 from longrope_server.front_end import endable
 from longrope_server.front_end.authentication import KEY, revoked
@@ -9,7 +10,7 @@ from longrope_server.front_end.endable import Endable, Running
 from longrope_server.keys.key_file import Key
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.server.asgi import Connection, http_scope, listening
+from tests.server.asgi import Connection, http_scope, listening, say
 
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 DOCUMENT = [(b"content-type", b"application/json")]
@@ -131,6 +132,27 @@ async def test_a_revoked_client_that_does_not_read_is_ended(
     async with asyncio.timeout(5):
         await task
     assert len(running) == 0
+
+
+async def test_a_large_answer_is_held_by_its_request() -> None:
+    body = bytes(range(256)) * 80_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await say(send, body)
+
+    running = Running()
+    async with listening(Endable(app, running)) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 14)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await asyncio.sleep(0.3)
+        assert len(running) == 1
+        writer.close()
+        async with asyncio.timeout(5):
+            while running:
+                await asyncio.sleep(0.01)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{port}")
+    assert answer.content == body
 
 
 async def test_slow_readers_are_served_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from longrope_server.front_end import endable, endpoint
+from longrope_server.front_end import connections, endable
 from longrope_server.front_end.endpoint import LongRoPEEndpoint, in_the_foreground
 from longrope_server.front_end.takes_requests import draining_first
 from starlette.types import Receive, Scope, Send
@@ -32,7 +32,7 @@ async def test_a_server_ends_although_a_client_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endable, "SECONDS_TO_TELL", 0.1)
-    monkeypatch.setattr(endpoint, "SECONDS_TO_CLOSE", 1)
+    monkeypatch.setattr(connections, "SECONDS_TO_CLOSE", 1)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/ready":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from longrope_server.errors import UsageError
-from longrope_server.front_end import takes_requests
+from longrope_server.front_end import connections, takes_requests
 from longrope_server.front_end.admission.limits import Limit
 from longrope_server.front_end.settings import VARIABLE, Settings
 from longrope_server.keys import key_file
@@ -82,7 +82,7 @@ def test_vllm_kills_no_process_that_still_tells_its_clients(
     command = compose([str(model), flag, value])
     assert command.words == [str(model), "--shutdown-timeout", str(until_killed)]
     assert command.settings.drain_seconds == seconds
-    telling = takes_requests.SECONDS_TO_SAY_SO + takes_requests.SECONDS_TO_CLOSE
+    telling = takes_requests.SECONDS_TO_SAY_SO + connections.SECONDS_TO_CLOSE
     assert telling + 5 <= SECONDS_TO_EXIT
 
 

@@ -25,6 +25,7 @@ SECONDS_TO_STOP = 0.5  # for an application that was told that its client has le
 # For a client to take what was sent before: uvicorn lets the next part of an answer wait while more
 # than 64 KiB do. nginx gives as long (send_timeout).
 SECONDS_TO_TAKE = 60.0
+PART_BYTES = 1 << 16
 SECONDS_TO_TELL = 4.0  # for the error that ends a request to be sent
 
 
@@ -152,8 +153,10 @@ class _Answer:
             await asyncio.sleep(0)  # yield to the event loop: the application may go on sending
             return
         try:
-            async with asyncio.timeout(SECONDS_TO_TAKE) as taking:
-                await self.send(message)  # may be cancelled while the client does not read
+            async with asyncio.timeout(None) as taking:
+                for part in _parts(message):
+                    taking.reschedule(asyncio.get_running_loop().time() + SECONDS_TO_TAKE)
+                    await self.send(part)  # may be cancelled while the client does not read
         except TimeoutError:
             if not taking.expired():
                 raise
@@ -187,6 +190,22 @@ class _Answer:
             await self.send(
                 {"type": "http.response.body", "body": refusal.event(), "more_body": False}
             )
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """The same as messages that each wait for the client, of at most PART_BYTES.
+
+    Uvicorn takes the last message of an answer at once, however large it is. As parts, all but the
+    end of it is held by the request, which keeps its place for so long.
+    """
+    body = message.get("body", b"") if message["type"] == "http.response.body" else b""
+    if len(body) <= PART_BYTES:
+        yield message
+        return
+    for start in range(0, len(body), PART_BYTES):
+        end = start + PART_BYTES
+        more = end < len(body) or message.get("more_body", False)
+        yield {"type": "http.response.body", "body": body[start:end], "more_body": more}
 
 
 def _not_taken() -> Refusal:

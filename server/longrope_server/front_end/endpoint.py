@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm.exceptions import VLLMValidationError
 
-from longrope_server.front_end import metrics
+from longrope_server.front_end import connections, metrics
 from longrope_server.front_end.accounting.usage_route import usage
 from longrope_server.front_end.bodies.body_limit import largest_body
 from longrope_server.front_end.factor_set.observe import ASKING, observed
@@ -24,7 +24,7 @@ from longrope_server.front_end.page import page
 from longrope_server.front_end.pieces import FrontEnd
 from longrope_server.front_end.settings import Settings
 from longrope_server.front_end.stumbles import engine_has_it
-from longrope_server.front_end.takes_requests import SECONDS_TO_CLOSE, draining_first, ready
+from longrope_server.front_end.takes_requests import draining_first, ready
 from longrope_server.front_end.vllm_patches import refusal_texts
 from longrope_server.front_end.vllm_patches.check import check
 from longrope_server.front_end.vllm_patches.engine_counts import note_counts
@@ -66,8 +66,8 @@ class LongRoPEEndpoint:
     def _around(self, app: ASGIApp) -> ASGIApp:
         """`app` with the pieces around it.
 
-        They are made at the first call, because vLLM asks for them before `init_state`. It has made
-        uvicorn's server by then, which would wait for ever for a client that does not read.
+        They are made at the first call, because vLLM asks for them before `init_state`. By then
+        uvicorn listens.
         """
         whole: ASGIApp | None = None
 
@@ -76,7 +76,7 @@ class LongRoPEEndpoint:
             if whole is None:
                 assert self.front_end is not None, "vLLM calls init_state before it serves"
                 assert self.app is not None
-                self.app.state.server.config.timeout_graceful_shutdown = SECONDS_TO_CLOSE
+                connections.end_unread(self.app.state.server)
                 whole = self.front_end.around(app)
             await whole(scope, receive, send)
 

@@ -22,7 +22,6 @@ from longrope_server.front_end.openai_error import Count, Refusal, ignore_refusa
 LIVENESS = ("/health", "/ready")
 ALWAYS_ANSWERED = frozenset({*LIVENESS, "/metrics", "/ping"})
 SECONDS_TO_SAY_SO = 5.0  # to send an error to requests that the end of the drain time cuts off
-SECONDS_TO_CLOSE = 3  # after that, for clients to read it: then uvicorn breaks the connections
 
 
 class Engine(Protocol):
