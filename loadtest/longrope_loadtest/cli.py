@@ -19,7 +19,7 @@ from longrope_loadtest.profiles import shipped
 from longrope_loadtest.report import write_report
 from longrope_loadtest.results import gate, results
 from longrope_loadtest.results.compare import compared, print_comparison
-from longrope_loadtest.results.figures import is_empty, share_within_objectives
+from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.run.preflight import served_model
 from longrope_loadtest.sweep.command import rates_of, sweep
@@ -130,9 +130,9 @@ def run(
     if result.about["interrupted"]:
         sys.exit(INTERRUPTED)
     figures = result.about["figures"]
-    is_whole = not result.about["client"]["deaths"] and not is_empty(figures)
-    enough = share_within_objectives(figures) >= load.profile.attainment
-    sys.exit(0 if is_whole and enough else MISSED)
+    share = share_within_objectives(figures)
+    is_enough = share is not None and share >= load.profile.attainment
+    sys.exit(0 if is_enough and not result.about["client"]["deaths"] else MISSED)
 
 
 @app.command("capacity")

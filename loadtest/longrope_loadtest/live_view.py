@@ -97,8 +97,8 @@ def print_summary(result: Result, console: Console) -> None:
         console.print(verdict, style="bold red")
     client = result.about["client"]
     console.print(
-        f"send lag p99 {1000 * client['send_lag_p99']:.1f} ms, "
-        f"{100 * client['cpu_share']:.0f} % of a core; "
+        f"send lag p99 {_seconds(client['send_lag_p99'])}, "
+        f"{_percent(client['cpu_share'])} of a core; "
         f"requests' sha256 {result.about['requests_sha256'][:16]}"
     )
 
@@ -172,5 +172,5 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("E2E p50, p99", _latency("e2e")),
     ("  from the intended time", _latency("e2e_intended")),
     ("output tokens/s", lambda of: _number(of["output_tokens_per_second"], 1)),
-    ("within objectives", lambda of: f"{100 * of['goodput']['share_of_requests']:.1f} %"),
+    ("within objectives", lambda of: _percent(of["goodput"]["share_of_requests"])),
 )

@@ -67,6 +67,12 @@ def test_a_moment_tells_nothing_of_the_core() -> None:
     assert client_load([], [loop_lag.busy()], is_open=True).verdicts == ()
 
 
+def test_a_client_that_sent_nothing_has_no_lag() -> None:
+    load = client_load([], [], is_open=True)
+    assert (load.send_lag_p50, load.send_lag_p99, load.send_lag_max) == (None, None, None)
+    assert (load.loop_lag_p99, load.cpu_share, load.verdicts) == (None, None, ())
+
+
 async def test_an_event_loop_that_is_held_up_is_seen() -> None:
     loop_lag = LoopLag()
     watching = asyncio.create_task(loop_lag.watch())

@@ -85,5 +85,22 @@ def test_goodput_is_of_requests_and_of_tokens() -> None:
     assert seen["good_output_tokens_per_second"] == 2
 
 
-def test_goodput_of_nothing_is_whole() -> None:
-    assert goodput([], profile(ONCE), 1).share == 1
+def test_goodput_of_nothing_is_unknown() -> None:
+    assert goodput([], profile(ONCE), None).as_json() == {
+        "requests": 0,
+        "good_requests": 0,
+        "share_of_requests": None,
+        "share_of_output_tokens": None,
+        "good_requests_per_second": None,
+        "good_output_tokens_per_second": None,
+    }
+
+
+def test_goodput_of_tokens_that_nobody_counted_is_unknown() -> None:
+    uncounted = record(output_tokens=None)
+    seen = goodput([uncounted], profile(ONCE), seconds=2).as_json()
+    assert seen["share_of_output_tokens"] is seen["good_output_tokens_per_second"] is None
+    assert (seen["share_of_requests"], seen["good_requests_per_second"]) == (1, 0.5)
+    seen = goodput([record(outcome="failed", output_tokens=None)], profile(ONCE), 2).as_json()
+    assert (seen["share_of_requests"], seen["share_of_output_tokens"]) == (0, None)
+    assert seen["good_output_tokens_per_second"] == 0

@@ -95,8 +95,8 @@ def _verdicts(result: Result) -> list[Verdict]:
     figures = about["figures"]
     share = share_within_objectives(figures)
     goal = f"{texts.percent(profile.attainment)} is the goal."
-    good = share >= profile.attainment
-    if not any(of["goodput"]["requests"] for of in figures.values()):
+    good = share is not None and share >= profile.attainment
+    if share is None:
         verdicts = [Verdict(False, "Nothing to count", "No request after the warm-up was over.")]
     elif any(request_class.slo for request_class in profile.classes.values()):
         text = f"{texts.percent(share)} of the requests met the objectives of their class; {goal}"
@@ -108,9 +108,10 @@ def _verdicts(result: Result) -> list[Verdict]:
     verdicts += [
         Verdict(False, "Not the server's figures alone", sentence) for sentence in sentences
     ]
-    if not sentences:
-        lag = texts.duration(about["client"]["send_lag_p99"])
-        verdicts.append(Verdict(True, "The client kept up", f"99 % were sent within {lag} of due."))
+    lag = about["client"]["send_lag_p99"]
+    if not sentences and lag is not None:
+        text = f"99 % were sent within {texts.duration(lag)} of due."
+        verdicts.append(Verdict(True, "The client kept up", text))
     if about["interrupted"]:
         verdicts.append(
             Verdict(

@@ -8,7 +8,7 @@ import numpy as np
 
 from longrope_loadtest.profiles.profile import ALL, Profile
 from longrope_loadtest.results.conversations import conversations
-from longrope_loadtest.results.slo import counted, goodput
+from longrope_loadtest.results.slo import counted, goodput, ratio, tokens_of
 from longrope_loadtest.run.record import Record
 
 PERCENTILES = (50, 90, 95, 99)
@@ -48,15 +48,17 @@ def spread(numbers: Sequence[float]) -> dict[str, float] | None:
     return statistics | {"max": float(np.max(numbers))}
 
 
-def seconds_of(records: Sequence[Record]) -> float:
+def seconds_of(records: Sequence[Record]) -> float | None:
     """The duration of the counted part: from its first intended time to its last answer's end.
+
+    None if no request is counted.
 
     A failed request has no answer, so that one that hangs until its timeout does not lower the
     rates of all others; the duration covers the time at which it was due.
     """
     kept = counted(records)
     if not kept:
-        return 1e-9
+        return None
     end = max(record.ended if record.outcome == "complete" else record.intended for record in kept)
     return max(1e-9, end - min(record.intended for record in kept))
 
@@ -71,14 +73,9 @@ def summary(records: Sequence[Record], profile: Profile) -> dict[str, Any]:
     return figures
 
 
-def is_empty(figures: dict[str, Any]) -> bool:
-    """Whether a summary counts no request."""
-    return not together(figures)["goodput"]["requests"]
-
-
-def share_within_objectives(figures: dict[str, Any]) -> float:
-    """The share within their objectives of all requests that a summary counts."""
-    share: float = together(figures)["goodput"]["share_of_requests"]
+def share_within_objectives(figures: dict[str, Any]) -> float | None:
+    """The share within their objectives of all requests that a summary counts; None without any."""
+    share: float | None = together(figures)["goodput"]["share_of_requests"]
     return share
 
 
@@ -88,7 +85,7 @@ def together(figures: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str, Any]:
+def _of(records: Sequence[Record], profile: Profile, seconds: float | None) -> dict[str, Any]:
     kept = counted(records)
     complete = [record for record in kept if record.outcome == "complete"]
     prompt = sum(record.prompt_tokens or 0 for record in complete)
@@ -105,13 +102,13 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
         },
         "errors": dict(Counter(record.error for record in kept if record.error).most_common()),
         "seconds": seconds,
-        "requests_per_second": len(complete) / seconds,
-        "prompt_tokens_per_second": _rate([r.prompt_tokens for r in complete], seconds),
-        "output_tokens_per_second": _rate([r.output_tokens for r in complete], seconds),
+        "requests_per_second": ratio(len(complete), seconds),
+        "prompt_tokens_per_second": ratio(tokens_of([r.prompt_tokens for r in complete]), seconds),
+        "output_tokens_per_second": ratio(tokens_of([r.output_tokens for r in complete]), seconds),
         "uncounted": sum(record.output_tokens is None for record in complete),
         "prompt_tokens": spread([r.prompt_tokens for r in complete if r.prompt_tokens]),
         "output_tokens": spread([r.output_tokens for r in complete if r.output_tokens]),
-        "cached_share": sum(cached) / prompt if cached and prompt else None,
+        "cached_share": ratio(sum(cached) if cached else None, prompt),
         "latency": {name: spread(values(records, name)) for name in METRICS},
         "goodput": goodput(records, profile, seconds).as_json(),
         "factor_sets": dict(
@@ -123,12 +120,6 @@ def _of(records: Sequence[Record], profile: Profile, seconds: float) -> dict[str
     figures["passkeys"] = _accuracy(asked) if asked else None
     figures["conversations"] = conversations(kept)
     return figures
-
-
-def _rate(counts: Sequence[int | None], seconds: float) -> float | None:
-    """The server's counts per second; None if it gave none for all these requests."""
-    known = [count for count in counts if count is not None]
-    return None if counts and not known else sum(known) / seconds
 
 
 def _accuracy(records: Sequence[Record]) -> dict[str, Any]:

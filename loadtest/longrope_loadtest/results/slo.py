@@ -1,7 +1,7 @@
 """Service level objectives and goodput: the requests that were answered in time."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from longrope_loadtest.profiles.profile import Profile, Slo
@@ -44,40 +44,48 @@ def _tpot(record: Record) -> float | None:
 
 @dataclass(frozen=True)
 class Goodput:
-    """The requests and output tokens that were counted, and those that met the objectives."""
+    """The requests and output tokens that were counted, and those that met the objectives.
+
+    The tokens are None if the server counted none of the answers'.
+    """
 
     requests: int
     good_requests: int
-    output_tokens: int
-    good_output_tokens: int
-    seconds: float
+    output_tokens: int | None
+    good_output_tokens: int | None
+    seconds: float | None  # None if no request was counted
 
-    @property
-    def share(self) -> float:
-        """The share of good requests, 0 to 1; 1 if there are no requests."""
-        return self.good_requests / self.requests if self.requests else 1.0
-
-    def as_json(self) -> dict[str, float]:
-        """Numbers of requests, shares, and rates per second."""
-        tokens = self.output_tokens
+    def as_json(self) -> dict[str, float | None]:
+        """Numbers of requests, shares, and rates per second; None for what is of nothing."""
         return {
             "requests": self.requests,
             "good_requests": self.good_requests,
-            "share_of_requests": self.share,
-            "share_of_output_tokens": self.good_output_tokens / tokens if tokens else 1.0,
-            "good_requests_per_second": self.good_requests / self.seconds,
-            "good_output_tokens_per_second": self.good_output_tokens / self.seconds,
+            "share_of_requests": ratio(self.good_requests, self.requests),
+            "share_of_output_tokens": ratio(self.good_output_tokens, self.output_tokens),
+            "good_requests_per_second": ratio(self.good_requests, self.seconds),
+            "good_output_tokens_per_second": ratio(self.good_output_tokens, self.seconds),
         }
 
 
-def goodput(records: Iterable[Record], profile: Profile, seconds: float) -> Goodput:
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """A share or a rate; None if it is one of nothing, or if a number is unknown."""
+    return part / whole if part is not None and whole else None
+
+
+def tokens_of(counts: Sequence[int | None]) -> int | None:
+    """The sum of the server's counts; None if it gave none for all these requests."""
+    known = [count for count in counts if count is not None]
+    return None if counts and not known else sum(known)
+
+
+def goodput(records: Iterable[Record], profile: Profile, seconds: float | None) -> Goodput:
     """The goodput of the counted records over `seconds`."""
     kept = counted(records)
     good = [record for record in kept if met(record, profile.classes[record.class_name].slo)]
     return Goodput(
         len(kept),
         len(good),
-        sum(record.output_tokens or 0 for record in kept),
-        sum(record.output_tokens or 0 for record in good),
+        tokens_of([record.output_tokens for record in kept if record.outcome == "complete"]),
+        tokens_of([record.output_tokens for record in good]),
         seconds,
     )

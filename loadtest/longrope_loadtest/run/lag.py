@@ -20,13 +20,16 @@ CPU_SPAN = 0.2  # seconds; the share of a shorter time says nothing
 
 @dataclass(frozen=True)
 class ClientLoad:
-    """How busy the client itself was; times in seconds."""
+    """How busy the client itself was; times in seconds.
 
-    send_lag_p50: float  # from the intended time to the dispatch
-    send_lag_p99: float
-    send_lag_max: float
-    loop_lag_p99: float  # how late the event loop was; of several processes, the latest
-    cpu_share: float  # of one core; of several processes, the greatest
+    None if nothing was sent, or if no process lived to tell.
+    """
+
+    send_lag_p50: float | None  # from the intended time to the dispatch
+    send_lag_p99: float | None
+    send_lag_max: float | None
+    loop_lag_p99: float | None  # how late the event loop was; of several processes, the latest
+    cpu_share: float | None  # of one core; of several processes, the greatest
     intended_rate: float | None  # requests per second; None in a closed loop
     achieved_rate: float | None
     deaths: int  # of its processes, before they had sent all that they should
@@ -82,9 +85,10 @@ def client_load(
 
     `processes` has those that lived to the end, `deaths` a sentence for each of the others.
     """
-    share = max((busy.cpu_share for busy in processes), default=0.0)
-    lags = [record.dispatched - record.intended for record in records] or [0.0]
-    p99 = float(np.percentile(lags, 99))
+    share = max((busy.cpu_share for busy in processes), default=None)
+    late = max((busy.loop_lag_p99 for busy in processes), default=None)
+    lags = [record.dispatched - record.intended for record in records]
+    p50, p99 = map(float, np.percentile(lags, (50, 99))) if lags else (None, None)
     intended = _rate([record.intended for record in records]) if is_open else None
     achieved = _rate([record.dispatched for record in records]) if is_open else None
     latencies = [latency for record in records if (latency := record.e2e()) is not None]
@@ -96,31 +100,30 @@ def client_load(
             f"The client's system refused it a connection for {refused} requests, which count as "
             f"failed: raise its number of open files (ulimit -n) or of local ports."
         )
-    if p99 > allowed:
+    if p99 is not None and p99 > allowed:
         verdicts.append(
             f"The client was saturated: 1 % of the requests were sent {1000 * p99:.0f} ms late "
             f"or later. Latencies from dispatch look better than they were for a user."
         )
-    late = max((busy.loop_lag_p99 for busy in processes), default=0.0)
     if intended and achieved and achieved < RATE_LIMIT * intended:
         verdicts.append(
             f"The client did not reach the intended rate: {achieved:.1f} requests/s instead of "
             f"{intended:.1f}."
         )
-    if share > CPU_LIMIT and min(busy.span for busy in processes) >= CPU_SPAN:
+    if share is not None and share > CPU_LIMIT and min(busy.span for busy in processes) >= CPU_SPAN:
         verdicts.append(
             f"The client used {100 * share:.0f} % of a core, all that one process can: "
             f"give it more with --processes."
         )
-    if late > allowed >= p99:
+    if late is not None and late > allowed >= (p99 or 0):
         verdicts.append(
             f"The client was held up: its event loop was {1000 * late:.0f} ms late or later 1 % of "
             f"the time, and the times of the tokens are as late."
         )
     return ClientLoad(
-        send_lag_p50=float(np.percentile(lags, 50)),
+        send_lag_p50=p50,
         send_lag_p99=p99,
-        send_lag_max=max(lags),
+        send_lag_max=max(lags, default=None),
         loop_lag_p99=late,
         cpu_share=share,
         intended_rate=intended,
