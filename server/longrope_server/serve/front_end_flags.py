@@ -20,10 +20,17 @@ DRAIN_SECONDS = 30
 # were cut off (SECONDS_TO_SAY_SO), to close connections (SECONDS_TO_CLOSE), and to exit.
 SECONDS_TO_EXIT = 15
 SEVERAL_SERVERS = ("--data-parallel-multi-port-external-lb", "-dpm")
-OURS = (
-    *("limits", "api-key-file", "open-paths", "accounting", "max-body-bytes", "body-timeout"),
-    *("page", "drain-timeout"),
-)
+# Our flags, with the field of Settings that each is for.
+OURS = {
+    "limits": "limits",
+    "api-key-file": "key_file",
+    "open-paths": "open_paths",
+    "accounting": "accounting",
+    "max-body-bytes": "body_bytes",
+    "body-timeout": "body_seconds",
+    "page": "page",
+    "drain-timeout": "drain_seconds",
+}
 
 
 def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -48,13 +55,9 @@ def take(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Settings
     if (directory := arguments.take("accounting")) is not None:
         UsageLedger(Path(directory)).close()  # makes it, before the processes that share it
         given["accounting"] = str(Path(directory).absolute())
-    for flag, field in (
-        ("max-body-bytes", "body_bytes"),
-        ("body-timeout", "body_seconds"),
-        ("page", "page"),
-    ):
+    for flag in ("max-body-bytes", "body-timeout", "page"):
         if (value := arguments.take(flag)) is not None:
-            given[field] = value
+            given[OURS[flag]] = value
     given["drain_seconds"] = _drain_seconds(arguments)
     try:
         settings = Settings.model_validate(given)
@@ -114,12 +117,7 @@ def _drain_seconds(arguments: Arguments) -> float:
 
 def _with_flags(sentence: str) -> str:
     """The sentence with the flags that the user knows in place of our fields' names."""
-    for field, flag in (
-        ("limits", "--limits"),
-        ("body_bytes", "--max-body-bytes"),
-        ("body_seconds", "--body-timeout"),
-        ("page", "--page"),
-    ):
+    for flag, field in OURS.items():
         if sentence.startswith(field):
-            return flag + sentence.removeprefix(field)
+            return f"--{flag}{sentence.removeprefix(field)}"
     return sentence
