@@ -224,7 +224,7 @@ def compare(
     """Compare OTHER's figures with BASELINE's, class by class, with 95 % confidence intervals.
 
     With --fail-above, exit status 1: OTHER is worse than that, or lacks what BASELINE has; 2: an
-    error, too few requests, or an interrupted run.
+    error, too few requests, or a run that ended early.
     """
     with _one_sentence():
         comparison = compared(results.read(a), results.read(b))

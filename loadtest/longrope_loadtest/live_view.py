@@ -13,7 +13,7 @@ from rich.text import Text
 
 from longrope_loadtest.profiles.profile import ALL
 from longrope_loadtest.results.conversations import chosen
-from longrope_loadtest.results.results import Result
+from longrope_loadtest.results.results import Result, early_end
 from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
 
@@ -93,6 +93,8 @@ def print_summary(result: Result, console: Console) -> None:
             first = next(r for r in result.records if r.class_name == name and r.error == kind)
             said = f": {first.message}" if first.message else ""
             console.print(f"{name}: {number} x {kind}{said}", style="red", markup=False)
+    if (text := early_end(result.about)) is not None:
+        console.print(text, style="bold red")
     for verdict in result.about["client"]["verdicts"]:
         console.print(verdict, style="bold red")
     client = result.about["client"]

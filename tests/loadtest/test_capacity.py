@@ -1,19 +1,19 @@
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_loadtest.capacity import capacity, command
-from longrope_loadtest.capacity.capacity import PRECISION, Capacity, StopWhenLost
+from longrope_loadtest.capacity.capacity import PRECISION, Capacity, Repeat, StopWhenLost
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import at_rate, rate_of
-from longrope_loadtest.results.slo import Goodput
 from longrope_loadtest.run import lag
+from longrope_loadtest.run.driving import Run
 
 from tests.loadtest.commands import loadtest, requests_in, written
 from tests.loadtest.mocking import MockServer, profile
@@ -27,18 +27,16 @@ class MadeUpServer:
         self.limit = limit
         self.noise = noise
         self.rng = random.Random(0)
-        self.asked: list[tuple[float, int]] = []
 
-    def __call__(self, rate: float, number: int) -> Goodput:
-        self.asked.append((rate, number))
-        limit = self.limit * (1 + self.rng.uniform(-self.noise, self.noise))
-        return Goodput(100, round(100 * min(1.0, limit / rate)), 0, 0, 1)
+    def __call__(self, rate: float) -> list[Repeat]:
+        limits = [self.limit * (1 + self.rng.uniform(-self.noise, self.noise)) for _ in range(5)]
+        return [Repeat(100, round(100 * min(1.0, limit / rate))) for limit in limits]
 
 
 @given(st.floats(0.01, 1000), st.floats(0.1, 100))
 def test_the_capacity_is_found_to_the_precision(limit: float, start: float) -> None:
     server = MadeUpServer(limit)
-    found = capacity.find(start, 0, 2, 0.99, server)
+    found = capacity.find(start, 0, 0.99, server)
     if found.rate is None or found.missed_at is None:
         # Twelve doublings or halvings were not enough.
         assert limit > start * 2**11 or limit < start / 2**11
@@ -47,30 +45,29 @@ def test_the_capacity_is_found_to_the_precision(limit: float, start: float) -> N
     assert found.rate <= limit * 1.02
     assert found.missed_at >= limit
     assert found.missed_at - found.rate <= PRECISION * found.rate
-    assert {number for _, number in server.asked} == {0, 1}
     assert len(found.probes) <= 13 + 5
 
 
-def test_a_noisy_server_is_asked_as_often_as_was_said() -> None:
+def test_the_repeats_of_a_noisy_server_count_together() -> None:
     server = MadeUpServer(40, noise=0.1)
-    found = capacity.find(5, 0, 5, 0.9, server)
+    found = capacity.find(5, 0, 0.9, server)
     assert found.rate is not None
     assert 36 < found.rate < 50
-    assert all(probe.requests == 500 for probe in found.probes)
+    assert all((probe.requests, probe.runs) == (500, 5) for probe in found.probes)
 
 
 def test_a_server_that_meets_nothing_and_one_that_meets_all_are_told() -> None:
-    nothing = capacity.find(8, 0, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
+    nothing = capacity.find(8, 0, 0.99, lambda rate: [Repeat(10, 0)])
     assert nothing == Capacity(None, 8 / 2**12, nothing.probes)
-    above_two = capacity.find(8, 2, 1, 0.99, lambda rate, number: Goodput(10, 0, 0, 0, 1))
+    above_two = capacity.find(8, 2, 0.99, lambda rate: [Repeat(10, 0)])
     assert above_two == Capacity(None, 2, above_two.probes)
-    everything = capacity.find(8, 0, 1, 0.99, lambda rate, number: Goodput(10, 10, 0, 0, 1))
+    everything = capacity.find(8, 0, 0.99, lambda rate: [Repeat(10, 10)])
     assert everything == Capacity(8 * 2**12, None, everything.probes)
 
 
 @pytest.mark.parametrize(("good", "of"), [(9, 10), (55, 100), (57, 100), (29, 50), (99, 100)])
 def test_a_share_that_is_just_enough_is_enough(good: int, of: int) -> None:
-    found = capacity.find(1, 0, 1, float(f"{good / of:.2f}"), lambda *_: Goodput(of, good, 0, 0, 1))
+    found = capacity.find(1, 0, float(f"{good / of:.2f}"), lambda rate: [Repeat(of, good)])
     assert found.missed_at is None
 
 
@@ -78,17 +75,20 @@ CONSTANT = {"kind": "constant", "rate": 10, "requests": 10}
 
 
 class Stops:
+    """A run that notes how often it was stopped."""
+
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self) -> None:
+    def stop(self) -> None:
         self.calls += 1
 
 
 def stopping(attainment: float, repeats: int = 1, warm_up: float = 0) -> tuple[StopWhenLost, Stops]:
     made = profile(CONSTANT, slo={"ttft": 0.2}, attainment=attainment, warm_up=warm_up)
     stops = Stops()
-    return StopWhenLost(made, repeats * plan.make(made, 0).counted(warm_up), stops), stops
+    watcher = StopWhenLost(made, repeats * plan.make(made, 0).counted(warm_up))
+    return watcher.of(cast("Run", stops)), stops
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_rate_is_lost_by_the_requests_of_all_its_repeats(
     requests = []
 
     class Noting(StopWhenLost):
-        def __init__(self, profile: Profile, number: int, stop: Callable[[], None]) -> None:
+        def __init__(self, profile: Profile, number: int) -> None:
             requests.append(number)
-            super().__init__(profile, number, stop)
+            super().__init__(profile, number)
 
     monkeypatch.setattr(command, "StopWhenLost", Noting)
     monkeypatch.setattr(capacity, "DOUBLINGS", 0)
@@ -168,7 +168,38 @@ def test_a_rate_is_lost_by_the_requests_of_all_its_repeats(
     assert loadtest("capacity", path, "--url", server.url, "-o", out).status == 0
     sent = [len(requests_in(folder)) for folder in out.glob("*-rate-*")]
     assert len(set(sent)) > 1  # random arrivals are not equally many
-    assert requests == 3 * [sum(sent)]
+    assert requests == [sum(sent)]
+
+
+def test_the_repeats_of_a_lost_rate_are_left_out(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "DOUBLINGS", 1)
+    arrivals = {"kind": "constant", "rate": 50, "requests": 10}
+    # Of 40 requests 16 may miss: the first run does not decide, the second does with its seventh.
+    path = written(
+        tmp_path, arrivals, {"first": 0.02}, slo={"ttft": 0.01}, profile={"attainment": 0.6}
+    )
+    out = tmp_path / "out"
+    outcome = loadtest("capacity", path, "--url", server.url, "-o", out, "--repeats", "4")
+    assert outcome.status == 1
+    probes = json.loads((out / "capacity.json").read_text())["probes"]
+    assert [(p["rate"], p["met"], p["runs"]) for p in probes] == [(50, False, 2), (25, False, 2)]
+    assert [probe["requests"] for probe in probes] == [20, 20]
+    folders = sorted(out.glob("*-rate-*"))
+    assert [folder.name[:2] for folder in folders] == ["01", "02", "03", "04"]
+    runs = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert [about["stopped"] for about in runs] == [False, True, False, True]
+    assert outcome.stderr.count("Too many missed their objectives") == 2
+    assert loadtest("compare", folders[0], folders[1], "--fail-above", "2").status == 2
+
+
+def test_a_rate_at_which_nothing_counts_is_none(server: MockServer, tmp_path: Path) -> None:
+    cancel = {"share": 1, "after": 0}
+    path = written(tmp_path, CONSTANT | {"rate": 100}, {"first": 1}, slo={"e2e": 9}, cancel=cancel)
+    outcome = loadtest("capacity", path, "--url", server.url, "-o", tmp_path / "out")
+    assert outcome.status == 2
+    assert "No request counts at 100 requests/s: all were cancelled" in outcome.stderr
 
 
 def test_a_client_that_did_not_keep_up_is_told(
@@ -185,14 +216,14 @@ def test_a_client_that_did_not_keep_up_is_told(
 def test_what_a_closed_loop_sends_in_the_warm_up_is_not_due() -> None:
     closed = {"kind": "closed", "users": 1, "requests": 4}
     made = profile(CONSTANT, slo={"ttft": 0.2}, warm_up=0.5)
-    each = made.classes["a"].model_dump() | {"arrivals": closed}
+    each = made.classes["a"].model_dump(exclude_unset=True) | {"arrivals": closed}
     made = Profile.model_validate(
         made.model_dump(exclude_none=True) | {"classes": {"a": made.classes["a"], "b": each}}
     )
     planned = plan.make(made, 0)
     records = [record(n, at=n / 10, warm_up=n < 5) for n in range(10)]
     records += [record(n, class_name="b", warm_up=n == 10, late=1) for n in range(10, 14)]
-    seen = command._goodput(made, planned, records)
+    seen = command._repeat(made, planned, records)
     assert (seen.requests, seen.good_requests) == (8, 5)
 
 
@@ -201,5 +232,5 @@ def test_turns_after_one_that_was_left_are_not_missed() -> None:
     planned = plan.make(made, 0)  # of 10 requests, as if they were two conversations
     records = [record(number) for number in range(7)]
     records.append(record(7, outcome="cancelled", turn=3, turns=5))
-    seen = command._goodput(made, planned, records)
+    seen = command._repeat(made, planned, records)
     assert (seen.requests, seen.good_requests) == (7, 7)

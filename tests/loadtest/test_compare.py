@@ -177,7 +177,7 @@ def test_what_is_unlike_is_said() -> None:
     assert "The profiles differ in arrivals.rate, attainment, classes.long." in notes
     assert "A and B sent different requests (seeds 0 and 1)." in notes
     assert "Only A has long, all." in notes
-    assert "B was interrupted." in notes
+    assert "B: The run was ended by Ctrl-C; the figures are of what was over by then." in notes
     assert "B: The client was saturated." in notes
 
 
@@ -242,10 +242,11 @@ def test_a_gate_fails_what_the_baseline_alone_has() -> None:
     assert gate.failures(two_classes, 9) == ["Only the baseline has long, all."]
 
 
-def test_a_gate_judges_no_interrupted_run() -> None:
-    whole, part = result_of(A, crowd(20)), result_of(B, crowd(20), interrupted=True)
+@pytest.mark.parametrize("why", ["interrupted", "stopped"])
+def test_a_gate_judges_no_part_of_a_run(why: str) -> None:
+    whole, part = result_of(A, crowd(20)), result_of(B, crowd(20), **{why: True})
     for first, second in ((whole, part), (part, whole)):
-        with pytest.raises(UsageError, match=f"two whole results: {B} was interrupted"):
+        with pytest.raises(UsageError, match=f"two whole results: the run of {B} ended early"):
             gate.failures(compared(first, second), 9)
 
 

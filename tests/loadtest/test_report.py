@@ -87,12 +87,12 @@ def test_all_classes_have_a_column_and_one_look(tmp_path: Path) -> None:
 def test_verdicts_are_seen(tmp_path: Path) -> None:
     quiet = page(result_of(tmp_path, crowd(5)))
     assert "The client kept up" in quiet
-    assert "Interrupted" not in quiet
+    assert "Ended early" not in quiet
     client = load_of("The client was saturated, really.").as_json()
     loud = page(result_of(tmp_path, crowd(5), interrupted=True, client=client))
     assert "The client was saturated, really." in loud
     assert "The client kept up" not in loud
-    assert "Interrupted" in loud
+    assert "Ended early" in loud
 
 
 def test_objectives(tmp_path: Path) -> None:

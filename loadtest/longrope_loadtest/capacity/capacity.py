@@ -1,19 +1,28 @@
 """The highest rate that meets the objectives, found by doubling and bisection with repeats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
 from longrope_loadtest.profiles.profile import Profile
-from longrope_loadtest.profiles.rates import rate_of
-from longrope_loadtest.results.slo import Goodput, met
+from longrope_loadtest.profiles.rates import rate_of, shown
+from longrope_loadtest.results.slo import met
+from longrope_loadtest.run.driving import Run
 from longrope_loadtest.run.record import Record
 
 PRECISION = 0.05  # the search ends when the two rates differ by at most this share
 DOUBLINGS = 12
 FEWEST = 10  # the fewest requests of a run
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One run at a rate: its requests that count, and those that met their objectives."""
+
+    requests: int
+    good_requests: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Probe:
     requests: int
     good_requests: int
     met: bool
+    runs: int  # fewer than the repeats that were asked for, if those decided it
 
     def as_json(self) -> dict[str, Any]:
         """All fields."""
@@ -63,26 +73,31 @@ def lowest_rate(profile: Profile) -> float:
 def find(
     start: float,
     lowest: float,
-    repeats: int,
     attainment: float,
-    measure: Callable[[float, int], Goodput],
+    measure: Callable[[float], Iterable[Repeat]],
     told: Callable[[Capacity], None] = lambda outcome: None,
 ) -> Capacity:
     """Search from `start` requests/s, but not below `lowest`.
 
-    `measure(rate, number)` runs repeat `number` of a rate. A rate meets the objectives if the share
-    `attainment` of the requests of all its repeats does. `told` gets the outcome so far after every
-    rate.
+    `measure(rate)` makes the runs of a rate, and no more once the rate is lost. A rate meets the
+    objectives if the share `attainment` of the requests of all its repeats does. `told` gets the
+    outcome so far after every rate.
+
+    Raises:
+        UsageError: No request of a rate counts.
     """
     probes: list[Probe] = []
 
     def meets(rate: float) -> bool:
-        good = sent = 0
-        for number in range(repeats):
-            seen = measure(rate, number)
-            good += seen.good_requests
-            sent += seen.requests
-        probes.append(Probe(rate, sent, good, _enough(good, sent, attainment)))
+        seen = list(measure(rate))
+        sent = sum(repeat.requests for repeat in seen)
+        good = sum(repeat.good_requests for repeat in seen)
+        if not sent:
+            raise UsageError(
+                f"No request counts at {shown(rate)} requests/s: all were cancelled or due within "
+                "the warm_up."
+            )
+        probes.append(Probe(rate, sent, good, _enough(good, sent, attainment), len(seen)))
         told(_outcome(probes))
         return probes[-1].met
 
@@ -126,20 +141,26 @@ def _bracket(
 
 def _enough(good: int, of: int, attainment: float) -> bool:
     # Divide instead of multiplying: 55 / 100 is 0.55, but 0.55 * 100 is more than 55 in binary.
-    return good >= of or good / of >= attainment
+    return good / of >= attainment
 
 
 class StopWhenLost:
-    """Stops a run once so many requests have missed their objectives that its rate is lost.
+    """Watches the runs of a rate, one after another, and ends the one in which the rate is lost.
 
-    `requests` is the number that count in all repeats of the rate. The requests that are still
-    running then count as missed.
+    It is lost once so many requests have missed their objectives that the others cannot mend it.
+    `requests` is the number that count in all repeats. The requests that are still running then
+    count as missed.
     """
 
-    def __init__(self, profile: Profile, requests: int, stop: Callable[[], None]) -> None:
+    def __init__(self, profile: Profile, requests: int) -> None:
         self._still_good = self._all = requests
         self._profile = profile
-        self._stop = stop
+        self.is_lost = False
+
+    def of(self, run: Run) -> Self:
+        """Watch this run from now on."""
+        self._stop = run.stop
+        return self
 
     def dispatched(self, record: Record) -> None:
         """Do nothing."""
@@ -151,4 +172,5 @@ class StopWhenLost:
         if not met(record, self._profile.classes[record.class_name].slo):
             self._still_good -= 1
             if not _enough(self._still_good, self._all, self._profile.attainment):
+                self.is_lost = True
                 self._stop()

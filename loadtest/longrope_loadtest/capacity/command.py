@@ -1,19 +1,19 @@
 """`longrope loadtest capacity`: the capacity search on a real server."""
 
 import json
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 from longrope_loadtest.capacity import capacity
-from longrope_loadtest.capacity.capacity import Capacity, StopWhenLost
+from longrope_loadtest.capacity.capacity import Capacity, Repeat, StopWhenLost
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.results import CAPACITY, new_directory
-from longrope_loadtest.results.slo import Goodput, counted, met
-from longrope_loadtest.run.driving import Run
+from longrope_loadtest.results.slo import counted, met
 from longrope_loadtest.run.record import Record
 from longrope_loadtest.whole_run import Load, run_load
 
@@ -31,25 +31,23 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
     capacity.check(profile)
     new_directory(load.directory)
     outcome: Capacity | None = None  # so far
-    runs: list[tuple[Load, Plan]] = []  # the repeats of a rate
 
-    def measure(rate: float, number: int) -> Goodput:
-        if number == 0:
-            before = (len(outcome.probes) if outcome else 0) * repeats
-            runs[:] = _planned(load, rate, before, repeats)
-        at, planned = runs[number]
-        console.print(f"{shown(rate)} requests/s, repeat {number + 1} of {repeats}")
-        requests = sum(plan.counted(profile.warm_up) for _, plan in runs)
-
-        def watcher(run: Run) -> StopWhenLost:
-            return StopWhenLost(at.profile, requests, run.stop)
-
-        result = run_load(at, planned, console, watcher)
-        if result.about["interrupted"]:
-            raise KeyboardInterrupt
-        for verdict in result.about["client"]["verdicts"]:
-            console.print(verdict, style="bold red")
-        return _goodput(at.profile, planned, result.records)
+    def measure(rate: float) -> Iterator[Repeat]:
+        before = sum(probe.runs for probe in outcome.probes) if outcome else 0
+        runs = _planned(load, rate, before, repeats)
+        lost = StopWhenLost(profile, sum(plan.counted(profile.warm_up) for _, plan in runs))
+        for number, (at, planned) in enumerate(runs, 1):
+            console.print(f"{shown(rate)} requests/s, repeat {number} of {repeats}")
+            result = run_load(at, planned, console, lost.of)
+            if result.about["interrupted"]:
+                raise KeyboardInterrupt
+            for verdict in result.about["client"]["verdicts"]:
+                console.print(verdict, style="bold red")
+            yield _repeat(at.profile, planned, result.records)
+            if lost.is_lost:
+                if number < repeats:
+                    console.print(f"Too many missed their objectives for {repeats} repeats.")
+                return
 
     def told(so_far: Capacity) -> None:
         nonlocal outcome
@@ -59,7 +57,7 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
 
     lowest = capacity.lowest_rate(profile)
     try:
-        found = capacity.find(rate_of(profile), lowest, repeats, profile.attainment, measure, told)
+        found = capacity.find(rate_of(profile), lowest, profile.attainment, measure, told)
     except UsageError as error:
         if outcome is None:
             raise
@@ -82,8 +80,8 @@ def _planned(load: Load, rate: float, before: int, repeats: int) -> list[tuple[L
     return runs
 
 
-def _goodput(profile: Profile, planned: Plan, records: list[Record]) -> Goodput:
-    """The goodput of all planned requests; those that a stopped run did not send were not good."""
+def _repeat(profile: Profile, planned: Plan, records: list[Record]) -> Repeat:
+    """All planned requests of a run; those that a stopped one did not send were not good."""
     due = planned.counted(profile.warm_up)
     # A client that leaves does not send the later turns of its conversation either.
     left = sum(
@@ -97,15 +95,16 @@ def _goodput(profile: Profile, planned: Plan, records: list[Record]) -> Goodput:
         record.turns or 1 for record in records if record.warm_up and record.number in closed
     )
     good = sum(met(record, profile.classes[record.class_name].slo) for record in counted(records))
-    return Goodput(due - left - early, good, 0, 0, 1)
+    return Repeat(due - left - early, good)
 
 
 def _print(outcome: Capacity, profile: Profile, console: Console) -> None:
-    table = Table("requests/s", "requests", "within objectives", "")
+    table = Table("requests/s", "runs", "requests", "within objectives", "")
     for probe in sorted(outcome.probes, key=lambda probe: probe.rate):
-        share = probe.good_requests / max(1, probe.requests)
+        share = f"{100 * probe.good_requests / probe.requests:.1f} %"
         verdict = "met" if probe.met else "missed"
-        table.add_row(shown(probe.rate), str(probe.requests), f"{100 * share:.1f} %", verdict)
+        runs, requests = str(probe.runs), str(probe.requests)
+        table.add_row(shown(probe.rate), runs, requests, share, verdict)
     console.print(table)
     goal = f"{100 * profile.attainment:g} % of the requests within their objectives"
     if outcome.rate is None:

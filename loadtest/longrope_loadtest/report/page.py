@@ -22,7 +22,7 @@ from longrope_loadtest.report.drawing import Picture
 from longrope_loadtest.report.looks import looks_of
 from longrope_loadtest.report.tables import Table
 from longrope_loadtest.results.figures import share_within_objectives
-from longrope_loadtest.results.results import Result
+from longrope_loadtest.results.results import Result, early_end
 
 FILE = "report.html"
 
@@ -112,14 +112,8 @@ def _verdicts(result: Result) -> list[Verdict]:
     if not sentences and lag is not None:
         text = f"99 % were sent within {texts.duration(lag)} of due."
         verdicts.append(Verdict(True, "The client kept up", text))
-    if about["interrupted"]:
-        verdicts.append(
-            Verdict(
-                False,
-                "Interrupted",
-                "The run was ended by Ctrl-C; the figures are of what was over by then.",
-            )
-        )
+    if (why := early_end(about)) is not None:
+        verdicts.append(Verdict(False, "Ended early", why))
     return verdicts
 
 

@@ -21,7 +21,7 @@ _OUTCOMES = (
     ("complete", "complete"),
     ("failed", "failed"),
     ("cancelled by us", "cancelled"),
-    ("left at Ctrl-C", "interrupted"),
+    ("left when the run ended", "interrupted"),
     ("warm-up, not counted", "warm_up"),
     ("retries", "retries"),
 )

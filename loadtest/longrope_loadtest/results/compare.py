@@ -20,7 +20,7 @@ from rich.text import Text
 
 from longrope_loadtest.profiles.profile import ALL
 from longrope_loadtest.results.figures import values
-from longrope_loadtest.results.results import Result
+from longrope_loadtest.results.results import Result, early_end
 from longrope_loadtest.results.slo import counted
 from longrope_loadtest.run.record import Record
 
@@ -89,7 +89,7 @@ class Comparison:
     notes: tuple[str, ...]  # sentences on what else differs between the two
     changes: tuple[Change, ...]
     missing: tuple[str, ...]  # classes, and latencies of classes, that only the baseline has
-    interrupted: tuple[str, ...]  # directories of results that were interrupted
+    partial: tuple[str, ...]  # directories of results of runs that ended early
 
     def as_json(self) -> dict[str, Any]:
         """The notes, and the changes by class."""
@@ -118,7 +118,7 @@ def compared(a: Result, b: Result) -> Comparison:
         notes=tuple(_notes(a, b, changes)),
         changes=tuple(changes),
         missing=tuple(_alone(a.about, b.about)),
-        interrupted=tuple(str(of.directory) for of in (a, b) if of.about["interrupted"]),
+        partial=tuple(str(of.directory) for of in (a, b) if early_end(of.about) is not None),
     )
 
 
@@ -269,8 +269,8 @@ def _notes(a: Result, b: Result, changes: list[Change]) -> Iterator[str]:
     for letter, about, other in (("A", of_a, of_b), ("B", of_b, of_a)):
         if alone := list(_alone(about, other)):
             yield f"Only {letter} has {', '.join(alone)}."
-        if about["interrupted"]:
-            yield f"{letter} was interrupted."
+        if (text := early_end(about)) is not None:
+            yield f"{letter}: {text}"
         for verdict in about["client"]["verdicts"]:
             yield f"{letter}: {verdict}"
     for statistic, enough in ENOUGH.items():

@@ -16,11 +16,11 @@ def failures(comparison: Comparison, above: float) -> list[str]:
     what the baseline has may not be missing.
 
     Raises:
-        UsageError: There is too little data to judge anything, or a run was interrupted.
+        UsageError: There is too little data to judge anything, or a run ended early.
     """
-    if comparison.interrupted:
+    if comparison.partial:
         raise UsageError(
-            f"--fail-above needs two whole results: {comparison.interrupted[0]} was interrupted."
+            f"--fail-above needs two whole results: the run of {comparison.partial[0]} ended early."
         )
     judged = [change for change in comparison.changes if change.low is not None]
     sentences = list(_failures(judged, above))

@@ -28,6 +28,20 @@ RESULT = "result.json"
 SWEEP, CAPACITY = "sweep.json", "capacity.json"  # of several runs
 
 
+# Why a run ended before its plan did, by the field of result.json that says so.
+EARLY_ENDS = {
+    "interrupted": "The run was ended by Ctrl-C; the figures are of what was over by then.",
+    "stopped": "The run was ended when its rate was lost: too many requests had missed their "
+    "objectives. The figures are of what was over by then.",
+}
+
+
+def early_end(about: dict[str, Any]) -> str | None:
+    """Why a run ended before its plan did, as a sentence or two; None for a whole run."""
+    # Results of earlier versions have fewer fields.
+    return next((text for field, text in EARLY_ENDS.items() if about.get(field)), None)
+
+
 @dataclass(frozen=True)
 class Result:
     """A result, as written or read back."""
@@ -96,6 +110,7 @@ def write(directory: Path, run: Run, seed: int, scrapes: list[Scrape]) -> Result
         "requests_sha256": run.bodies.sha256,
         "planned_requests": len(run.plan),
         "interrupted": run.interrupted,
+        "stopped": run.stopped,
         "profile": run.profile.model_dump(mode="json", exclude_unset=True),
         "client": run.load.as_json(),
         "figures": summary(run.records, run.profile),

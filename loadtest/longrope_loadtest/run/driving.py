@@ -57,6 +57,7 @@ class Run:
     deaths: list[str] = field(default_factory=list)  # a sentence for each process that died
     began_at: float = 0  # Unix time of second 0
     interrupted: bool = False  # by Ctrl-C
+    stopped: bool = False  # by a watcher
     start: float | None = None  # second 0, by time.perf_counter; None: as soon as possible
 
     @property
@@ -71,11 +72,12 @@ class Run:
 
     def stop(self) -> None:
         """End the run from within: send nothing more, and cancel the running requests."""
+        self.stopped = True
         self._sending.cancel()
 
     def _interrupt(self) -> None:
         self.interrupted = True
-        self.stop()
+        self._sending.cancel()
 
     async def _drive(self) -> None:
         start = self.start or time.perf_counter() + LEAD
