@@ -38,7 +38,12 @@ def cautions(fitting: Fitting, kv_dtype: str, cluster: Cluster) -> Iterator[str]
             f"--kv-dtype {kv_dtype}: get FlashInfer's (`vllm download-kernels`)."
         )
     outside = cost.outside_bytes(cluster.gpus)
-    if (1 - share) * gpu.memory_bytes < outside:
+    if gpu.memory_bytes <= outside:
+        yield (
+            f"vLLM will not start on {gpu.name}: CUDA and communication take some {size(outside)} "
+            "of each GPU."
+        )
+    elif (1 - share) * gpu.memory_bytes < outside:
         most = math.floor(100 * (1 - outside / gpu.memory_bytes)) / 100
         yield (
             f"vLLM will not start with --gpu-memory-utilization {share:g} unless that much is "

@@ -27,6 +27,7 @@ ARCHITECTURES = (
     "MiniCPMForCausalLM",
 )
 VOCABULARY_PADDING = 64
+MOST_LAYERS = 1000  # far above any model; every layer and every split of them is looked at
 _WITH_HEAD_NORMS = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
 _QWEN = ("Qwen2ForCausalLM", *_WITH_HEAD_NORMS)
 
@@ -176,12 +177,17 @@ def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, 
     for Qwen, the layer_types that transformers derives (Qwen2Config.__post_init__).
     """
     layers = length(values.get("num_hidden_layers"), "num_hidden_layers")
+    if layers > MOST_LAYERS:
+        raise UsageError(
+            f"The model's config has num_hidden_layers {layers}; it should be {MOST_LAYERS:,} at "
+            "most."
+        )
     window = length(values.get("sliding_window") or 0, "sliding_window", least=0) or None
     kinds = values.get("layer_types")
-    if kinds is not None and not (isinstance(kinds, list) and len(kinds) >= layers):
+    if kinds is not None and not _names_kinds(kinds, layers):
         raise UsageError(
-            f"The model's config has layer_types {shown(kinds)}; it should be a list with one for "
-            f"each of {layers} layers."
+            f"The model's config has layer_types {shown(kinds)}; it should be a list with one name "
+            f"for each of {layers} layers."
         )
     if architecture in _QWEN:
         window = window if values.get("use_sliding_window") else None
@@ -199,3 +205,12 @@ def _windows(architecture: str, values: Mapping[str, Any]) -> tuple[int | None, 
     if not kinds:
         return (window,) * layers
     return tuple(window if kind == "sliding_attention" else None for kind in kinds[:layers])
+
+
+def _names_kinds(kinds: Any, layers: int) -> bool:
+    """Whether `kinds` is a list with the name of a kind for each layer."""
+    return (
+        isinstance(kinds, list)
+        and len(kinds) >= layers
+        and all(isinstance(kind, str) for kind in kinds)
+    )

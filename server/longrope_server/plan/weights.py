@@ -152,7 +152,7 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
     Raises UsageError for a method that is not known here, and FactorFileError naming a field that
     is unusable.
     """
-    quantization = config.get("quantization_config")
+    quantization = _quantization(config)
     if not quantization:
         return Precision(PLAIN_BYTES, "2 bytes a parameter (bfloat16 or float16)")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
@@ -177,6 +177,18 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
         f"The model is quantized by {method!r}, whose size is not known here: known are fp8, awq "
         "and gptq."
     )
+
+
+def _quantization(config: Mapping[str, Any]) -> Any:
+    """What a config says of its quantization, wherever vLLM looks for it.
+
+    See get_quantization_config (transformers_utils/model_arch_config_convertor.py).
+    """
+    nested = config.get("text_config")
+    places = (config, nested) if isinstance(nested, Mapping) else (config,)
+    fields = ("quantization_config", "compression_config")
+    said = (place.get(field) for place in places for field in fields)
+    return next((value for value in said if value is not None), None)
 
 
 def _block(sizes: Any) -> tuple[int, int]:

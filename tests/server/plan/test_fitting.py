@@ -182,6 +182,11 @@ def test_what_vllm_may_refuse_is_said() -> None:
     assert "some 512 MiB of each GPU: on H100 it should be 0.99 at most." in full
     [full] = said("T4:8", share=0.95)
     assert "some 1.00 GiB of each GPU: on T4 it should be 0.93 at most." in full
+    for none, takes in (("0.1GiB", "512 MiB"), ("1GiB:2", "1.00 GiB")):
+        assert said(none) == [
+            f"vLLM will not start on {none.partition(':')[0]}: CUDA and communication take some "
+            f"{takes} of each GPU."
+        ]
 
 
 @pytest.mark.parametrize("dtype", ["fp8", "fp8_e5m2", "bf16", "bfloat16"])

@@ -7,6 +7,7 @@ import pytest
 from longrope_factors.factor_file import hf
 from longrope_factors.factor_file.errors import FactorFileError
 from longrope_server.errors import UsageError
+from longrope_server.plan import weights as plan_weights
 from longrope_server.plan.layouts import Layout
 from longrope_server.plan.model_shape import ARCHITECTURES
 from longrope_server.serve.embedded import model_directory
@@ -76,6 +77,23 @@ def test_quantized_weights(quantization: dict[str, Any], bytes_of_one: float) ->
     assert quantization["quant_method"] in weights.precision.assumed
 
 
+@pytest.mark.parametrize("place", [(), ("text_config",)])
+@pytest.mark.parametrize("field", ["quantization_config", "compression_config"])
+def test_quantization_is_found_where_vllm_finds_it(place: tuple[str, ...], field: str) -> None:
+    from transformers import PretrainedConfig
+    from vllm.config.model import ModelArchConfigConvertorBase
+
+    said: dict[str, Any] = {field: {"quant_method": "fp8"}}
+    for name in place:
+        said = {name: said}
+    theirs = PretrainedConfig(**said)
+    if place:
+        theirs.text_config = PretrainedConfig(**said[place[0]])
+    convertor = ModelArchConfigConvertorBase(theirs, theirs)
+    assert convertor.get_quantization_config()["quant_method"] == "fp8"
+    assert plan_weights.precision_of(said).linear_bytes == 1
+
+
 @pytest.mark.parametrize("name", configs.ALL)
 def test_the_ranks_hold_the_whole_model(name: str) -> None:
     weights = weights_of(configs.ALL[name])
@@ -133,8 +151,10 @@ def test_quantization_that_is_not_known_is_refused(quantization: Any, sentence: 
         ({"num_key_value_heads": 0}, "num_key_value_heads 0; it should be a whole number from 1"),
         ({"num_key_value_heads": 64}, "32 attention heads and 64 KV heads"),
         ({"hidden_size": 31}, "head_dim 0; it should be a whole number from 1"),
-        ({"layer_types": "sliding_attention"}, "layer_types .* one for each of 32 layers"),
-        ({"layer_types": ["full_attention"] * 31}, "layer_types .* one for each of 32 layers"),
+        ({"layer_types": "sliding_attention"}, "layer_types .* one name for each of 32"),
+        ({"layer_types": ["full_attention"] * 31}, "layer_types .* one name for each of 32 layers"),
+        ({"layer_types": [["full_attention"]] * 32}, "layer_types .* one name for each of 32"),
+        ({"num_hidden_layers": 2**31 - 1}, "num_hidden_layers 2147483647; it should be 1,000 at m"),
         ({"architectures": []}, "architecture is None, whose size is not known here: known are"),
         ({"architectures": [["x"]]}, "whose size is not known here: known are"),
     ],
