@@ -2,6 +2,8 @@
 
 import codecs
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from longrope_loadtest.errors import UsageError
@@ -37,6 +39,19 @@ def read(path: Path) -> str:
         raise UsageError(
             f"{path} cannot be read: it is not UTF-8 text (byte {error.start})."
         ) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence that `path`, a file or a directory, cannot be written.
+
+    Raises:
+        UsageError: The system said so within the context.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def lines(text: str) -> list[str]:

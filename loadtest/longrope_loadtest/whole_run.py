@@ -17,7 +17,8 @@ from longrope_loadtest.profiles.planned import Plan
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import at_rate
 from longrope_loadtest.results import results
-from longrope_loadtest.results.results import Journal, Result
+from longrope_loadtest.results.journal import Journal
+from longrope_loadtest.results.results import Result
 from longrope_loadtest.run import bodies, cache
 from longrope_loadtest.run.driving import Run, Target, Watcher
 from longrope_loadtest.run.preflight import ServedModel, check_lengths
@@ -89,7 +90,7 @@ def run_load(
     `watcher` makes a watcher that may stop the run.
 
     Raises:
-        UsageError: An error was found before any request was sent.
+        UsageError: An error was found before any request was sent, or the result cannot be written.
     """
     load.check(planned)
     target = load.target
@@ -113,9 +114,9 @@ def run_load(
 
 
 def _driven(run: Run, load: Load, console: Console, processes: int) -> Result:
+    journal = Journal(load.directory, run, load.seed)
     # Before the view and the scraper, which have threads.
     drive = run.drive if processes == 1 else Processes(run, processes).follow
-    journal = Journal(load.directory)
     view = LiveView(run, console)
     run.watchers += [journal, view]
     scraper = Scraper(run.target.url, run.target.key)

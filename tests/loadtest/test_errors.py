@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from longrope_loadtest.results import results
 from longrope_loadtest.results.results import FORMAT
 from longrope_loadtest.run.preflight import served_model
 
@@ -145,6 +146,22 @@ def test_a_directory_that_holds_a_result(server: MockServer, tmp_path: Path) -> 
     assert server.truths() == []
 
 
+def test_a_directory_that_another_run_was_quicker_to_take(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the requests were made, which may take long."""
+    path, out = written(tmp_path, TEN), tmp_path / "out"
+    assert loadtest("run", path, "--url", server.url, "-o", out).status == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    server.truths()
+    monkeypatch.setattr(results, "new_directory", lambda directory: directory)
+    outcome = loadtest("run", path, "--url", server.url, "-o", out)
+    assert outcome.status == 2
+    assert "holds a result already" in outcome.stderr
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert server.truths() == []
+
+
 def test_a_directory_that_cannot_be_made(server: MockServer, tmp_path: Path) -> None:
     path = written(tmp_path, TEN)
     outcome = loadtest("run", path, "--url", server.url, "-o", path / "out")
@@ -168,7 +185,7 @@ def test_the_old_form_of_a_capacity_search_is_answered_with_the_new_one(tmp_path
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_a_result_that_is_not_there(tmp_path: Path, command: str) -> None:
     directories = [tmp_path] * (2 if command == "compare" else 1)
-    refused(loadtest(command, *directories), f"{tmp_path} holds no complete result")
+    refused(loadtest(command, *directories), f"{tmp_path} holds no result")
 
 
 def test_a_profile_to_print_that_is_not_there() -> None:
@@ -183,7 +200,7 @@ WHOLE = json.dumps({"format": FORMAT, "profile": {}}).encode()
     ("result", "requests", "metrics", "says"),
     [
         (b"[]", "", "", "has the format None"),
-        (b"\xff", "", "", "holds no complete result"),
+        (b"\xff", "", "", "holds no result"),
         (WHOLE, '{"number": ', "", "holds a result that was changed"),
         (WHOLE, '{"new": 1}', "", "unexpected keyword argument 'new'"),
         (WHOLE, "", '{"at": 1}', "missing 1 required positional argument"),

@@ -151,6 +151,44 @@ def test_a_killed_run_leaves_the_requests_that_were_over(
     assert {(line["class_name"], line["outcome"]) for line in kept} == {("short", "complete")}
     assert all(len(line["token_gaps"]) == 5 for line in kept)
     assert not (out / "result.json").exists()
+    with (out / "requests.jsonl").open("a") as file:
+        file.write('{"number": 8, "class_na')  # killed while it wrote
+    reported = loadtest("report", out)
+    assert reported.status == 0
+    assert "There is no result.json: the run was killed" in " ".join(reported.stdout.split())
+    page = (out / "report.html").read_text()
+    assert "There is no result.json: the run was killed" in page
+    assert "8 of 9 planned" in page
+    compared = json.loads(loadtest("compare", out, out, "--json").stdout)
+    assert compared["notes"][0].startswith("A: There is no result.json: the run was killed")
+    assert compared["classes"]["short"][0]["figure"] == "ttft"
+    assert loadtest("compare", out, out, "--fail-above", "9").status == 2
+    assert not (out / "result.json").exists()
+
+
+def test_a_run_that_was_killed_before_any_request_was_over(
+    server: MockServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, {"kind": "constant", "rate": 1, "requests": 1}, {"first": 60})
+    with running("run", path, "--url", server.url, "-o", out) as process:
+        wait_for((out / "begun.json").exists, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    assert requests_in(out) == []
+    assert loadtest("report", out).status == 0
+    assert "No request after the warm-up was over" in (out / "report.html").read_text()
+
+
+def test_a_sweep_that_is_killed_keeps_its_runs(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, {"kind": "constant", "rate": 1, "duration": 1})
+    rates = ("--rates", "2,60000")  # the second's requests take a while to make
+    with running("sweep", path, "--url", server.url, "-o", out, *rates) as process:
+        wait_for((out / "sweep.json").exists, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    assert [point["rate"] for point in json.loads((out / "sweep.json").read_text())] == [2]
 
 
 @pytest.mark.long

@@ -15,6 +15,7 @@ from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.results import CAPACITY, new_directory
 from longrope_loadtest.results.slo import counted, met
 from longrope_loadtest.run.record import Record
+from longrope_loadtest.text_files import writing
 from longrope_loadtest.whole_run import Load, run_load
 
 
@@ -53,7 +54,8 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
         nonlocal outcome
         outcome = so_far
         text = json.dumps(outcome.as_json(), indent=1) + "\n"
-        (load.directory / CAPACITY).write_text(text, encoding="utf-8")
+        with writing(path := load.directory / CAPACITY):
+            path.write_text(text, encoding="utf-8")
 
     lowest = capacity.lowest_rate(profile)
     try:

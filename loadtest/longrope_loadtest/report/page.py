@@ -23,6 +23,7 @@ from longrope_loadtest.report.looks import looks_of
 from longrope_loadtest.report.tables import Table
 from longrope_loadtest.results.figures import share_within_objectives
 from longrope_loadtest.results.results import Result, early_end
+from longrope_loadtest.text_files import writing
 
 FILE = "report.html"
 
@@ -52,7 +53,8 @@ def write(result: Result) -> Path:
     """Write report.html to the result's directory and return its path."""
     path = result.directory / FILE
     page = template.render(__package__, "page.html", **_content(result))
-    path.write_text(page, encoding="utf-8")
+    with writing(path):
+        path.write_text(page, encoding="utf-8")
     return path
 
 

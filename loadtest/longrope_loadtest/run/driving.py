@@ -58,6 +58,7 @@ class Run:
     began_at: float = 0  # Unix time of second 0
     interrupted: bool = False  # by Ctrl-C
     stopped: bool = False  # by a watcher
+    _sending: "asyncio.Task[None] | None" = field(default=None, init=False)
     start: float | None = None  # second 0, by time.perf_counter; None: as soon as possible
 
     @property
@@ -73,11 +74,15 @@ class Run:
     def stop(self) -> None:
         """End the run from within: send nothing more, and cancel the running requests."""
         self.stopped = True
-        self._sending.cancel()
+        self._cancel()
 
     def _interrupt(self) -> None:
         self.interrupted = True
-        self._sending.cancel()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._sending is not None:  # else, other processes send
+            self._sending.cancel()
 
     async def _drive(self) -> None:
         start = self.start or time.perf_counter() + LEAD

@@ -50,7 +50,7 @@ class Processes:
                 for connection in wait(list(self._children), LOOK):
                     assert isinstance(connection, Connection)
                     self._receive(connection)
-                if self._run.interrupted:
+                if self._run.interrupted or self._run.stopped:
                     for child in self._children.values():
                         assert child.process.pid is not None
                         os.kill(child.process.pid, signal.SIGINT)

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.figures import together
 from longrope_loadtest.results.results import SWEEP, new_directory
 from longrope_loadtest.sweep.point import Point
+from longrope_loadtest.text_files import writing
 from longrope_loadtest.whole_run import Load, run_load
 
 AROUND = (0.25, 0.5, 1, 2, 4)  # the rates by default, as multiples of the profile's
@@ -56,19 +58,24 @@ def sweep(load: Load, rates: list[float], console: Console) -> None:
             if result.about["interrupted"]:
                 raise KeyboardInterrupt
             points.append(Point(rate, at.directory.name, result.about["figures"]))
+            _write(points, load.directory / SWEEP)  # now, so that a crash loses none
             for verdict in result.about["client"]["verdicts"]:
                 console.print(verdict, style="bold red")
     finally:
         if points:
-            _write(points, load, console)
+            _show(points, load, console)
 
 
-def _write(points: list[Point], load: Load, console: Console) -> None:
+def _write(points: list[Point], path: Path) -> None:
+    text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def _show(points: list[Point], load: Load, console: Console) -> None:
     # Importing matplotlib takes a second, for which `longrope loadtest --help` should not wait.
     from longrope_loadtest.sweep import page
 
-    text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
-    (load.directory / SWEEP).write_text(text, encoding="utf-8")
     _print(points, console)
     path = page.write(points, load.profile, load.target, load.directory)
     console.print(f"{path}", markup=False, highlight=False, soft_wrap=True)

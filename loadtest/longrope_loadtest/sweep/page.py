@@ -13,6 +13,7 @@ from longrope_loadtest.report.looks import Look, looks_of
 from longrope_loadtest.report.tables import Table
 from longrope_loadtest.run.driving import Target
 from longrope_loadtest.sweep.point import Point
+from longrope_loadtest.text_files import writing
 
 FILE = "sweep.html"
 LATENCIES = (("TTFT", "ttft_intended"), ("TPOT", "tpot"), ("E2E", "e2e_intended"))
@@ -33,7 +34,8 @@ def write(points: list[Point], profile: Profile, target: Target, directory: Path
         table=_table(points),
     )
     path = directory / FILE
-    path.write_text(page, encoding="utf-8")
+    with writing(path):
+        path.write_text(page, encoding="utf-8")
     return path
 
 
