@@ -1,5 +1,6 @@
 """Requests to the server that is asked, and its refusals as sentences."""
 
+import ipaddress
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -39,8 +40,7 @@ class Server:
         self.private = [*private, key or ""]
         self.on_busy = on_busy
         headers = {"Authorization": f"Bearer {sendable(key)}"} if key else {}
-        timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
-        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self.client = _client(self.url, headers)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +89,18 @@ class Server:
                         return
                 self.on_busy(response.status_code, wait, retry)
                 time.sleep(wait)
+        except httpx.ProxyError as error:
+            raise UsageError(
+                f"The proxy that the environment names does not lead to {self.url} "
+                f"({quoted(str(error), *self.private)}): leave that address out with NO_PROXY, or "
+                "name another one with --url."
+            ) from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if "[SSL" in str(error):
+                raise UsageError(
+                    f"{self.url} cannot be reached by TLS ({error}): name the certificate that its "
+                    "own can be checked with in SSL_CERT_FILE, or another address with --url."
+                ) from None
             raise UsageError(
                 f"Nothing answers at {self.url} ({error}): start a server there with `longrope "
                 "serve`, or name another one with --url."
@@ -108,6 +119,12 @@ class Server:
 
     def _refusal(self, response: httpx.Response) -> UsageError | ServerError:
         status = response.status_code
+        if response.has_redirect_location:
+            where = quoted(response.headers["Location"], *self.private)
+            return UsageError(
+                f"{self.url} redirects {response.request.url.path} to {where}: give the address "
+                "that it leads to with --url."
+            )
         response.read()
         try:
             says = self.says(response.json())
@@ -140,9 +157,10 @@ def root(url: str) -> str:
     """
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        parsed.host.encode("idna")  # as it is looked up
+    except (httpx.InvalidURL, UnicodeError):
         parsed = httpx.URL()
-    if parsed.userinfo or parsed.query:
+    if "@" in url or "?" in url:
         raise UsageError(
             "--url should be an address alone, like http://127.0.0.1:8000: give the key with "
             "--api-key."
@@ -150,6 +168,39 @@ def root(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"--url is {url!r}; it should be like http://127.0.0.1:8000.")
     return str(parsed.copy_with(fragment=None)).rstrip("/").removesuffix("/v1")
+
+
+def _client(url: str, headers: dict[str, str]) -> httpx.Client:
+    """A client for the server at `url`, by the environment's proxy unless it is this machine.
+
+    Raises UsageError if the environment's proxy or certificates cannot be used.
+    """
+    timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        return httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=timeout,
+            verify=httpx.create_ssl_context(),
+            trust_env=not _is_here(httpx.URL(url).host),
+        )
+    except OSError as error:
+        raise UsageError(
+            f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read "
+            f"({error.strerror}): it should name a file or a directory of them."
+        ) from None
+    except (ImportError, ValueError, httpx.InvalidURL):  # its message may hold a password
+        raise UsageError(
+            "The proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) cannot be "
+            "used: it should be like http://HOST:PORT."
+        ) from None
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def sendable(key: str) -> str:
@@ -175,7 +226,7 @@ def _seconds_to_wait(response: httpx.Response) -> float | None:
     else:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = max(0.0, (date.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
     return seconds if seconds <= LONGEST_WAIT else None

@@ -1,6 +1,7 @@
 """What `longrope ask` shows on stderr: what it waits for, and the numbers of the answer."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from rich.text import Text
 from longrope_server.ask.answer import Answer
 from longrope_server.ask.server import RETRIES
 from longrope_server.ask.untrusted import printable
+from longrope_server.errors import UsageError
 
 
 class Rate(ProgressColumn):
@@ -102,20 +104,34 @@ class Display:
         if self.as_json:
             return
         self.last = text[-1:] or self.last
-        shown = printable(text) if sys.stdout.isatty() else text
-        sys.stdout.buffer.write(shown.encode(errors="replace"))
-        sys.stdout.buffer.flush()
+        _write(printable(text) if sys.stdout.isatty() else text)
 
     def end(self, answer: Answer) -> None:
         """Ends the answer's last line, or prints all of it as JSON."""
         if self.as_json:
-            print(json.dumps(answer.document()), flush=True)
+            _write(json.dumps(answer.document()) + "\n")
         elif self.last not in ("", "\n"):
             self.add("\n")
 
     def summary(self, answer: Answer, max_tokens: int) -> None:
         """Prints one line about how the answer was made."""
         self.console.print(summary(answer, max_tokens), style="dim")
+
+
+def _write(text: str) -> None:
+    """Writes to stdout at once. Raises UsageError if it cannot be written to, say to a full disk.
+
+    BrokenPipeError passes: a reader that has left needs no sentence.
+    """
+    try:
+        sys.stdout.buffer.write(text.encode(errors="replace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(f"The answer cannot be written to stdout: {error.strerror}.") from None
 
 
 def summary(answer: Answer, max_tokens: int) -> str:

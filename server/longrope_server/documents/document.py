@@ -18,7 +18,7 @@ def read(name: str) -> str:
     text.
     """
     if name == "-":
-        shown, content = "Standard input", sys.stdin.buffer.read()
+        shown, content = "Standard input", _standard_input()
     else:
         shown, content = name, _bytes_of(name)
     return text_of_pdf(content, shown) if is_pdf(content, name) else decoded(content, shown)
@@ -29,6 +29,12 @@ def is_pdf(content: bytes, name: str) -> bool:
     if name.lower().endswith(".pdf"):
         return PDF in content[:JUNK_BEFORE_PDF]
     return content.startswith(PDF)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise UsageError("Standard input is closed: name a text, Markdown or PDF file.")
+    return sys.stdin.buffer.read()
 
 
 def _bytes_of(name: str) -> bytes:

@@ -65,6 +65,15 @@ def test_the_address_may_be_openais_base_url(
     assert server.paths[0] == "/v1/models"
 
 
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_server_on_this_machine_is_asked_without_a_proxy(
+    server: StandIn, ask: Ask, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    assert ask().status == 0
+    assert ask("--url", server.url.replace("127.0.0.1", "localhost")).status == 0
+
+
 def test_the_factor_set_is_said(server: StandIn, ask: Ask) -> None:
     server.headers = {"x-longrope-factor-set": "8192"}
     assert ask().err.startswith("factor set 8,192; 100 prompt")

@@ -11,6 +11,7 @@ import pytest
 from tests.server.ask.conftest import Ask, Done
 from tests.server.ask.stand_in import PARIS, Reply, StandIn, delta, event, refusal
 
+FAR = "Mon, 01 Jan 99999999999 00:00:00 GMT"
 SECRETS = ("sk-secret", "What is the capital", "a city on the Seine")
 
 
@@ -53,12 +54,24 @@ def test_a_temperature_that_is_no_number_is_refused(server: StandIn, ask: Ask) -
     assert server.received == []
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://", "", "http://a:b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000", "ftp://127.0.0.1", "http://", "", "http://a:b"),
+        *("http://a..b", f"http://{'a' * 64}", "http://xn--"),
+    ],
+)
 def test_what_is_no_address_is_refused(run: Ask, document: Path, url: str) -> None:
     assert sentence(run(document, "Why?", "--url", url), 2).startswith(f"--url is {url!r}")
 
 
-@pytest.mark.parametrize("url", ["http://me:sk-secret@127.0.0.1", "http://127.0.0.1/?sk-secret"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://me:sk-secret@127.0.0.1", "http://127.0.0.1/?sk-secret", "http://127.0.0.1?"),
+        *("http://me:sk-secret@a..b", "http://me:sk-secret@127.0.0.1:x"),
+    ],
+)
 def test_an_address_with_a_key_in_it_is_refused_and_not_repeated(
     run: Ask, document: Path, url: str
 ) -> None:
@@ -82,6 +95,42 @@ def test_nobody_at_the_address(run: Ask, document: Path) -> None:
 def test_a_server_of_another_kind(server: StandIn, ask: Ask) -> None:
     server.replies = [Reply(200, b"<html>")]
     assert "name an OpenAI-compatible server" in sentence(ask(), 2)
+
+
+def test_an_address_without_tls(server: StandIn, run: Ask, document: Path) -> None:
+    url = server.url.replace("http:", "https:")
+    said = sentence(run(document, "Why?", "--url", url), 2)
+    assert said.startswith(f"{url} cannot be reached by TLS ([SSL")
+    assert server.received == []
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_redirect_says_where_it_leads(server: StandIn, ask: Ask, status: int) -> None:
+    server.replies = [Reply(status, headers={"Location": "https://127.0.0.1/\x9b/v1/models"})]
+    said = sentence(ask(), 2)
+    assert said.startswith(f"{server.url} redirects /v1/models to https://127.0.0.1/\ufffd/v1/mo")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://me:sk-secret@127.0.0.1", "[::"])
+def test_a_proxy_that_cannot_be_used(
+    run: Ask, document: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    said = sentence(run(document, "Why?", "--url", "http://example.invalid"), 2)
+    assert said.startswith("The proxy that the environment names")
+
+
+def test_a_proxy_that_refuses(
+    server: StandIn, run: Ask, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    said = sentence(run(document, "Why?", "--url", "https://example.invalid"), 2)
+    assert said.startswith("The proxy that the environment names does not lead to https://exam")
+
+
+def test_certificates_that_cannot_be_read(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    assert "SSL_CERT_DIR names cannot be read (No such file" in sentence(ask(), 2)
 
 
 def test_a_missing_key_says_how_to_give_one(server: StandIn, ask: Ask) -> None:
@@ -162,7 +211,7 @@ def test_a_server_that_stays_busy_is_given_up_after_five_retries(
     assert len(server.received) == 6
 
 
-@pytest.mark.parametrize("value", [None, "soon", "-1", "1e3", "86401", "9" * 400])
+@pytest.mark.parametrize("value", [None, "soon", "-1", "1e3", "86401", "9" * 400, FAR])
 def test_a_busy_server_that_names_no_sensible_time_is_not_asked_again(
     server: StandIn, ask: Ask, waits: list[float], value: str | None
 ) -> None:

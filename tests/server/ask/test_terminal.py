@@ -89,6 +89,29 @@ def test_a_reader_that_leaves_ends_it_quietly(server: StandIn, document: Path) -
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_is_a_sentence(server: StandIn, document: Path, more: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*ASK, str(document), "Which?", "--url", server.url, *more],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "longrope: The answer cannot be written to stdout: No space left on device.\n"
+    )
+
+
+def test_standard_input_may_be_closed(server: StandIn) -> None:
+    command = 'exec "$0" ask - Which? <&-'
+    done = subprocess.run(["sh", "-c", command, ASK[0]], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.partition(":")[0]) == (2, "longrope")
+    assert "Standard input is closed" in done.stderr
+
+
 def on_terminal(*words: str) -> tuple[int, str]:
     """The status of a command and all that it wrote to its terminal, 100 columns wide."""
     master, slave = pty.openpty()
