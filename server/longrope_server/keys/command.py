@@ -14,6 +14,8 @@ from longrope_server.errors import UsageError
 from longrope_server.keys import key_file, usage_ledger
 from longrope_server.keys.key_file import Key, Quota
 
+WIDEST = 1000  # columns; in a narrow terminal, rich would cut names and numbers off
+
 app = typer.Typer(
     help="Make API keys for `longrope serve --api-key-file FILE`, and print what they have used.",
     no_args_is_help=True,
@@ -64,6 +66,7 @@ def new(
     known = key_file.read(file) if file.exists() else []
     if name in {key.name for key in known}:
         raise UsageError(f"The key file {file} has a key named {name!r} already.")
+    last_day = expires.date() if expires else None
     token = f"lr-{secrets.token_urlsafe(32)}"
     quota = Quota(requests_per_minute, tokens_per_minute, in_flight)
     key = Key(
@@ -72,9 +75,11 @@ def new(
         quota,
         longest_prompt,
         tuple(models.split(",")) if models else (),
-        expires.date() if expires else None,
+        last_day,
         priority,
     )
+    if key.has_expired:
+        raise UsageError(f"--expires is {last_day}; it should be today, in UTC, or a later day.")
     line = key_file.line_of(key)
     try:
         file.touch(mode=0o600)
@@ -110,9 +115,11 @@ def usage(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("key", "day", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for column in ("key", "day"):
+        table.add_column(column, no_wrap=True)
     for column in ("set", *usage_ledger.COLUMNS):
-        table.add_column(column.removesuffix("_tokens"), justify="right")
+        table.add_column(column.removesuffix("_tokens"), justify="right", no_wrap=True)
     for name, of_key in groupby(rows, key=lambda row: row[0].key):
         group = list(of_key)
         for account, amounts in group:
@@ -120,4 +127,5 @@ def usage(
             table.add_row(name, account.day, *numbers)
         total = [f"{number:,}" for number in astuple(usage_ledger.total(group))]
         table.add_row(name, "total", "", *total, end_section=True)
-    Console().print(table)
+    # The table takes what it needs of the width. Names are no markup.
+    Console(width=WIDEST, markup=False, emoji=False).print(table)

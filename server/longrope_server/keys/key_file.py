@@ -80,7 +80,7 @@ def line_of(key: Key) -> str:
     }
     words = [*quotas, *(f"{name}={value}" for name, value in others.items() if value)]
     line = " ".join([key.name, PREFIX + key.digest.hex(), *words])
-    if _parsed(_words(line), "The new key") != key:
+    if _parsed(_words(line), "The new key") != key or not line.isprintable():
         raise UsageError("The new key: names of models should be without '#' and spaces.")
     return line
 
@@ -174,12 +174,16 @@ def _parsed(words: list[str], place: str) -> Key:
     if name == NOBODY:
         raise UsageError(f"{place}: {NOBODY} stands for requests without a key: use another name.")
     key = Key(name, bytes.fromhex(rest[0].removeprefix(PREFIX)))
+    seen = set()
     for word in rest[1:]:
         field_name, _, value = word.partition("=")
         if field_name not in _VALUES:
             raise UsageError(
                 f"{place}: a limit should be one of {', '.join(_VALUES)}, with =VALUE."
             )
+        if field_name in seen:
+            raise UsageError(f"{place}: {field_name} is there twice: it should be given once.")
+        seen.add(field_name)
         try:
             parsed = _VALUES[field_name](value)
         except UsageError as error:

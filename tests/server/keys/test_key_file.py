@@ -52,6 +52,8 @@ def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
         (f"alice sha256:{DIGEST} in_flight=1_5", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=+5", "whole number of 1 or more"),
         (f"alice sha256:{DIGEST} in_flight=\uff15", "whole number of 1 or more"),
+        (f"alice sha256:{DIGEST} in_flight=1 in_flight=9", "in_flight is there twice"),
+        (f"alice sha256:{DIGEST} expires=2026-01-01 expires=2036-01-01", "expires is there twice"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, part: str) -> None:
@@ -157,6 +159,8 @@ def test_the_command_prints_a_key_once_and_files_its_hash(tmp_path: Path) -> Non
         (["bob", "--models", "phi, my-lora"], "models should be names of models with commas"),
         (["bob", "--models", "phi,my lora"], "a limit should be one of"),
         (["bob", "--models", "org/x#1"], "without '#' and spaces"),
+        (["bob", "--models", "phi\udcff"], "without '#' and spaces"),
+        (["bob", "--expires", "2020-02-03"], "--expires is 2020-02-03; it should be today"),
         (["bob", "--priority", "12345678901"], "priority should be a whole number"),
         (["bob", "--requests-per-minute", str(10**19)], "requests_per_minute should be"),
     ],
