@@ -26,4 +26,4 @@ def test_names_and_numbers_are_whole_however_narrow_the_terminal(
     for name in names:
         assert [name, "2026-11-01", "131,072", *numbers] in rows
         assert [name, "total", *numbers] in rows
-    assert ["requests", "aborted", "failed"] == rows[1][3:6]
+    assert rows[1][3:6] == ["requests", "aborted", "failed"]
