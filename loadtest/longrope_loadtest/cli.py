@@ -50,7 +50,11 @@ ModelName = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(min=0, help="Seed that determines the requests. Default: the profile's."),
+    typer.Option(
+        min=0,
+        max=profiles.MOST_SEED,
+        help="Seed that determines the requests. Default: the profile's.",
+    ),
 ]
 ApiKey = Annotated[
     str | None,
@@ -103,7 +107,7 @@ def run(
     api_key: ApiKey = None,
     reset_cache: ResetCache = False,
     processes: Annotated[
-        int, typer.Option(min=1, help="Processes that send, where one would be saturated.")
+        int, typer.Option(min=1, max=256, help="Processes that send, where one would be saturated.")
     ] = 1,
     find_the_capacity: Annotated[bool, typer.Option("--find-capacity", hidden=True)] = False,
     repeats: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -144,7 +148,7 @@ def capacity(
     seed: Seed = None,
     api_key: ApiKey = None,
     reset_cache: ResetCache = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs at each rate.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Runs at each rate.")] = 3,
 ) -> None:
     """Find the highest rate at which a server meets a profile's objectives.
 

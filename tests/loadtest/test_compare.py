@@ -1,4 +1,5 @@
 import io
+import math
 import random
 import time
 from pathlib import Path
@@ -248,6 +249,13 @@ def test_a_gate_judges_no_part_of_a_run(why: str) -> None:
     for first, second in ((whole, part), (part, whole)):
         with pytest.raises(UsageError, match=f"two whole results: the run of {B} ended early"):
             gate.failures(compared(first, second), 9)
+
+
+@pytest.mark.parametrize("above", [math.nan, math.inf])
+def test_a_gate_needs_a_number(above: float) -> None:
+    """Nothing is above NaN: everything would pass."""
+    with pytest.raises(UsageError, match=f"--fail-above {above}: must be a number such as 1.1"):
+        gate.failures(both(crowd(20), crowd(20, slower=5)), above)
 
 
 def test_a_gate_passes_what_is_due_to_chance() -> None:

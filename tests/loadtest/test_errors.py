@@ -116,6 +116,31 @@ def test_a_server_that_redirects(server: MockServer, tmp_path: Path) -> None:
     assert server.truths() == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("sweep", "--rates", "1,1000000"),
+            "1000000 requests/s: 1,000,000 a second for 20 s would be",
+        ),
+        (("sweep", "--rates", "9" * 400), "inf requests/s: rate: Input should be a finite number"),
+        (("run", "--processes", "257"), "--processes"),
+        (("run", "--seed", str(2**63)), "--seed"),
+        (("capacity", "--repeats", "101"), "--repeats"),
+    ],
+)
+def test_a_number_beyond_all_bounds(
+    server: MockServer, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    path = written(tmp_path, {"kind": "constant", "rate": 5, "duration": 20}, slo={"ttft": 1})
+    command, *more = arguments
+    outcome = loadtest(command, path, "--url", server.url, "-o", tmp_path / "out", *more)
+    assert outcome.status == 2
+    assert says in outcome.stderr
+    assert server.truths() == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_requests_that_find_no_room(server: MockServer, tmp_path: Path) -> None:
     path = written(tmp_path, TEN, prompt={"kind": "words", "tokens": 50_000})
     arguments = ("run", path, "--url", server.url, "-o", tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from longrope_loadtest.errors import UsageError
-from longrope_loadtest.profiles import plan, shipped
+from longrope_loadtest.profiles import drawer, plan, shipped
 from longrope_loadtest.profiles import profile as profiles
 from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.run import bodies
@@ -222,6 +222,60 @@ def test_cancellations_have_their_share_and_depths_are_in_the_prompt(seed: int) 
 def test_a_plan_without_a_request_is_refused() -> None:
     with pytest.raises(UsageError, match="sends no request"):
         plan.make(profile({"kind": "poisson", "rate": 0.001, "duration": 0.001}), 0)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "prompt", "says"),
+    [
+        (
+            {"kind": "constant", "rate": 1e-300, "requests": 2},
+            {"tokens": 9},
+            "due after 1e.300 s, and a run lasts at most 100,000,000 s: raise the rate",
+        ),
+        ({"kind": "poisson", "rate": 1e-300, "requests": 2}, {"tokens": 9}, "raise the rate"),
+        (
+            {"kind": "closed", "users": 1, "requests": 1},
+            TALK | {"turns": 100_000_000},
+            "Class a: turns: 100000000 more of them would be 100,000,000 requests; a run has at",
+        ),
+    ],
+)
+def test_a_plan_beyond_all_bounds_is_refused(
+    arrivals: dict[str, Any], prompt: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan.make(profile(arrivals, prompt=prompt), 0)
+
+
+def test_all_arrivals_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MOST_REQUESTS", 20)
+    bursts = {"kind": "gamma", "rate": 1, "burstiness": 0.001, "duration": 500}
+    for arrivals in ({"kind": "constant", "rate": 1, "requests": 21}, bursts):
+        with pytest.raises(UsageError, match="The arrivals would be 21 requests; a run has at"):
+            plan.make(profile(arrivals), 0)
+
+
+def test_all_turns_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawer, "MOST_REQUESTS", 20)
+    arrivals = {"kind": "constant", "rate": 1, "requests": 8}
+    with pytest.raises(UsageError, match="requests; a run has at most"):
+        plan.make(profile(arrivals, prompt=TALK), 0)
+
+
+def test_a_ramp_from_nothing_to_next_to_nothing_has_no_request() -> None:
+    ramp = {"kind": "ramp", "rate_from": 0, "rate_to": 5e-324, "duration": 60}
+    with pytest.raises(UsageError, match="sends no request"):
+        plan.make(profile(ramp), 0)
+
+
+def test_the_longest_draws_are_bounded() -> None:
+    wide = {"kind": "lognormal", "median": 1e8, "sigma": 10}
+    arrivals = {"kind": "constant", "rate": 1, "requests": 100}
+    lengths = [
+        request.prompt_tokens
+        for request in plan.make(profile(arrivals, prompt={"tokens": wide}), 0)
+    ]
+    assert max(lengths) == 100_000_000
 
 
 @pytest.mark.parametrize("name", ["agent", "chat", "documents", "mixed"])

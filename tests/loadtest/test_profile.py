@@ -97,6 +97,70 @@ WRONG = [
         ("output_tokens: 4", f"output_tokens: 4\n    extra: {{a: {value}}}", "what JSON can say: ")
         for value in (".nan", "2026-01-01", "!!set {b}", "!!binary aGk=")
     ),
+    (
+        "rate: 2",
+        "rate: 1e9",
+        "arrivals.poisson.rate: Input should be less than or equal to 1000000",
+    ),
+    (
+        "rate: 2",
+        "rate: 1e8",
+        "100,000,000 a second for 60 s would be 6,000,000,000 requests; a run has",
+    ),
+    ("duration: 60", "duration: 1e9", "arrivals.poisson.duration: Input should be less than"),
+    (
+        "duration: 60",
+        "duration: 1e8",
+        "would be 200,000,000 requests; a run has at most 10,000,000",
+    ),
+    (
+        "duration: 60",
+        "requests: 10000001",
+        "requests: Input should be less than or equal to 10000000",
+    ),
+    (
+        "poisson, rate: 2",
+        "ramp, rate_from: 0, rate_to: 1e6",
+        "500,000 a second for 60 s would be 30,000,000 requests; a run has at most 10,000,000",
+    ),
+    ("poisson,", "gamma, burstiness: 1e-300,", "burstiness: Input should be greater than or equal"),
+    (
+        "poisson, rate: 2, duration: 60",
+        "closed, users: 1e9, requests: 9",
+        "arrivals.closed.users: ",
+    ),
+    (
+        "poisson, rate: 2, duration: 60",
+        "closed, users: 100001, requests: 10000000",
+        "arrivals.closed.users: Input should be less than or equal to 100000, not 100001",
+    ),
+    (
+        "poisson, rate: 2, duration: 60",
+        "trace, path: a, block_tokens: 1000000",
+        "arrivals.trace.block_tokens: Input should be less than or equal to 65536",
+    ),
+    ("tokens: 10", "tokens: 1e9", "tokens.constant.value: Input should be less than or equal to"),
+    (
+        "tokens: 10",
+        "tokens: {kind: lognormal, median: 9, sigma: 1000}",
+        "tokens.lognormal.sigma: Input should be less than or equal to 10, not 1000",
+    ),
+    (
+        "tokens: 10",
+        "tokens: {kind: choice, values: [1, 2], weights: [1e308, 1e308]}",
+        "tokens.choice.weights.0: Input should be less than or equal to 100000000",
+    ),
+    ("tokens: 10", "tokens: 10, shared_prefix: {tokens: 1000000000, hit_rate: 1}", "tokens: Input"),
+    *(
+        (
+            "output_tokens: 4",
+            f"output_tokens: 4\n    {field}: 1e300",
+            f"classes.chat.{field}: Input",
+        )
+        for field in ("weight", "timeout", "stall")
+    ),
+    ("classes:", "warm_up: 1e300\nclasses:", "warm_up: Input should be less than or equal to"),
+    ("classes:", f"seed: {2**63}\nclasses:", "seed: Input should be less than or equal to"),
     ("  chat:", "  all:", "a class may not be named all"),
     ("classes:", "class:", "classes: Field required (and 1 more)"),
     (

@@ -6,20 +6,33 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
+from longrope_loadtest.profiles.bounds import (
+    MOST,
+    MOST_REQUESTS,
+    MOST_USERS,
+    Amount,
+    PositiveAmount,
+    too_many,
+)
 from longrope_loadtest.profiles.distributions import Distribution, FilePath, Strict
-from longrope_loadtest.profiles.trace_units import Unit
+from longrope_loadtest.profiles.trace_units import LARGEST_BLOCK, Unit
+
+Requests = Annotated[int, Field(gt=0, le=MOST_REQUESTS)]
 
 
-class _Until(Strict):
-    duration: PositiveFloat | None = None  # seconds
-    requests: PositiveInt | None = None
+class _AtRate(Strict):
+    rate: PositiveAmount
+    duration: PositiveAmount | None = None  # seconds
+    requests: Requests | None = None
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.duration is None and self.requests is None:
             raise ValueError("say when it ends: duration (seconds), requests, or both")
+        if self.requests is None and self.duration is not None:
+            _check_number(self.rate, self.duration)
         return self
 
     def _cut(self, times: Iterator[float]) -> Iterator[float]:
@@ -31,29 +44,27 @@ class _Until(Strict):
             yield time
 
 
-class Constant(_Until):
+class Constant(_AtRate):
     """Open loop, evenly spaced: `rate` requests per second, the first at 0."""
 
     kind: Literal["constant"]
-    rate: PositiveFloat
 
     def times(self, rng: random.Random) -> Iterator[float]:
         """Intended times in seconds, ascending."""
         return self._cut(number / self.rate for number in count())
 
 
-class Poisson(_Until):
+class Poisson(_AtRate):
     """Open loop, independent requests: exponential gaps with mean 1 / `rate`."""
 
     kind: Literal["poisson"]
-    rate: PositiveFloat
 
     def times(self, rng: random.Random) -> Iterator[float]:
         """Intended times in seconds, ascending."""
         return self._cut(_summed(lambda: rng.expovariate(self.rate)))
 
 
-class Gamma(_Until):
+class Gamma(_AtRate):
     """Open loop with gamma gaps of mean 1 / `rate`.
 
     `burstiness` is the shape of the gamma distribution, as in `vllm bench serve`: 1 is Poisson;
@@ -61,8 +72,7 @@ class Gamma(_Until):
     """
 
     kind: Literal["gamma"]
-    rate: PositiveFloat
-    burstiness: PositiveFloat
+    burstiness: Annotated[float, Field(ge=0.001, le=MOST)]
 
     def times(self, rng: random.Random) -> Iterator[float]:
         """Intended times in seconds, ascending."""
@@ -74,14 +84,15 @@ class Ramp(Strict):
     """Open loop, Poisson with a rate that changes linearly from `rate_from` to `rate_to`."""
 
     kind: Literal["ramp"]
-    rate_from: NonNegativeFloat
-    rate_to: NonNegativeFloat
-    duration: PositiveFloat
+    rate_from: Amount
+    rate_to: Amount
+    duration: PositiveAmount
 
     @model_validator(mode="after")
-    def _any(self) -> Self:
+    def _some(self) -> Self:
         if self.rate_from == self.rate_to == 0:
             raise ValueError("rate_from and rate_to are both 0")
+        _check_number((self.rate_from + self.rate_to) / 2, self.duration)
         return self
 
     def times(self, rng: random.Random) -> Iterator[float]:
@@ -93,7 +104,7 @@ class Ramp(Strict):
         bend = (self.rate_to - self.rate_from) / (2 * self.duration)
         for events in _summed(lambda: rng.expovariate(1)):
             under = self.rate_from**2 + 4 * bend * events
-            if under < 0:
+            if under <= 0:
                 return
             time = 2 * events / (self.rate_from + math.sqrt(under))
             if time >= self.duration:
@@ -106,18 +117,20 @@ class Trace(Strict):
 
     kind: Literal["trace"]
     path: FilePath
-    speed: PositiveFloat = 1
+    speed: PositiveAmount = 1
     requests: PositiveInt | None = None
     unit: Unit | None = None  # of its timestamps; None: deduced if it is unambiguous
-    block_tokens: PositiveInt | None = None  # of a hash id; None: deduced if it is unambiguous
+    block_tokens: Annotated[int, Field(gt=0, le=LARGEST_BLOCK)] | None = (
+        None  # of a hash id; None: deduced if it is unambiguous
+    )
 
 
 class Closed(Strict):
     """Closed loop: each of `users` sends a request, waits for its end, thinks, sends the next."""
 
     kind: Literal["closed"]
-    users: PositiveInt
-    requests: PositiveInt
+    users: Annotated[int, Field(gt=0, le=MOST_USERS)]
+    requests: Requests
     think: Distribution | None = None  # seconds
 
     @model_validator(mode="after")
@@ -129,6 +142,12 @@ class Closed(Strict):
 
 Open = Constant | Poisson | Gamma | Ramp
 Arrivals = Annotated[Open | Trace | Closed, Field(discriminator="kind")]
+
+
+def _check_number(rate: float, duration: float) -> None:
+    if rate * duration > MOST_REQUESTS:
+        what = f"{rate:,.10g} a second for {duration:,.10g} s"
+        raise ValueError(too_many(what, rate * duration))
 
 
 def _summed(gap: Callable[[], float]) -> Iterator[float]:

@@ -11,9 +11,10 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    PositiveFloat,
     model_validator,
 )
+
+from longrope_loadtest.profiles.bounds import MOST, Amount, PositiveAmount
 
 
 class Strict(BaseModel):
@@ -31,7 +32,7 @@ class Constant(Strict):
     """Always `value`; a bare number is short for this."""
 
     kind: Literal["constant"]
-    value: NonNegativeFloat
+    value: Amount
 
     def draw(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -39,25 +40,25 @@ class Constant(Strict):
 
 
 class _Bounded(Strict):
-    min: NonNegativeFloat = 0
-    max: PositiveFloat | None = None
+    min: Amount = 0
+    max: PositiveAmount = MOST
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.max is not None and self.max < self.min:
+        if self.max < self.min:
             raise ValueError(f"max ({self.max:g}) is below min ({self.min:g})")
         return self
 
     def _bounded(self, value: float) -> float:
-        return max(self.min, value if self.max is None else min(self.max, value))
+        return max(self.min, min(self.max, value))
 
 
 class Uniform(Strict):
     """Between `min` and `max`, with all values equally likely."""
 
     kind: Literal["uniform"]
-    min: NonNegativeFloat
-    max: NonNegativeFloat
+    min: Amount
+    max: Amount
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -74,8 +75,8 @@ class Normal(_Bounded):
     """Normal; values outside the bounds are moved to the nearest bound."""
 
     kind: Literal["normal"]
-    mean: PositiveFloat
-    deviation: NonNegativeFloat
+    mean: PositiveAmount
+    deviation: Amount
 
     def draw(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -86,8 +87,8 @@ class LogNormal(_Bounded):
     """Lognormal with this median; `sigma` is the logarithm's deviation (about 0.8 for chats)."""
 
     kind: Literal["lognormal"]
-    median: PositiveFloat
-    sigma: NonNegativeFloat
+    median: PositiveAmount
+    sigma: Annotated[NonNegativeFloat, Field(le=10)]
 
     def draw(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -98,7 +99,7 @@ class Exponential(_Bounded):
     """Exponential with this mean."""
 
     kind: Literal["exponential"]
-    mean: PositiveFloat
+    mean: PositiveAmount
 
     def draw(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -109,8 +110,8 @@ class Choice(Strict):
     """One of `values`, in proportion to `weights` (equally often without them)."""
 
     kind: Literal["choice"]
-    values: Listed[NonNegativeFloat] = Field(min_length=1)
-    weights: Listed[PositiveFloat] | None = None
+    values: Listed[Amount] = Field(min_length=1)
+    weights: Listed[PositiveAmount] | None = None
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> Self:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
+from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import own_prompts, traces
+from longrope_loadtest.profiles.bounds import MOST_REQUESTS, too_many
 from longrope_loadtest.profiles.distributions import draw_tokens
 from longrope_loadtest.profiles.own_prompts import Line
 from longrope_loadtest.profiles.planned import Planned
@@ -61,6 +63,8 @@ class Drawer:
         else:
             planned = self._single(class_name, time, prompt, traced, rng)
         self._number += len(planned.turns())
+        if self._number > MOST_REQUESTS:
+            raise UsageError(f"{too_many('The conversations with all their turns', self._number)}.")
         return planned
 
     def _single(
@@ -134,7 +138,11 @@ class Drawer:
         if prompt.system is not None:
             prefix, context = self._prefix(class_name, prompt.system, rng), prompt.system.tokens
         turns: list[Planned] = []
-        for turn in range(1, draw_tokens(prompt.turns, rng) + 1):
+        most = draw_tokens(prompt.turns, rng)
+        if self._number + most > MOST_REQUESTS:
+            what = f"Class {class_name}: turns: {most} more of them"
+            raise UsageError(f"{too_many(what, self._number + most)}.")
+        for turn in range(1, most + 1):
             message = draw_tokens(prompt.tokens if turn == 1 else prompt.growth, rng)
             output = _output_tokens(request_class, rng)
             think = prompt.think.draw(rng)

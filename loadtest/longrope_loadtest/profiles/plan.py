@@ -3,11 +3,13 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import traces
 from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
+from longrope_loadtest.profiles.bounds import MOST, MOST_REQUESTS, too_many
 from longrope_loadtest.profiles.distributions import Distribution
 from longrope_loadtest.profiles.drawer import Drawer
 from longrope_loadtest.profiles.planned import Plan, Users
@@ -37,8 +39,16 @@ def make(profile: Profile, seed: int, directory: Path = Path()) -> Plan:
         if isinstance(process, Closed):
             loops.append((process, classes, rng))
         else:
-            arrivals.extend(_arriving(process, classes, rng, directory))
+            arrivals.extend(islice(_arriving(process, classes, rng, directory), MOST_REQUESTS + 1))
     arrivals.sort(key=lambda arrival: arrival.time)
+    number = len(arrivals) + sum(process.requests for process, _, _ in loops)
+    if number > MOST_REQUESTS:
+        raise UsageError(f"{too_many('The arrivals', number)}.")
+    if arrivals and arrivals[-1].time > MOST:
+        raise UsageError(
+            f"The last request would be due after {arrivals[-1].time:g} s, and a run lasts at most "
+            f"{MOST:,} s: raise the rate, or the speed of the trace."
+        )
     opened = tuple(
         drawer.draw(arrival.class_name, arrival.time, arrival.traced) for arrival in arrivals
     )

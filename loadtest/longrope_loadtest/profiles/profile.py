@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from longrope_loadtest import text_files
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles import yaml_numbers
 from longrope_loadtest.profiles.arrivals import Arrivals, Closed, Trace
+from longrope_loadtest.profiles.bounds import MOST, Amount, Count, PositiveAmount
 from longrope_loadtest.profiles.distributions import Distribution, FilePath, Strict
 
 ALL = "all"  # names the figures of all classes together
@@ -29,13 +22,14 @@ OWN_FIELDS = {
     "max_tokens": "output_tokens",
     "max_completion_tokens": "output_tokens",
 }
+MOST_SEED = 2**63 - 1
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SharedPrefix(Strict):
     """A prefix that the share `hit_rate` of a class's requests have in common with earlier ones."""
 
-    tokens: PositiveInt
+    tokens: Count
     hit_rate: Share
 
 
@@ -54,7 +48,7 @@ class TokenIds(Strict):
     kind: Literal["token_ids"]
     tokens: Distribution
     first: NonNegativeInt = 1000
-    last: NonNegativeInt = 20000
+    last: Annotated[NonNegativeInt, Field(le=MOST)] = 20000
     shared_prefix: SharedPrefix | None = None
 
     @model_validator(mode="after")
@@ -114,16 +108,16 @@ class Conversation(Talk):
     growth: Distribution  # tokens of each later message
     turns: Distribution
     system: SharedPrefix | None = None  # a system prompt, and how many conversations share one
-    context: PositiveInt | None = None  # the last turn's prompt and answer have at most so many
+    context: Count | None = None  # the last turn's prompt and answer have at most so many
 
 
 class Slo(Strict):
     """Service level objectives in seconds; `ttft` and `e2e` count from the intended time."""
 
-    ttft: PositiveFloat | None = None
-    tpot: PositiveFloat | None = None
-    itl: PositiveFloat | None = None  # for every gap of the request
-    e2e: PositiveFloat | None = None
+    ttft: PositiveAmount | None = None
+    tpot: PositiveAmount | None = None
+    itl: PositiveAmount | None = None  # for every gap of the request
+    e2e: PositiveAmount | None = None
 
 
 class Cancel(Strict):
@@ -136,7 +130,7 @@ class Cancel(Strict):
 class RequestClass(Strict):
     """One kind of request."""
 
-    weight: PositiveFloat = 1
+    weight: PositiveAmount = 1
     arrivals: Arrivals | None = None  # its own; without them, it shares the profile's
     api: Literal["chat", "completions"] = "chat"
     stream: bool = True
@@ -147,8 +141,8 @@ class RequestClass(Strict):
     output_tokens: Distribution | None = None  # max_tokens; None for recorded bodies, which have it
     extra: dict[str, Any] = Field(default_factory=dict)  # more fields of the body
     cancel: Cancel | None = None
-    timeout: PositiveFloat = 3600  # seconds for the whole request, with its retries
-    stall: PositiveFloat = 600  # seconds without a byte after which the request fails
+    timeout: PositiveAmount = 3600  # seconds for the whole request, with its retries
+    stall: PositiveAmount = 600  # seconds without a byte after which the request fails
     slo: Slo | None = None
 
     def has_conversations(self) -> bool:
@@ -213,9 +207,9 @@ class Profile(Strict):
     """A load: its classes, their arrivals, and the objectives."""
 
     description: str = ""
-    seed: NonNegativeInt = 0
+    seed: Annotated[NonNegativeInt, Field(le=MOST_SEED)] = 0
     arrivals: Arrivals | None = None
-    warm_up: NonNegativeFloat = 0  # seconds at the beginning; their requests are not counted
+    warm_up: Amount = 0  # seconds at the beginning; their requests are not counted
     classes: dict[str, RequestClass] = Field(min_length=1)
     retries: NonNegativeInt = 0  # after 429 and 503, as Retry-After says
     attainment: Share = 0.99  # share of requests that must meet their objectives
@@ -282,11 +276,12 @@ def load(path: Path) -> Profile:
     try:
         profile = Profile.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_sentence(error)}.") from error
+        raise UsageError(f"{path}: {sentence_of(error)}.") from error
     return profile
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence_of(error: ValidationError) -> str:
+    """What is wrong with the first wrong field, without a full stop."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     more = error.error_count() - 1

@@ -1,8 +1,10 @@
 """The same profile at another rate."""
 
+from pydantic import ValidationError
+
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
-from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.profile import Profile, sentence_of
 
 
 def rate_of(profile: Profile) -> float:
@@ -18,9 +20,14 @@ def at_rate(profile: Profile, rate: float) -> Profile:
     """The profile with its shared arrivals at another rate.
 
     Raises:
-        UsageError: They have no single rate.
+        UsageError: They have no single rate, or the rate is too high.
     """
-    arrivals = _arrivals(profile).model_copy(update={"rate": rate})
+    arrivals = _arrivals(profile)
+    fields = arrivals.model_dump(exclude_unset=True) | {"rate": rate}
+    try:
+        arrivals = type(arrivals).model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"{shown(rate)} requests/s: {sentence_of(error)}.") from error
     return profile.model_copy(update={"arrivals": arrivals})
 
 

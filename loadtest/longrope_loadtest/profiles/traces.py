@@ -22,6 +22,7 @@ from pydantic import (
 
 from longrope_loadtest import text_files
 from longrope_loadtest.errors import UsageError
+from longrope_loadtest.profiles.bounds import MOST
 from longrope_loadtest.profiles.distributions import Listed
 from longrope_loadtest.profiles.trace_units import (
     DEFAULT_BLOCK_TOKENS,
@@ -42,7 +43,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Tokens = Annotated[int, BeforeValidator(_whole), Field(gt=0, lt=2**31)]
+Tokens = Annotated[int, BeforeValidator(_whole), Field(gt=0, le=MOST)]
 Id = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 
 

@@ -3,6 +3,7 @@
 A difference counts if its 95 % interval excludes "no change", so that chance seldom fails a build.
 """
 
+import math
 from collections.abc import Iterator
 
 from longrope_loadtest.errors import UsageError
@@ -16,8 +17,10 @@ def failures(comparison: Comparison, above: float) -> list[str]:
     what the baseline has may not be missing.
 
     Raises:
-        UsageError: There is too little data to judge anything, or a run ended early.
+        UsageError: `above` is no number, there is too little data, or a run ended early.
     """
+    if not math.isfinite(above):
+        raise UsageError(f"--fail-above {above}: must be a number such as 1.1.")
     if comparison.partial:
         raise UsageError(
             f"--fail-above needs two whole results: the run of {comparison.partial[0]} ended early."
