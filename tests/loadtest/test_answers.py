@@ -137,7 +137,7 @@ def test_a_choice_without_text_or_delta_is_no_token() -> None:
     assert (record.first_token, record.last_token) == (3, 4)
 
 
-@pytest.mark.parametrize("count", ["7", 7.5, True, None, [7]])
+@pytest.mark.parametrize("count", ["7", 7.5, True, None, [7], -1, 10**30])
 def test_counts_that_are_no_whole_numbers_are_none(count: object) -> None:
     usage = {"completion_tokens": count, "prompt_tokens_details": {"cached_tokens": count}}
     record = read(event(delta("a", "stop"), usage=usage))
@@ -161,14 +161,14 @@ def test_half_a_surrogate_pair_in_a_passkeys_answer_can_be_written() -> None:
 @pytest.mark.parametrize(
     ("events", "kind"),
     [
-        ((), "broken stream"),
+        ((), "no answer"),
         ((event(ROLE),), "broken stream"),
         ((event(delta("a")),), "broken stream"),
         ((event(ROLE), DONE), "broken stream"),
-        ((DONE,), "broken stream"),
+        ((DONE,), "no answer"),
         ((event(delta("a")), DONE), "broken stream"),
         ((event(delta("a")), event(delta("b", "")), DONE), "broken stream"),
-        ((DONE, event(delta("a", "stop"))), "broken stream"),
+        ((DONE, event(delta("a", "stop"))), "no answer"),
         ((event(delta("a", "stop"), other("b")), DONE), "broken stream"),
         ((event(delta("a")), event(delta("", "abort")), DONE), "given up"),
         ((event({"text": "a", "finish_reason": "error"}),), "given up"),
@@ -191,6 +191,25 @@ def test_what_is_no_answer_is_named(events: tuple[str, ...], kind: str) -> None:
     with pytest.raises(BrokenAnswerError) as broken:
         read(*events)
     assert broken.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("pieces", "says"),
+    [
+        ((), "The server sent nothing."),
+        ((b'{"error": {"mess', b'age": "no GPU"}}'), """'{"error": {"message": "no GPU"}}'"""),
+        ((b"<html>" + b"x" * 300,), f"'<html>{'x' * 194}'"),
+        ((b": waiting\n\n",), r"': waiting\n\n'"),
+    ],
+)
+def test_what_is_no_stream_is_quoted(pieces: tuple[bytes, ...], says: str) -> None:
+    answer = Answer(Record(0, "a", 0, 1, 1, 1))
+    for piece in pieces:
+        answer.feed(piece, 1)
+    with pytest.raises(BrokenAnswerError) as broken:
+        answer.end()
+    assert broken.value.kind == "no answer"
+    assert says in str(broken.value)
 
 
 @pytest.mark.parametrize("choice", [{"message": {"content": "key 12345"}}, {"text": "key 12345"}])

@@ -152,7 +152,7 @@ def test_requests_that_find_no_room(server: MockServer, tmp_path: Path) -> None:
     assert server.truths() == []
 
 
-@pytest.mark.parametrize("length", ["4096", None, 4.5])
+@pytest.mark.parametrize("length", ["4096", None, 4.5, True])
 def test_a_length_that_is_no_number_is_not_known(
     monkeypatch: pytest.MonkeyPatch, length: object
 ) -> None:

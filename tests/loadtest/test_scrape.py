@@ -18,6 +18,8 @@ vllm:ttft_count{engine="1"} 2.0
 vllm:ttft_sum{engine="0"} 1.5
 # TYPE vllm:running gauge
 vllm:running{engine="0"} 1.0
+vllm:running{engine="1"} NaN
+vllm:longest_wait +Inf
 vllm:running_created 5.0
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from longrope_loadtest.profiles.bounds import MOST
 from longrope_loadtest.run.record import Record
 from longrope_loadtest.run.sse import Events
 
@@ -38,6 +39,7 @@ class Answer:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._events = Events()
+        self._beginning = b""  # of a stream, for the message if it is none
         self._choices: dict[int, _Choice] = {}  # those seen so far, by their index
         self.is_done = False  # whether [DONE] came
 
@@ -52,6 +54,7 @@ class Answer:
         Raises:
             BrokenAnswerError: An event is an error, or is not one of the API's.
         """
+        self._beginning += piece[: KEPT - len(self._beginning)]
         for data in self._events.feed(piece):
             if self.is_done:
                 return
@@ -78,7 +81,7 @@ class Answer:
         if answer.get("error"):
             raise BrokenAnswerError("error answer", _error_message(answer))
         if not answer.get("choices"):
-            raise BrokenAnswerError("no answer", f"The server sent {text[:KEPT]!r}.")
+            raise BrokenAnswerError("no answer", _sent(text))
         with _of_the_api(text):
             self._count(answer)
             for index, choice in enumerate(answer["choices"]):
@@ -98,7 +101,9 @@ class Answer:
         """
         record = self._record
         choices = [self._choices[index] for index in sorted(self._choices)]
-        if not choices or any(choice.finish_reason is None for choice in choices):
+        if not choices:
+            raise BrokenAnswerError("no answer", _sent(self._beginning.decode("utf-8", "replace")))
+        if any(choice.finish_reason is None for choice in choices):
             raise BrokenAnswerError(
                 "broken stream", "The stream ended before the answer did: no finish_reason came."
             )
@@ -187,7 +192,7 @@ def _parsed(data: str) -> dict[str, Any]:
     except (ValueError, RecursionError):  # also an integer with too many digits, too deep nesting
         answer = None
     if not isinstance(answer, dict):
-        raise BrokenAnswerError("not JSON", f"The server sent {data[:KEPT]!r}.")
+        raise BrokenAnswerError("not JSON", _sent(data))
     return answer
 
 
@@ -197,7 +202,11 @@ def _of_the_api(data: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError) as error:
-        raise BrokenAnswerError("no answer", f"The server sent {data[:KEPT]!r}.") from error
+        raise BrokenAnswerError("no answer", _sent(data)) from error
+
+
+def _sent(text: str) -> str:
+    return f"The server sent {text[:KEPT]!r}." if text else "The server sent nothing."
 
 
 def _checked(text: object) -> str:
@@ -207,9 +216,10 @@ def _checked(text: object) -> str:
 
 
 def _count_of(counts: dict[str, Any], name: str, before: int | None) -> int | None:
-    """A count of tokens; the one before if it is not a whole number."""
+    """A count of tokens; the one before if it is none."""
     count = counts.get(name)
-    return count if isinstance(count, int) and not isinstance(count, bool) else before
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST
+    return count if is_count else before
 
 
 def _index(choice: dict[str, Any]) -> int:

@@ -73,7 +73,7 @@ class Client:
             is_ours = error.os_error.errno in OWN_LIMITS
             _fail(record, CLIENT_LIMIT if is_ours else "no connection", str(error))
         except (aiohttp.ClientError, OSError) as error:
-            _fail(record, "broken connection", str(error) or type(error).__name__)
+            _fail(record, "broken connection", " ".join(str(error).split()) or type(error).__name__)
         finally:
             record.ended = clock()
         return answer

@@ -87,7 +87,7 @@ def check_lengths(plan: Plan, model: ServedModel) -> None:
 
 
 def _whole(length: object) -> int | None:
-    return length if isinstance(length, int) else None
+    return length if isinstance(length, int) and not isinstance(length, bool) else None
 
 
 def _models(answer: httpx.Response) -> list[ServedModel] | None:

@@ -1,5 +1,6 @@
 """The server's own metrics, scraped once a second during a run."""
 
+import math
 import threading
 import time
 import zlib
@@ -75,7 +76,7 @@ def _sums(text: str) -> dict[str, float]:
     try:
         for family in text_string_to_metric_families("\n".join(lines)):
             for sample in family.samples:
-                if not sample.name.endswith(TOO_FINE):
+                if not sample.name.endswith(TOO_FINE) and math.isfinite(sample.value):
                     sums[sample.name] += sample.value
     except ValueError:  # not the text format of Prometheus
         return {}
