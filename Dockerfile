@@ -48,11 +48,13 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ libnuma1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --no-log-init --uid 1000 --create-home --home-dir /var/cache/longrope longrope
-# HOME is said too, for runtimes that do not look it up and for other user ids.
+# HOME is said too, for runtimes that do not look it up and for other user ids. PyTorch would put
+# compiled code below /tmp, where nothing may be executed with Docker's --tmpfs, and nothing stays.
 ENV PATH=/opt/longrope/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/var/cache/longrope \
-    LONGROPE_CACHE=/var/cache/longrope
+    LONGROPE_CACHE=/var/cache/longrope \
+    TORCHINDUCTOR_CACHE_DIR=/var/cache/longrope/torchinductor
 EXPOSE 8000
 # For Docker; Kubernetes has probes of its own. /health answers once the model is loaded.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --retries=6 \

@@ -28,7 +28,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How this machine reaches package registries, which a build has to do.
 REGISTRY_VARIABLES = ("PIP_", "UV_", "SSL_CERT_", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATES = "/etc/ssl/certs"
-WRITABLE = ("/tmp", "/dev/shm", "/var/cache/longrope")  # as in deploy/kubernetes
+# As in deploy/kubernetes; nothing in /tmp can be executed, as with Docker's --tmpfs.
+WRITABLE = {"/tmp": "mode=1777,noexec", "/dev/shm": "mode=1777", "/var/cache/longrope": "mode=1777"}
 COMMANDS = (
     "id -u",
     "longrope version",
@@ -36,8 +37,8 @@ COMMANDS = (
     "longrope factors library list",
     "longrope serve --help",
 )
-# Seconds. A CPU server starts within two minutes on two cores.
-START, STOP = 600, 120
+# Seconds. A CPU server starts within minutes on two cores, most of which are for compiling.
+START, STOP = 900, 120
 
 
 def namespaced(
@@ -52,7 +53,8 @@ def namespaced(
     if image:
         script.append(f"mount -t sysfs -o ro sysfs {inside}/sys")
         script.append(f"mount -o remount,ro,bind {inside}")
-        script += [f"mount -t tmpfs -o mode=1777 tmpfs {inside}{path}" for path in WRITABLE]
+        for path, options in WRITABLE.items():
+            script.append(f"mount -t tmpfs -o {options} tmpfs {inside}{path}")
         script.append("ip link set lo up")
     else:
         for path in (CERTIFICATES, *_links(variables)):
@@ -135,7 +137,7 @@ class Build:
         target = root / Path(workdir, instruction.words[-1]).as_posix().lstrip("/")
         for source in instruction.sources:
             found = context / source.lstrip("/")
-            ignored = shutil.ignore_patterns("__pycache__") if stage is None else None
+            ignored = shutil.ignore_patterns("__pycache__", "recipes") if stage is None else None
             if found.is_dir():
                 shutil.copytree(found, target, symlinks=True, ignore=ignored, dirs_exist_ok=True)
             else:
@@ -164,7 +166,7 @@ def serve(root: Path, workdir: str, target: list[Stage], variables: dict[str, st
     health = Instruction("CMD", check.rest.partition("CMD ")[2]).words
     ready = [word.replace("/health", "/ready") for word in health]
 
-    words = [*entry.words, "--enforce-eager", "--max-model-len=2048"]
+    words = [*entry.words, "--max-model-len=2048"]
     print(f"+ {shlex.join(words)}", flush=True)
     started = time.monotonic()
     # No network, as an address outside is not needed either.

@@ -468,6 +468,14 @@ def test_an_image_runs_the_server_as_a_user_without_rights(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_a_volume_keeps_all_that_the_first_start_makes(target: str) -> None:
+    variables = _environment(target)
+    (volume,) = set(re.findall(r"--volume longrope-cache:(\S+)", DEPLOY.read_text()))
+    for name in ("HOME", "LONGROPE_CACHE", "TORCHINDUCTOR_CACHE_DIR"):
+        assert Path(variables[name]).is_relative_to(volume)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_requirements_are_a_layer_below_the_code(target: str) -> None:
     sources = [step.source_stage for step in STAGES[target].all("COPY")]
     assert sources == [f"requirements-{target}", "wheel"]
@@ -497,6 +505,19 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert all(any(source.is_relative_to(one) for one in allowed) for source in copied)
     folders = {Path(folder).parts[0] for folder in _package_folders()}
     assert folders <= {source.as_posix() for source in copied}
+
+
+def test_what_recipes_write_is_not_sent_to_the_builder() -> None:
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    written = [
+        Path(line)
+        for line in (ROOT / ".gitignore").read_text().splitlines()
+        if line.startswith("factors/")
+    ]
+    assert written
+    for path in written:  # the last rule that matches decides
+        (*_, last) = [rule for rule in rules if path.is_relative_to(rule.removeprefix("!"))]
+        assert not last.startswith("!"), path
 
 
 def _package_folders() -> list[str]:
