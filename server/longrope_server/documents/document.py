@@ -75,13 +75,17 @@ def _not_text(shown: str, byte: int, at: int) -> UsageError:
 def text_of_pdf(content: bytes, shown: str) -> str:
     """The text of the pages of a PDF. shown: what an error calls the document."""
     import pypdf
-    from pypdf.errors import DependencyError, FileNotDecryptedError
+    from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of damage that it has repaired
     try:
         pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(content)).pages]
     except (DependencyError, FileNotDecryptedError):
         raise UsageError(f"{shown} is encrypted: give a copy without a password.") from None
+    except (LimitReachedError, MemoryError):
+        raise UsageError(
+            f"{shown} unpacks to more than there is room for when a PDF is read: give its text."
+        ) from None
     except Exception as error:  # a damaged file makes pypdf raise nearly anything
         raise UsageError(
             f"{shown} cannot be read as a PDF ({type(error).__name__}): give a copy that is "

@@ -37,8 +37,17 @@ def pdf(*pages: str) -> bytes:
 
 def endless() -> bytes:
     """A small PDF that takes minutes to read: a page of ten million operators."""
+    return _with_a_page_of(b"BT ET " * 5_000_000)
+
+
+def unpacking_to(size: int) -> bytes:
+    """A small PDF with a page of so many bytes."""
+    return _with_a_page_of(b" " * size)
+
+
+def _with_a_page_of(operators: bytes) -> bytes:
     content = StreamObject()
-    content.set_data(b"BT ET " * 5_000_000)
+    content.set_data(operators)
     writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf("")))
     writer.pages[0][NameObject("/Contents")] = writer._add_object(content.flate_encode())
     return _written(writer)

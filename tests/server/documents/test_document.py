@@ -8,7 +8,7 @@ import pytest
 from longrope_server.documents.document import read
 from longrope_server.errors import UsageError
 
-from tests.server.documents.pdfs import encrypted, pdf
+from tests.server.documents.pdfs import encrypted, pdf, unpacking_to
 
 
 def refusal(path: Path | str) -> str:
@@ -100,6 +100,11 @@ def test_utf_16_is_named_by_its_mark(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize("content", [b"", b" \n\t\r\n", b"\xef\xbb\xbf"])
 def test_an_empty_document_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "is empty" in refusal(written(tmp_path, content))
+
+
+def test_a_pdf_that_unpacks_to_too_much_is_not_called_damaged(tmp_path: Path) -> None:
+    path = written(tmp_path, unpacking_to(100_000_000))
+    assert "unpacks to more than there is room for" in refusal(path)
 
 
 def test_a_pdf_of_pictures_is_refused(tmp_path: Path) -> None:
