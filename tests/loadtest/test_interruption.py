@@ -191,6 +191,21 @@ def test_a_sweep_that_is_killed_keeps_its_runs(server: MockServer, tmp_path: Pat
     assert [point["rate"] for point in json.loads((out / "sweep.json").read_text())] == [2]
 
 
+def test_no_process_outlives_the_one_that_follows(server: MockServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = written(tmp_path, LONG, MOCK)
+    with running("run", path, "--url", server.url, "-o", out, "--processes", "3") as process:
+        wait_for(lambda: lines(out / "requests.jsonl") > 20, process)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 3
+        process.kill()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        for child in alive:
+            child.kill()
+        assert not alive
+        assert "Traceback" not in process.communicate()[1]
+
+
 @pytest.mark.long
 def test_what_others_send_outlives_a_process(server: MockServer, tmp_path: Path) -> None:
     out = tmp_path / "out"

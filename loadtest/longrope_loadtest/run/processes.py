@@ -35,7 +35,8 @@ class Processes:
         for part in split(run.plan, number):
             ours, theirs = FORK.Pipe(duplex=False)
             child = replace(run, plan=part, watchers=[_Telling(theirs)])
-            process = FORK.Process(target=_drive, args=(child, theirs), daemon=True)
+            ends = [*self._children, ours]  # of ours, which the fork has too
+            process = FORK.Process(target=_drive, args=(child, theirs, ends), daemon=True)
             process.start()
             theirs.close()  # so that the pipe ends with the process
             self._children[ours] = _Child(process, len(part))
@@ -128,21 +129,29 @@ def _share(users: Users, at: int, number: int) -> Users:
 
 
 class _Telling:
-    """A watcher that tells the process that follows."""
+    """A watcher that tells the process that follows, and ends with it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def dispatched(self, record: Record) -> None:
         """Pass it on."""
-        self._connection.send(("dispatched", record))
+        self._tell("dispatched", record)
 
     def ended(self, record: Record) -> None:
         """Pass it on."""
-        self._connection.send(("ended", record))
+        self._tell("ended", record)
+
+    def _tell(self, word: str, record: Record) -> None:
+        try:
+            self._connection.send((word, record))
+        except BrokenPipeError:  # it was killed: nobody wants this load any more
+            os._exit(1)
 
 
-def _drive(run: Run, connection: Connection) -> None:
+def _drive(run: Run, connection: Connection, ends: list[Connection]) -> None:
+    for end in ends:  # while one is open, the pipe does not break with the process that follows
+        end.close()
     # Until the run handles it. Control-C in a terminal reaches every process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run.drive()
