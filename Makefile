@@ -24,16 +24,16 @@ bench: ## the rotary layer and the engine against vLLM's own, as ratios
 	scripts/bench $(ARGS)
 
 bench-server: ## our pieces around vLLM's application against that alone, as ratios
-	scripts/bench-server $(ARGS)
+	scripts/setup && .venv/bin/python -m bench.server $(ARGS)
 
 bench-dtype: ## float32 against bfloat16 on this CPU, as ratios
-	scripts/bench-dtype $(ARGS)
+	scripts/setup && .venv/bin/python -m bench.dtype $(ARGS)
 
 bench-worker: ## a CPU engine without a worker process against one with it, as ratios
-	scripts/bench-worker $(ARGS)
+	scripts/setup && .venv/bin/python -m bench.worker $(ARGS)
 
 bench-mixed: ## chats while long documents are prefilled against stock vLLM; ARGS="-o DIRECTORY"
-	scripts/bench-mixed $(ARGS)
+	scripts/setup && .venv/bin/python -m bench.mixed $(ARGS)
 
 bench-peers: ## our load-testing figures beside those of vLLM's benchmark and guidellm
 	scripts/bench-peers $(ARGS)
@@ -60,5 +60,6 @@ lock: ## write requirements/*.txt again from pyproject.toml
 	scripts/lock
 
 clean: ## remove virtual environments and every build output
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .pytest_cache \
+		.mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

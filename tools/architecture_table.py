@@ -4,11 +4,14 @@
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import typer
+from longrope_factors.factor_file import architectures
 from longrope_factors.factor_file.architectures import FIELDS
+
+FILE = Path(architectures.__file__).with_name(architectures.TABLE)
 
 # Names that a class may read with its own code, beside those in its attribute_map: the field that
 # each means, and a value to try it with.
@@ -82,9 +85,8 @@ def _row(config_class: Any) -> dict[str, Any] | None:
         "partial_rotary_factor": rope.get("partial_rotary_factor"),
         "rope_parameters": scaled,
     }
-    if (
-        "use_sliding_window" in found
-    ):  # without this field, the class makes no window of sliding_window
+    # Without this field, the class makes no window of sliding_window.
+    if "use_sliding_window" in found:
         values["sliding_window"] = getattr(config_class, "sliding_window", None)
     twice = _with_twice_the_heads(config_class, values, names)
     for field in ("head_dim", "num_key_value_heads"):
@@ -113,5 +115,10 @@ def _with_twice_the_heads(
     return twice
 
 
+def main() -> None:
+    """Write the table into the package."""
+    FILE.write_text(dumps(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(dumps(), encoding="utf-8")
+    typer.run(main)

@@ -1,21 +1,23 @@
 """Published factors, from a folder of JSON records, as the factor files of the library.
 
 Each record is one CSV of the LongRoPE authors, or the two lists of a Hugging Face config, with
-its source. `scripts/library FOLDER` writes the files again.
+its source. `scripts/library` writes the files again.
 """
 
 import datetime
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from longrope_factors import __version__
 from longrope_factors.factor_file import hf, schema
 from longrope_factors.factor_file.files import strict_json
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from longrope_factors.formats.two_lists import authors_attention_factor
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ def _record(records: Path, name: str) -> dict[str, Any]:
     return record
 
 
+def main() -> None:
+    """Write the library's files of published factors."""
+    for name, factor_file in files(ROOT / "tests" / "published"):
+        schema.save(factor_file, ROOT / "factors" / "library" / f"{name}.json")
+
+
 if __name__ == "__main__":
-    for name, factor_file in files(Path(sys.argv[1])):
-        schema.save(factor_file, Path(sys.argv[2]) / f"{name}.json")
+    typer.run(main)

@@ -1,4 +1,4 @@
-"""scripts/setup with a Python that only plays one: what it leaves if it fails, and what it says."""
+"""The commands behind the Makefile. scripts/setup runs with a Python that only plays one."""
 
 import os
 import shutil
@@ -29,6 +29,7 @@ case $* in
     [[ -e .venv/bin/pip && ! -e $here/no-index ]] || exit 1
     cp "$0" .venv/bin/uv
     ;;
+  *"--requirements -") cat >/dev/null ;;
 esac
 """
 
@@ -58,7 +59,17 @@ def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_is_made_once(checkout: Path) -> None:
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda file: file.name)
+def test_a_script_can_be_called_from_any_folder(script: Path) -> None:
+    """Its own relative name is of no use after it has changed the folder."""
+    before, changes, after = script.read_text().partition('cd "$(dirname "$0")/.."')
+    if changes:
+        assert "$0" not in after
+    else:
+        assert '$(dirname "$0")' in before or script.name == "find-python"
+
+
+def test_the_virtual_environment_is_made_once(checkout: Path) -> None:
     first = set_up(checkout)
     assert first.returncode == 0, first.stderr
     assert "Making .venv with Python 3.11.0." in first.stdout
