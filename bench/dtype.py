@@ -55,4 +55,5 @@ def main(
     Console().print(table)
 
 
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)

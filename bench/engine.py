@@ -48,4 +48,5 @@ def main(
         output.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-app()
+if __name__ == "__main__":
+    app()

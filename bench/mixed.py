@@ -56,6 +56,8 @@ def main(
     ] = False,
 ) -> None:
     """Print chats' TTFT and gaps, goodput and documents' times on both servers, and the ratios."""
+    if output.exists():
+        sys.exit(f"{output} is there already: name a new directory with -o.")
     with TemporaryDirectory() as directory, ExitStack() as stack:
         served = model or _embedded_with_two_lists(Path(directory))
         longest = hf.two_list(hf.read_config(served)).max_length
@@ -108,26 +110,32 @@ def _table(stock: list[Figures], ours: list[Figures]) -> Table:
         ("documents: whole time p50", "document", "e2e_intended", "p50"),
     ):
         values = [_mean(of, class_name, "latency", metric, at) for of in (stock, ours)]
-        table.add_row(label, *(f"{value:.2f} s" for value in values), _ratio(values))
+        table.add_row(label, *_cells(values, " s"))
     for label, name in (
         ("chats within their objectives", "share_of_requests"),
         ("chats within them per second", "good_requests_per_second"),
     ):
         values = [_mean(of, "chat", "goodput", name) for of in (stock, ours)]
-        table.add_row(label, *(f"{value:.2f}" for value in values), _ratio(values))
+        table.add_row(label, *_cells(values, ""))
     return table
 
 
-def _ratio(values: list[float]) -> str:
-    return f"{values[1] / values[0]:.3f}" if values[0] else "-"
+def _cells(values: list[float | None], unit: str) -> list[str]:
+    """Both values, and ours over the other; "-" where there is none."""
+    stock, ours = values
+    ratio = "-" if not stock or ours is None else f"{ours / stock:.3f}"
+    return [*("-" if value is None else f"{value:.2f}{unit}" for value in values), ratio]
 
 
-def _mean(rounds: list[Figures], *keys: str) -> float:
+def _mean(rounds: list[Figures], *keys: str) -> float | None:
+    """The mean of the rounds; None if one of them has no such figure, as where all have failed."""
     total = 0.0
     for figures in rounds:
         value: Any = figures
         for key in keys:
-            value = value[key]
+            value = None if value is None else value[key]
+        if value is None:
+            return None
         total += value
     return total / len(rounds)
 

@@ -93,4 +93,5 @@ def _chat(client: httpx.Client, number: int, tokens: int, stream: bool) -> float
     return took
 
 
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)

@@ -53,4 +53,5 @@ def main(
     Console().print(table)
 
 
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)
