@@ -239,6 +239,7 @@ def test_a_gate_fails_what_the_baseline_alone_has() -> None:
     silent = [answered(n, output_tokens=None) for n in range(20)]
     assert gate.failures(both(crowd(20), silent), 9) == ["Only the baseline has TPOT of chat."]
     assert gate.failures(both(silent, crowd(20)), 9) == []
+    assert gate.failures(both(crowd(5), crowd(5, "long")), 9) == ["Only the baseline has chat."]
     two_classes = both([*crowd(20), *crowd(20, "long", seed=1)], crowd(20))
     assert gate.failures(two_classes, 9) == ["Only the baseline has long, all."]
 
@@ -271,7 +272,9 @@ def test_a_gate_that_can_judge_nothing_says_so() -> None:
     with pytest.raises(UsageError, match="need 10 complete requests"):
         gate.failures(both(crowd(9), crowd(1000)), 1.1)
     with pytest.raises(UsageError, match="no latency to judge"):
-        gate.failures(both(crowd(1000), []), 1.1)
+        gate.failures(both([], crowd(1000)), 1.1)
+    (lacking,) = gate.failures(both(crowd(1000), []), 1.1)
+    assert lacking.startswith("Only the baseline has TTFT of chat, ")
 
 
 @pytest.mark.long

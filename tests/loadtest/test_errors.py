@@ -54,9 +54,22 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://a\n", "http://a:b", "localhost"]
+)
 def test_an_address_that_is_none(tmp_path: Path, url: str) -> None:
-    refused(loadtest("run", written(tmp_path, TEN), "--url", url), f"{url} is not an address")
+    outcome = loadtest("run", written(tmp_path, TEN), "--url", url)
+    refused(outcome, f"{url.removesuffix('//')!r} is not an address")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://bob:secret@127.0.0.1", "http://127.0.0.1/?key=secret", "http://127.0.0.1#secret"],
+)
+def test_an_address_with_more_than_an_address(tmp_path: Path, url: str) -> None:
+    outcome = loadtest("run", written(tmp_path, TEN), "--url", url, "--model", "mock")
+    refused(outcome, "--url must be an address alone")
+    assert "secret" not in outcome.stderr
 
 
 def test_a_key_that_is_missing_or_wrong(locked: MockServer, tmp_path: Path) -> None:

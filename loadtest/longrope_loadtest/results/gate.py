@@ -27,13 +27,13 @@ def failures(comparison: Comparison, above: float) -> list[str]:
         )
     judged = [change for change in comparison.changes if change.low is not None]
     sentences = list(_failures(judged, above))
+    if comparison.missing:
+        sentences.append(f"Only the baseline has {', '.join(comparison.missing)}.")
     if not sentences and not any(change.figure in LATENCIES for change in judged):
         raise UsageError(
             "--fail-above has no latency to judge: both results need 10 complete requests in a "
             "class for a median, and 200 for a p99."
         )
-    if comparison.missing:
-        sentences.append(f"Only the baseline has {', '.join(comparison.missing)}.")
     return sentences
 
 

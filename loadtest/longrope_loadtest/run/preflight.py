@@ -25,19 +25,18 @@ def served_model(url: str, key: str | None, name: str | None) -> ServedModel:
     """The model `name` of the server at `url`, or its first model.
 
     Raises:
-        UsageError: The key cannot be sent, or the server cannot be reached, redirects, refuses the
-            key, or has no such model.
+        UsageError: The key cannot be sent, the address is none, or the server cannot be reached,
+            redirects, refuses the key, or has no such model.
     """
     if key and not re.fullmatch("[!-~]([ -~]*[!-~])?", key):
         raise UsageError(
             "The API key has a space or a line end around it, or a character outside ASCII: it "
             "should be the key alone, in LONGROPE_API_KEY or OPENAI_API_KEY."
         )
+    _check_address(url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=SECONDS, **direct())
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise UsageError(f"{url} is not an address like http://127.0.0.1:8000.") from error
     except httpx.TimeoutException as error:
         raise UsageError(f"The server at {url} did not answer within {SECONDS} s.") from error
     except httpx.HTTPError as error:
@@ -84,6 +83,21 @@ def check_lengths(plan: Plan, model: ServedModel) -> None:
             f"Class {longest.class_name} has a request of {longest.prompt_tokens} prompt and "
             f"{longest.output_tokens} output tokens; {model.name} takes {model.max_tokens} in all."
         )
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{url!r} is not an address like http://127.0.0.1:8000.") from error
+    if parts.userinfo or parts.query or parts.fragment:
+        # Without the address: it is in the result too, where a password should not be.
+        raise UsageError(
+            "--url must be an address alone, like http://127.0.0.1:8000, without ?, # or a name "
+            "and password."
+        )
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise UsageError(f"{url!r} is not an address like http://127.0.0.1:8000.")
 
 
 def _whole(length: object) -> int | None:
