@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +439,17 @@ def _ray_start(template: Document) -> list[str]:
 
 
 # The image
+
+
+def test_docker_waits_for_the_drain() -> None:
+    commands = re.findall(r"^docker run .*(?:\n .*)*", DEPLOY.read_text(), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.replace("\\\n", ""))
+        flags = dict(pairwise(words))
+        drains = int(flags.get("--drain-timeout", front_end_flags.DRAIN_SECONDS))
+        needed = drains + front_end_flags.SECONDS_TO_EXIT + ENGINE_STOPS_WITHIN
+        assert int(flags["--stop-timeout"]) >= needed
 
 
 def _one(name: str, target: str) -> dockerfile.Instruction:
