@@ -1,7 +1,7 @@
 // The documents that are asked about: chosen or dropped files, which the server turns into text.
 
 import * as server from "./server.js";
-import { element, short } from "./words.js";
+import { element, seconds, short } from "./words.js";
 
 export class Documents {
   // changed(): called when a document has become text, or was removed.
@@ -10,17 +10,20 @@ export class Documents {
     this.changed = changed;
     this.input = input;
     this.all = [];
+    this.reading = Promise.resolve(); // they are read in turn, as the server reads PDFs
     input.addEventListener("change", () => {
       this.add(input.files);
       input.value = ""; // the same file may be chosen again
     });
     // Anywhere on the page: a file that missed a smaller field would replace the page.
     window.addEventListener("dragover", (event) => {
+      if (!holdsFiles(event)) return; // text may be dropped into the question
       event.preventDefault();
       drop.classList.add("over");
     });
     window.addEventListener("dragleave", () => drop.classList.remove("over"));
     window.addEventListener("drop", (event) => {
+      if (!holdsFiles(event)) return;
       event.preventDefault();
       drop.classList.remove("over");
       this.add(event.dataTransfer.files);
@@ -29,10 +32,23 @@ export class Documents {
 
   add(files) {
     for (const file of files) {
-      const document = { name: file.name, text: undefined };
+      const document = { file, name: file.name, stopping: new AbortController() };
       this.all.push(document);
-      document.read = this.read(file, document);
+      this.list.append(this.row(document));
+      this.start(document);
     }
+  }
+
+  // Reads those again that were refused, for example because there was no key.
+  again() {
+    this.all.filter(({ refused }) => refused).forEach((document) => this.start(document));
+  }
+
+  start(document) {
+    document.refused = false;
+    document.row.classList.remove("refused");
+    document.state.textContent = "waiting";
+    this.reading = document.read = this.reading.then(() => this.read(document));
   }
 
   // Resolves when no document is being read any more.
@@ -47,29 +63,61 @@ export class Documents {
     return read.map(({ name, text }) => `${name}:\n\n${text}`).join("\n\n");
   }
 
-  async read(file, document) {
-    const state = element("span", { class: "about" }, "reading");
-    const remove = element("button", { type: "button", "aria-label": `Remove ${file.name}` }, "×");
-    const row = element("li", {}, element("span", { class: "name" }, file.name), state, remove);
-    const stopping = new AbortController();
-    this.list.append(row);
+  // The first document that could not be read; undefined if there is none.
+  get refused() {
+    return this.all.find(({ refused }) => refused);
+  }
+
+  row(document) {
+    const { name, stopping } = document;
+    const remove = element("button", { type: "button", "aria-label": `Remove ${name}` }, "×");
+    document.state = element("span", { class: "about" });
+    document.row = element("li", {}, element("span", { class: "name" }, name), document.state, remove);
     remove.addEventListener("click", () => {
       stopping.abort();
       this.all = this.all.filter((other) => other !== document);
-      row.remove();
+      document.row.remove();
       this.input.focus();
       this.changed();
     });
+    return document.row;
+  }
+
+  async read(document) {
+    const { file, state, stopping } = document;
+    if (stopping.signal.aborted) return;
+    state.textContent = "reading";
     try {
+      await readable(file);
       const headers = { "Content-Type": file.type || "application/octet-stream" };
-      const options = { method: "POST", headers, body: file, signal: stopping.signal };
+      const busy = (sentence, wait) => {
+        state.textContent = `${sentence} Asking again in ${seconds(wait)}.`;
+      };
+      const options = { method: "POST", headers, body: file, signal: stopping.signal, busy };
       document.text = await (await server.ask("v1/text", options)).text();
       state.textContent = `${short(document.text.length)} characters`;
     } catch (error) {
       if (error.name === "AbortError") return;
-      row.classList.add("refused");
+      document.refused = true;
+      document.row.classList.add("refused");
       state.textContent = error.message;
     }
     this.changed();
+  }
+}
+
+function holdsFiles(event) {
+  return event.dataTransfer.types.includes("Files");
+}
+
+// A folder, or a file that is gone, would look like a server that does not answer.
+async function readable(file) {
+  const reader = file.stream().getReader();
+  try {
+    await reader.read();
+  } catch {
+    throw new Error("The browser cannot read it: choose a file, not a folder, that is still there.");
+  } finally {
+    reader.cancel().catch(() => {});
   }
 }

@@ -6,6 +6,7 @@ import * as server from "./server.js";
 import { count, element } from "./words.js";
 
 const EVERY = 2000; // milliseconds
+const SILENT = 10_000; // milliseconds after which the server counts as gone
 const KEEP = 150; // values in a chart: five minutes, and at first one
 
 export class Operator {
@@ -32,8 +33,9 @@ export class Operator {
 
   async look() {
     try {
-      const metrics = new Metrics(await (await server.ask("metrics")).text());
-      const ready = await server.ask("ready").then(() => "Ready", (refusal) => refusal.message);
+      const signal = AbortSignal.timeout(SILENT);
+      const metrics = new Metrics(await (await server.ask("metrics", { signal })).text());
+      const ready = await server.ask("ready", { signal }).then(() => "Ready", (refusal) => refusal.message);
       this.say(ready, ready === "Ready");
       this.draw(metrics);
     } catch (refusal) {

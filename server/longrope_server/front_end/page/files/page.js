@@ -68,7 +68,9 @@ function refuse(sentence, status) {
 async function measure() {
   measuring?.abort();
   rulerBox.hidden = !documents.text;
-  if (!documents.text || !served.model) return;
+  if (!served.model) return;
+  refuse("");
+  if (!documents.text) return;
   measuring = new AbortController();
   const prompt = questions.messages(documents.text, question.value);
   try {
@@ -110,6 +112,10 @@ async function put(longest, temperature, signal) {
     signal.addEventListener("abort", () => reject(signal.reason));
   });
   await Promise.race([documents.allRead(), cancelled]);
+  if (documents.refused) {
+    const sentence = `${documents.refused.name} could not be read: remove it, or choose another.`;
+    throw new server.Refusal(0, sentence);
+  }
   if (!served.model) await learn();
   if (!served.model) return;
   const prompt = questions.messages(documents.text, asked);
@@ -125,7 +131,8 @@ async function put(longest, temperature, signal) {
     exchange.element.remove(); // it was never asked
     throw refusal;
   }
-  await exchange.run(body, signal);
+  const refusal = await exchange.run(body, signal);
+  if (refusal?.status === 404) await learn(); // another model is served since a restart
 }
 
 function mend(field, sentence) {
@@ -152,7 +159,15 @@ question.addEventListener("change", measure);
 byId("cancel").addEventListener("click", () => asking?.abort());
 keyField.value = server.key();
 keyField.addEventListener("change", () => {
-  server.setKey(keyField.value.trim());
-  learn().then(measure);
+  const key = keyField.value.trim();
+  if (!/^[!-~]*$/.test(key)) {
+    refuse("The API key holds a space or a character outside ASCII, which no HTTP header can carry.");
+    return;
+  }
+  server.setKey(key);
+  learn().then(() => {
+    documents.again();
+    measure();
+  });
 });
 learn();

@@ -14,9 +14,9 @@ export function short(number) {
 }
 
 export function seconds(number) {
-  if (number < 60) return `${number.toFixed(Number.isInteger(number) || number >= 10 ? 0 : 2)} s`;
-  const minutes = Math.floor(number / 60);
-  return `${minutes} min ${Math.round(number - 60 * minutes)} s`;
+  if (number < 59.5) return `${number.toFixed(Number.isInteger(number) || number >= 10 ? 0 : 2)} s`;
+  const whole = Math.round(number);
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 // An element with attributes and children. Strings become text, never markup.
