@@ -51,6 +51,7 @@ class Behaviour:
     cached: int | None = None  # tokens of the prompt
     factor_set: int | str | None = None  # the header, and usage.factor_set
     promoted_to: int | str | None = None
+    cookie: bool = False  # whether one is set
     comments: int = 0  # lines before the first token
     passkey: str = "right"  # or "wrong"
     thinks: str = ""  # the first token's event has it as reasoning too
@@ -173,7 +174,11 @@ class Mock:
             {
                 "type": "http.response.start",
                 "status": 200,
-                "headers": [(b"content-type", b"text/event-stream"), *_set(does)],
+                "headers": [
+                    (b"content-type", b"text/event-stream"),
+                    *_set(does),
+                    *([(b"set-cookie", b"replica=1; path=/")] if does.cookie else []),
+                ],
             }
         )
         role = _event(_delta({"role": "assistant", "content": ""})) if chat else b""

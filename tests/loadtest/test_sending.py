@@ -32,6 +32,14 @@ def test_requests_are_left_when_the_profile_says_so(server: MockServer) -> None:
     assert figures["requests"]["failed"] == figures["requests"]["complete"] == 0
 
 
+def test_no_request_has_the_cookie_of_another(server: MockServer) -> None:
+    """With it, a balancer would send all of them to one replica."""
+    made = profile(SIX, {"cookie": True})
+    run = driven(made, server.url.replace("127.0.0.1", "localhost"))
+    assert {record.outcome for record in run.records} == {"complete"}
+    assert all("cookie" not in truth.headers for truth in server.truths())
+
+
 def test_a_request_that_is_done_before_is_not_left(server: MockServer) -> None:
     run = driven(profile(SIX, {}, cancel={"share": 1, "after": 5}), server.url)
     assert {record.outcome for record in run.records} == {"complete"}

@@ -143,6 +143,7 @@ async def connected(url: str, key: str | None, start: float) -> AsyncIterator[Cl
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(
         headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),  # else a balancer takes all requests for one user's
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
         auto_decompress=True,
         read_bufsize=1 << 20,
