@@ -77,6 +77,16 @@ def test_the_virtual_environment_is_made_once(checkout: Path) -> None:
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
+def test_another_system_than_linux_is_refused(checkout: Path) -> None:
+    uname = checkout.parent / "bin" / "uname"
+    uname.write_text("#!/bin/sh\necho Darwin\n")
+    uname.chmod(0o755)
+    refused = set_up(checkout)
+    assert refused.returncode == 1
+    assert "this is Darwin" in refused.stderr
+    assert not (checkout / ".venv").exists()
+
+
 def test_half_a_virtual_environment_is_made_anew(checkout: Path) -> None:
     lacking = checkout.parent / "bin" / "no-ensurepip"
     lacking.touch()
