@@ -1,6 +1,7 @@
 """`longrope key`: makes API keys, and prints what they have used."""
 
 import json
+import os
 import secrets
 from dataclasses import asdict, astuple
 from datetime import datetime
@@ -63,7 +64,7 @@ def new(
     """
     if not name or set(name) & set("# \t\r\n") or not name.isprintable():
         raise UsageError("A key's name should be one word without '#'.")
-    known = key_file.read(file) if file.exists() else []
+    known = key_file.read(file) if os.path.exists(file) else []  # False if it cannot be looked at
     if name in {key.name for key in known}:
         raise UsageError(f"The key file {file} has a key named {name!r} already.")
     last_day = expires.date() if expires else None

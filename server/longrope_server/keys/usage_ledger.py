@@ -106,7 +106,11 @@ def read(directory: Path, key: str | None = None, since: str = "") -> list[tuple
     Raises UsageError, a sentence.
     """
     path = directory / FILE
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise UsageError(f"The usage ledger {path} cannot be read: {error.strerror}.") from None
+    if not is_there:
         raise UsageError(f"There is no usage ledger {path}: it is made by `serve --accounting`.")
     chosen, values = "day >= ?", [since]
     if key is not None:

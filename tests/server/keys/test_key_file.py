@@ -152,6 +152,13 @@ def test_the_command_prints_a_key_once_and_files_its_hash(tmp_path: Path) -> Non
     assert isinstance(wrong.exception, UsageError)
 
 
+def test_a_path_that_cannot_be_looked_at_is_a_sentence() -> None:
+    for words in (["new", "alice", "--file", "x" * 300], ["usage", "x" * 300]):
+        result = CliRunner().invoke(app, words)
+        assert isinstance(result.exception, UsageError)
+        assert str(result.exception).endswith(": File name too long.")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

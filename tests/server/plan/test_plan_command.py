@@ -234,6 +234,7 @@ def test_what_vllm_may_refuse_is_noted(mistral: str, capsys: pytest.CaptureFixtu
         (["--utilisation", "0.5"], "--utilisation is given without --gpu"),
         (["--factors", "llama2-7b-ft256k"], 'model.architecture is "LlamaForCausalLM"'),
         (["--factors", "/nowhere"], "/nowhere: cannot be read"),
+        (["--factors", "x" * 300], "x: cannot be read: File name too long."),
     ],
 )
 def test_errors_are_one_sentence(
@@ -283,6 +284,7 @@ def test_a_path_that_is_no_model_is_named(
     file.touch()
     _is_one_sentence(Run(capsys, str(nowhere)), f"{nowhere} is neither a directory here nor a name")
     _is_one_sentence(Run(capsys, str(file)), f"{file} is neither a directory with a config.json")
+    _is_one_sentence(Run(capsys, "x" * 300), "x: cannot be read: File name too long.")
 
 
 @pytest.mark.parametrize(
