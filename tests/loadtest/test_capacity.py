@@ -1,5 +1,6 @@
 import json
 import random
+import time
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,8 @@ from longrope_loadtest.profiles.rates import at_rate, rate_of
 from longrope_loadtest.run import lag
 from longrope_loadtest.run.driving import Run
 
-from tests.loadtest.commands import loadtest, requests_in, written
-from tests.loadtest.mocking import MockServer, profile
+from tests.loadtest.commands import loadtest, requests_in, started, written
+from tests.loadtest.mocking import MockServer, profile, serving
 from tests.loadtest.records import record
 
 
@@ -192,6 +193,21 @@ def test_the_repeats_of_a_lost_rate_are_left_out(
     assert [about["stopped"] for about in runs] == [False, True, False, True]
     assert outcome.stderr.count("Too many missed their objectives") == 2
     assert loadtest("compare", folders[0], folders[1], "--fail-above", "2").status == 2
+
+
+def test_a_server_that_ends_ends_the_search(tmp_path: Path) -> None:
+    """Else every rate below the one that it died of would be missed."""
+    out = tmp_path / "out"
+    path = written(tmp_path, {"kind": "constant", "rate": 20, "requests": 20}, slo={"e2e": 60})
+    with serving() as short_lived:
+        process = started("capacity", path, "--url", short_lived.url, "-o", out, "--repeats", "1")
+        while process.poll() is None and not (out / "capacity.json").exists():
+            time.sleep(0.05)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2, stderr
+    assert "ended early, with these rates in capacity.json: No request of " in stderr
+    probes = json.loads((out / "capacity.json").read_text())["probes"]
+    assert sum(not probe["met"] for probe in probes) <= 1  # the one that it died of
 
 
 def test_a_rate_at_which_nothing_counts_is_none(server: MockServer, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from longrope_loadtest.profiles.profile import Profile
 from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.results import CAPACITY, new_directory
 from longrope_loadtest.results.slo import counted, met
-from longrope_loadtest.run.record import Record
+from longrope_loadtest.run.record import NO_CONNECTION, Record
 from longrope_loadtest.text_files import writing
 from longrope_loadtest.whole_run import Load, run_load
 
@@ -44,6 +44,7 @@ def find_capacity(load: Load, repeats: int, console: Console) -> Capacity:
                 raise KeyboardInterrupt
             for verdict in result.about["client"]["verdicts"]:
                 console.print(verdict, style="bold red")
+            _check_reached(result.records, rate)
             yield _repeat(at.profile, planned, result.records)
             if lost.is_lost:
                 if number < repeats:
@@ -80,6 +81,19 @@ def _planned(load: Load, rate: float, before: int, repeats: int) -> list[tuple[L
         runs.append((at, at.plan()))
         at.check(runs[-1][1])
     return runs
+
+
+def _check_reached(records: list[Record], rate: float) -> None:
+    """Check that the server was there, as one that ended at a higher rate misses every objective.
+
+    Raises:
+        UsageError: No request reached it.
+    """
+    refused = [record for record in records if record.error == NO_CONNECTION]
+    if refused and all(record.status is None for record in records):
+        raise UsageError(
+            f"No request of {shown(rate)} requests/s reached the server: {refused[0].message}."
+        )
 
 
 def _repeat(profile: Profile, planned: Plan, records: list[Record]) -> Repeat:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from longrope_loadtest.run.answers import Answer, BrokenAnswerError, error_message, writable
-from longrope_loadtest.run.record import CLIENT_LIMIT, Record
+from longrope_loadtest.run.record import CLIENT_LIMIT, NO_CONNECTION, Record
 
 PIECE = 64 * 1024  # bytes that are handed to the socket at once
 CONNECT_SECONDS = 60
@@ -71,7 +71,7 @@ class Client:
             _fail(record, error.kind, str(error))
         except aiohttp.ClientConnectorError as error:
             is_ours = error.os_error.errno in OWN_LIMITS
-            _fail(record, CLIENT_LIMIT if is_ours else "no connection", str(error))
+            _fail(record, CLIENT_LIMIT if is_ours else NO_CONNECTION, str(error))
         except (aiohttp.ClientError, OSError) as error:
             _fail(record, "broken connection", " ".join(str(error).split()) or type(error).__name__)
         finally:
@@ -172,7 +172,7 @@ def _timeout_kind(error: TimeoutError) -> str:
     if isinstance(error, aiohttp.SocketTimeoutError):
         return "stalled"
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "no connection"
+        return NO_CONNECTION
     return "timeout"
 
 

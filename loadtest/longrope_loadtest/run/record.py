@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Outcome = Literal["complete", "cancelled", "failed", "interrupted"]
+NO_CONNECTION = "no connection"  # the error where the server cannot be reached
 CLIENT_LIMIT = "client limit"  # the error where our own system refuses a connection
 
 
