@@ -23,14 +23,17 @@ class StandIn:
     """What is served, and what came.
 
     model: the one that is served; others are not known. refusals: for each path, answers that are
-    given once each in place of the usual ones. hanging: paths that are never answered. at_once: the
-    most documents that were read at the same time.
+    given once each in place of the usual ones. hanging: paths that are never answered. locked:
+    whether every answer is that a key is needed. at_once: the most documents that were read at the
+    same time.
     """
 
     url: str = ""
     model: str = "tiny"
     refusals: dict[str, list[Response]] = field(default_factory=dict)
     hanging: set[str] = field(default_factory=set)
+    locked: bool = False
+    paths: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     reading: int = 0
     at_once: int = 0
@@ -77,6 +80,9 @@ def serving() -> Iterator[StandIn]:
     @app.api_route("/{path:path}", methods=["GET", "POST"])
     async def answer(path: str, request: Request) -> Response:
         body = await request.body()
+        stand_in.paths.append(path)
+        if stand_in.locked and "authorization" not in request.headers:
+            return JSONResponse({"error": {"message": "No API key came with the request."}}, 401)
         while path in stand_in.hanging:
             await asyncio.sleep(0.1)
         if refusals := stand_in.refusals.get(path):

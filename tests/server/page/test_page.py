@@ -163,6 +163,9 @@ def test_what_cannot_be_read_or_does_not_fit_is_said_in_a_sentence(
     person.wait_for_text("#documents", "The file is encrypted: give a copy without a password.")
     person["#documents li:first-child button"].click()
     assert "a.png" not in person.text("#documents")
+    person.ask(QUESTION)
+    person.wait_for_text("#refusal", "locked.pdf could not be read: remove it, or choose another.")
+    person["#documents li:first-child button"].click()
 
     person.choose(long)
     person.wait_for_text("#ruler", "tokens: 32,768 fit")

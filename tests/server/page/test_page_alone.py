@@ -1,5 +1,6 @@
 """The page in Chromium against a stand-in for the server: refusals, restarts and odd input."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,19 @@ def test_a_server_that_no_longer_answers_is_not_called_ready(
     person.wait_for_text("#server-state", "The server does not answer")
     server.hanging.clear()
     person.wait_for_text("#server-state", "Ready")
+
+
+def test_a_server_that_asks_for_a_key_is_not_asked_on_and_on(
+    server: StandIn, person: Person
+) -> None:
+    server.locked = True
+    person.wait_for_text("#server-state", "No API key came with the request.")
+    before = server.paths.count("metrics")
+    time.sleep(5)
+    assert server.paths.count("metrics") == before
+    person.give_key("lr-key")
+    person.wait_for_text("#server-state", "Ready")
+    person.wait_for(lambda: server.paths.count("metrics") > before + 2)
 
 
 def test_a_refusal_goes_with_the_document_that_it_was_about(

@@ -26,11 +26,12 @@ export class Operator {
   async again() {
     clearTimeout(this.timer);
     if (document.hidden) return;
-    await this.look();
+    const locked = await this.look();
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.again(), EVERY);
+    if (!locked) this.timer = setTimeout(() => this.again(), EVERY);
   }
 
+  // Whether the server asks for another key: it will again, until there is one.
   async look() {
     try {
       const signal = AbortSignal.timeout(SILENT);
@@ -40,7 +41,9 @@ export class Operator {
       this.draw(metrics);
     } catch (refusal) {
       this.say(refusal.message, false);
+      return refusal.status === 401;
     }
+    return false;
   }
 
   say(sentence, good) {
