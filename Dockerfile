@@ -28,7 +28,7 @@ COPY requirements/cuda.txt requirements/
 RUN scripts/image-install requirements /opt/longrope requirements/cuda.txt
 
 # Our own code as a wheel: a change of it is a new layer of some ten megabytes, nearly all of them
-# the embedded model's adapter, on top of the gigabytes that a registry and a node have already.
+# the embedded model's adapters, on top of the gigabytes that a registry and a node have already.
 FROM ${PYTHON} AS wheel
 WORKDIR /src
 COPY scripts/image-install scripts/

@@ -19,6 +19,8 @@ def test_one_version_everywhere() -> None:
     assert project["version"] == __version__ == newest[1] == CITATION["version"]
     assert str(CITATION["date-released"]) == newest[2]
     assert CITATION["license"] == project["license"]
+    wheels = re.findall(r"longrope-(\S+)-py3-none-any.whl", (ROOT / "README.md").read_text())
+    assert set(wheels) == {__version__}
 
 
 def test_the_models_cards_have_the_hashes_of_the_shipped_files() -> None:
