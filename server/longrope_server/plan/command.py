@@ -76,6 +76,7 @@ def plan(
         window = hf.served_window(config)
     except (UsageError, FactorFileError) as error:
         raise UsageError(f"{model}: {error}") from None
+    kv_cache.check(kv_dtype, weights.precision)
     factor_file = _factor_file(config, model, factors)
     planner = Planner(
         served=Served(

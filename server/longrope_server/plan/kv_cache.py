@@ -8,6 +8,7 @@ from functools import cached_property
 from longrope_server.errors import UsageError
 from longrope_server.plan import linear_attention
 from longrope_server.plan.model_shape import ModelShape
+from longrope_server.plan.weights import Precision
 
 BLOCK_SIZE = 16  # tokens; CacheConfig.DEFAULT_BLOCK_SIZE, which vLLM uses on a GPU
 LONGEST = 2**31 - 1  # the greatest length in a factor file, in tokens
@@ -25,6 +26,19 @@ def element_bytes(dtype: str) -> int:
             f"--kv-dtype is {dtype!r}; it should be one of {', '.join(ELEMENT_BYTES)}."
         )
     return ELEMENT_BYTES[dtype]
+
+
+def check(dtype: str, precision: Precision) -> None:
+    """Raises UsageError if vLLM refuses a cache of `dtype` for weights of this precision.
+
+    It takes the scales of an fp8 cache from an fp8 checkpoint, which are those of e4m3
+    (_init_kv_cache_quant, model_executor/layers/attention/attention.py).
+    """
+    if dtype == "fp8_e5m2" and precision.fp8:
+        raise UsageError(
+            "--kv-dtype is 'fp8_e5m2', which vLLM refuses for a model whose weights are fp8: it "
+            "should be auto or fp8."
+        )
 
 
 @dataclass(frozen=True)

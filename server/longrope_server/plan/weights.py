@@ -18,13 +18,14 @@ class Precision:
     """Bytes of one weight of a linear layer; everything else takes PLAIN_BYTES.
 
     assumed: the same in words. rows, columns: the size of a group of weights that share a scale; a
-    group is never split.
+    group is never split. fp8: whether the checkpoint is one in fp8.
     """
 
     linear_bytes: float
     assumed: str
     rows: int = 1
     columns: int = 1
+    fp8: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
     rest = "embeddings, output and norms 2 bytes"
     if method == "fp8" and isinstance(quantization, dict):
         rows, columns = _block(quantization.get("weight_block_size"))
-        return Precision(1, f"fp8: linear weights 1 byte, {rest}", rows, columns)
+        return Precision(1, f"fp8: linear weights 1 byte, {rest}", rows, columns, fp8=True)
     if method in ("awq", "gptq") and isinstance(quantization, dict):
         # The second name of each field is AutoAWQ's own.
         bits = quantization.get("bits", quantization.get("w_bit"))

@@ -304,6 +304,16 @@ def test_an_option_out_of_range_is_named(
     assert f"Invalid value for '{flag}': Input should be {limit}" in run.err
 
 
+def test_a_cache_that_vllm_refuses_for_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**configs.LLAMA2_7B, "quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = (str(tmp_path), "--gpu", "H100:8", "--kv-dtype")
+    _is_one_sentence(Run(capsys, *words, "fp8_e5m2"), "which vLLM refuses for a model whose weigh")
+    assert Run(capsys, *words, "fp8").status == 0
+
+
 def test_what_fits_nowhere_says_so(mistral: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = (mistral, "--gpu", "T4", "--gpu-memory-utilization", "0.01")
     run, plan = Run(capsys, *words), Run(capsys, *words, "--json")

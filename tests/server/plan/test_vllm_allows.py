@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from longrope_server.plan import attention, cost
+from longrope_server.errors import UsageError
+from longrope_server.plan import attention, cost, kv_cache
 from longrope_server.plan.gpus import GPUS, Cluster, parse
 from longrope_server.plan.layouts import Layout, allowed, tensor_sizes
 from longrope_server.plan.model_shape import ModelShape
@@ -20,6 +21,7 @@ from tests.server.plan import configs
 from tests.server.plan.configs import shape, weights_of
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128}
+FP8 = {"quant_method": "fp8"}
 BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 # A model whose KV heads are replicated early and that transformers reads without code of its own.
 TWO_KV_HEADS = {**configs.LLAMA2_7B, "model_type": "llama", "num_key_value_heads": 2}
@@ -183,6 +185,29 @@ def test_configurations_are_those_that_vllm_verifies(
         copies = max(1, tp // model.kv_heads)
         shared = dcp == 1 or copies % dcp == 0  # the ranks of a context group have one KV head
         assert (Layout(tp, pp, dcp) in planned) == (tp in sizes and shared)
+
+
+@pytest.mark.parametrize("dtype", kv_cache.ELEMENT_BYTES)
+def test_caches_are_those_that_vllm_takes_for_weights_in_fp8(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from vllm.model_executor.layers.attention import attention as theirs
+    from vllm.model_executor.layers.quantization.fp8 import Fp8Config, Fp8KVCacheMethod
+
+    method = Fp8KVCacheMethod(Fp8Config())
+    monkeypatch.setattr(theirs, "resolve_quant_method", lambda *_, **__: method)
+    layer = torch.nn.Module()
+    layer.kv_cache_dtype = dtype  # type: ignore[assignment]
+    try:
+        theirs._init_kv_cache_quant(layer, Fp8Config(), "")
+    except ValueError:
+        with pytest.raises(UsageError, match=f"--kv-dtype is '{dtype}'.*auto or fp8"):
+            kv_cache.check(dtype, weights_of(configs.LLAMA2_7B, quantization_config=FP8).precision)
+    else:
+        kv_cache.check(dtype, weights_of(configs.LLAMA2_7B, quantization_config=FP8).precision)
+    for other in (AWQ, None):
+        kv_cache.check(dtype, weights_of(configs.LLAMA2_7B, quantization_config=other).precision)
 
 
 def test_attention_kernels_take_what_is_planned() -> None:
