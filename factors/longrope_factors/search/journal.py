@@ -5,6 +5,7 @@ by running again from the start with the losses in its log.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from longrope_factors.search.evolving.genome import Genome
 
 JournalSettings = dict[str, Any]
 _KEYS = {"genome", "document", "loss", "seconds", "factors", "start_tokens", "attention_factor"}
+_Loss = tuple[str, int, float]  # of a genome, by its key, on a document
 
 
 class Journal:
@@ -34,10 +36,8 @@ class Journal:
         if lines:
             self._check(_record(path, 1, lines[0]), settings)
             for number, line in enumerate(lines[1:], 2):
-                record = _record(path, number, line)
-                if record.keys() != _KEYS:
-                    raise UsageError(f"{path}: line {number} is not an evaluation of a search.")
-                self._losses[record["genome"], record["document"]] = record["loss"]
+                genome, document, loss = _evaluation(path, number, line)
+                self._losses[genome, document] = loss
         else:
             # Written with the first evaluation, so that an earlier failure leaves no file behind.
             self._header = {"search": settings, "started": started}
@@ -75,18 +75,20 @@ class Journal:
             os.fsync(file.fileno())
 
     def _check(self, header: dict[str, Any], settings: JournalSettings) -> None:
-        logged = header.get("search")
-        if not isinstance(logged, dict):
+        logged, started = header.get("search"), header.get("started")
+        if not isinstance(logged, dict) or not isinstance(started, str):
             raise UsageError(f"{self.path}: is not the log of a search.")
         # Through JSON, because the logged settings went through it (tuples became lists).
-        for name, value in json.loads(json.dumps(settings)).items():
-            if logged.get(name) != value:
+        wanted = json.loads(json.dumps(settings))
+        # Some settings are recorded only if they are given, here or in the log.
+        for name in {**wanted, **logged}:
+            if logged.get(name) != wanted.get(name):
                 raise UsageError(
                     f"{self.path}: is the log of a search whose {name} was "
-                    f"{_short(logged.get(name))}, not {_short(value)}: use the same settings, or "
-                    "name another file with -o."
+                    f"{_short(logged.get(name))}, not {_short(wanted.get(name))}: use the same "
+                    "settings, or name another file with -o."
                 )
-        self.started = header["started"]
+        self.started = started
 
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
@@ -97,6 +99,15 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UsageError(f"{path}: line {number} is damaged: it is not a JSON object.")
     return record
+
+
+def _evaluation(path: Path, number: int, line: bytes) -> _Loss:
+    record = _record(path, number, line)
+    match record:
+        case {"genome": str(genome), "document": int(document), "loss": int() | float() as loss}:
+            if record.keys() == _KEYS and math.isfinite(loss):
+                return genome, document, float(loss)
+    raise UsageError(f"{path}: line {number} is not an evaluation of a search.")
 
 
 def _short(value: Any) -> str:

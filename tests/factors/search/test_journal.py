@@ -1,5 +1,7 @@
 """The log of a search: what it keeps, and what it refuses."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,15 @@ from longrope_factors.search.evolving.genome import Genome
 from longrope_factors.search.journal import Journal
 
 SETTINGS = {"length": 128, "seed": 0, "attention_factor": [1.0, 1.2]}
+EVALUATION = {
+    "genome": "a",
+    "document": 0,
+    "loss": 3.25,
+    "seconds": 1.0,
+    "factors": [1.0, 2.0],
+    "start_tokens": 4,
+    "attention_factor": 1.1,
+}
 ONE, OTHER = Genome((1.0, 2.0), 4, 1.1), Genome((1.0, 2.5), 4, 1.1)
 
 
@@ -52,6 +63,7 @@ def test_a_torn_first_line_starts_anew(log: Path) -> None:
     [
         ({"length": 256}, "length was 128, not 256"),
         ({"attention_factor": [1.0, 1.3]}, r"attention_factor was \[1.0, 1.2\]"),
+        ({"windows_of": 64}, "windows_of was null, not 64"),
     ],
 )
 def test_another_searchs_log_is_refused(log: Path, changes: dict[str, object], words: str) -> None:
@@ -65,6 +77,10 @@ def test_another_searchs_log_is_refused(log: Path, changes: dict[str, object], w
         (b'{"loss": 3.25, "geno\n', "line 4 is damaged"),
         (b"\xff\xfe\n", "line 4 is damaged"),
         (b'{"loss": 3.25}\n', "line 4 is not an evaluation"),
+        *(
+            (json.dumps({**EVALUATION, **changes}).encode() + b"\n", "line 4 is not an evaluation")
+            for changes in ({"loss": "3.25"}, {"loss": math.nan}, {"genome": [1]}, {"document": ""})
+        ),
     ],
 )
 def test_a_corrupt_line_is_named(log: Path, line: bytes, words: str) -> None:
@@ -75,7 +91,17 @@ def test_a_corrupt_line_is_named(log: Path, line: bytes, words: str) -> None:
     assert log.read_bytes() == before + line
 
 
-def test_another_file_is_refused(log: Path) -> None:
-    log.write_text('{"model": "x"}\n')
+def test_a_setting_that_only_the_log_has_is_another_search(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    opened(path, windows_of=64).add(ONE, 0, 3.25, 1.0)
+    with pytest.raises(ValueError, match="windows_of was 64, not null"):
+        opened(path)
+
+
+@pytest.mark.parametrize(
+    "header", ['{"model": "x"}', '{"search": {}}', '{"search": {}, "started": 1}']
+)
+def test_another_file_is_refused(log: Path, header: str) -> None:
+    log.write_text(f"{header}\n")
     with pytest.raises(ValueError, match="is not the log of a search"):
         opened(log)
