@@ -1,6 +1,10 @@
 """Intervals against known values, and the rule of the effective length."""
 
+import math
+from pathlib import Path
+
 import pytest
+from longrope_factors.evaluating import results
 from longrope_factors.evaluating.retrieval import scores
 from longrope_factors.evaluating.retrieval.results import Answer, Asking
 from scipy.stats import binomtest
@@ -60,6 +64,16 @@ def test_a_score() -> None:
     assert found.exact == 1 / 8
     assert found.loss == pytest.approx(0.75)
     assert (found.low, found.high) == scores.wilson(3 / 8, 8)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_read_back(loss: float, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    made = asking(100, "a", [True])
+    answer = made.answers[0].model_copy(update={"loss": loss})
+    results.append(path, made.model_copy(update={"answers": (answer,)}))
+    (read,) = results.read(path, Asking)
+    assert str(read.answers[0].loss) == str(loss)
 
 
 def test_tasks_weigh_the_same() -> None:

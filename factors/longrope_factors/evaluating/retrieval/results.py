@@ -15,7 +15,9 @@ class Answer(BaseModel):
     expected answers, followed by another word. `loss` is their mean loss in nats per token.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants"
+    )
 
     question: str
     answers: Annotated[tuple[str, ...], Strict(False)]
