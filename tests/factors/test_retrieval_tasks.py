@@ -41,6 +41,16 @@ def test_a_seed_makes_one_document(task: Task) -> None:
     assert len(few.text) < len(many.text)
 
 
+@pytest.mark.parametrize("count", [1, 2, 10, 99, 100])
+def test_no_fact_takes_the_place_of_another(count: int) -> None:
+    facts = [str(number) for number in range(count)]
+    depths = [round((place + 0.5) / count, 4) for place in range(count)]
+    for units in range(count, 3 * count + 3):
+        lines = documents.instead(facts, depths, units, lambda: "another")
+        assert [line for line in lines if line != "another"] == facts
+        assert len(lines) == units
+
+
 @pytest.mark.parametrize("between", [NOISE, BOOK], ids=["noise", "book"])
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_facts_stand_at_their_depths(task: Task, between: Filler) -> None:

@@ -75,8 +75,11 @@ def placed(facts: Sequence[str], depths: Sequence[float], units: Sequence[str]) 
 def instead(
     facts: Sequence[str], depths: Sequence[float], units: int, other: Callable[[], str]
 ) -> list[str]:
-    """`units` facts: those at `depths` are `facts`, and the others come from `other()`."""
-    at = {round(depth * (units - 1)): fact for depth, fact in zip(depths, facts, strict=True)}
+    """`units` facts: those at `depths`, which ascend, are `facts`; the others are `other()`."""
+    at: dict[int, str] = {}
+    for depth, fact in zip(depths, facts, strict=True):
+        place = round(depth * (units - 1))
+        at[place if place not in at else place + 1] = fact  # two halves may round to one place
     return [at[index] if index in at else other() for index in range(units)]
 
 
