@@ -16,6 +16,7 @@ from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIden
 from longrope_factors.formats.command import export, import_
 from longrope_factors.formats.two_lists import authors_attention_factor, hf_config, two_sets
 from longrope_factors.models.rotation import rotated_by
+from transformers import PhimoeConfig
 from typer.testing import CliRunner, Result
 
 from tests.factors.examples import (
@@ -159,6 +160,15 @@ def test_vllm_is_told_only_what_it_would_not_compute() -> None:
     config = longrope_config({"attention_factor": 1.25})
     rope = hf_config(config, hf.two_list(config))[0]["rope_parameters"]
     assert (rope["short_mscale"], rope["long_mscale"]) == (1.25, 1.25)
+
+
+@pytest.mark.parametrize("architecture", ["PhiMoEForCausalLM", "PhimoeForCausalLM"])
+def test_a_phi_moe_is_always_told(architecture: str) -> None:
+    config = longrope_config(architectures=[architecture], model_type="phimoe", head_dim=96)
+    exported, _ = hf_config(config, hf.two_list(config))
+    rope = exported["rope_parameters"]
+    assert rope["short_mscale"] == rope["long_mscale"] == rope["attention_factor"]
+    PhimoeConfig(**exported)  # refuses a longrope without them
 
 
 def test_older_and_own_fields_do_not_stay(tmp_path: Path) -> None:

@@ -245,8 +245,7 @@ def hf_overrides(
         "factor": last.max_length / original,
         "attention_factor": last.attention_factor,
     }
-    named = [model.architecture] if config is None else config.get("architectures") or []
-    if any(architecture in _WITH_MSCALES for architecture in named):
+    if needs_mscales({"architectures": [model.architecture]} if config is None else config):
         rope["short_mscale"] = short.attention_factor
         rope["long_mscale"] = last.attention_factor
     fields = {
@@ -259,6 +258,12 @@ def hf_overrides(
         return fields
     rope.update(layout(config))
     return fields if _said(config) is config else {"text_config": fields}
+
+
+def needs_mscales(config: Config) -> bool:
+    """Whether the model's configuration class refuses a longrope without the mscales."""
+    named = config.get("architectures") or []
+    return any(architecture in _WITH_MSCALES for architecture in named)
 
 
 def from_config(config: Config, base_dir: Path | None = None) -> FactorFile:

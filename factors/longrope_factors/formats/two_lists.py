@@ -23,10 +23,10 @@ def hf_config(
     The short list is the set of the original length, the long list the last set or the one that
     covers `length` tokens. transformers knows one attention factor for both lists. vLLM computes
     its own from max_position_embeddings unless short_mscale and long_mscale are given, so these two
-    are added only if vLLM would compute another value. A `longrope_factors` in `config` is dropped,
-    because the result does not need the factor file. Each sentence names one thing that was lost.
-    Raises FactorFileError if the file was made for another model, and UsageError if no set covers
-    `length`.
+    are added only if vLLM would compute another value, or if the model's class asks for them. A
+    `longrope_factors` in `config` is dropped, because the result does not need the factor file.
+    Each sentence names one thing that was lost. Raises FactorFileError if the file was made for
+    another model, and UsageError if no set covers `length`.
     """
     name = factor_file.model.name
     # Without the factor file that the config names, its own two lists count.
@@ -45,7 +45,8 @@ def hf_config(
         "attention_factor": long_set.attention_factor,
     }
     mscales = (short_set.attention_factor, long_set.attention_factor)
-    if mscales != (authors_attention_factor(window, original),) * 2:
+    computed = (authors_attention_factor(window, original),) * 2
+    if mscales != computed or hf.needs_mscales(config):
         rope["short_mscale"], rope["long_mscale"] = mscales
     rope.update(hf.layout(config))
     fields = {
