@@ -84,6 +84,8 @@ def search(
     with one_sentence():
         if output.suffix in (".jsonl", ".png"):
             raise UsageError(f"{output}: names the log or the plot; -o should be FILE.json.")
+        if output.is_dir():
+            raise UsageError(f"{output}: is a folder; -o should be FILE.json.")
         given = {name: {} for name in SECTIONS} if settings is None else read(settings, SECTIONS)
         text = options.pop("attention_factor")
         if text is not None:

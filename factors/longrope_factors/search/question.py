@@ -203,8 +203,10 @@ def _shape(question: Question, model: Base, ratio: float, largest: float) -> Sha
         case "monotone":
             return Monotone()
         case "covering":
+            _check_reached(question.space, ratio)
             return Covering(_critical_pair(model), ratio)
         case "piecewise":
+            _check_reached(question.space, largest)
             return Piecewise(largest)
         case "critical":
             pairs = model.identity.rotary_dim // 2
@@ -217,6 +219,15 @@ def _shape(question: Question, model: Base, ratio: float, largest: float) -> Sha
                     f"model has {pairs} dimension pairs."
                 )
             return Critical(pair, fixed=question.space.critical_pair is not None)
+
+
+def _check_reached(space: SpaceSettings, factor: float) -> None:
+    """Raise UsageError if `factor`, which the shape gives to pairs, is above max_factor."""
+    if space.max_factor is not None and space.max_factor < factor:
+        raise UsageError(
+            f"max_factor is {space.max_factor:g}; with shape {space.shape} it should be at least "
+            f"{factor:g}, which the last pairs have there, or left out."
+        )
 
 
 def _critical_pair(model: Base) -> int:

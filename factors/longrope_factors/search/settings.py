@@ -48,7 +48,9 @@ class Settings(Section):
         BeforeValidator(_off),
         Field(description="drop a candidate this many standard errors behind; false drops none"),
     ] = 1.0
-    seed: Annotated[int, Field(description="seed that fixes every random choice")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="seed that fixes every random choice")
+    ] = 0
 
 
 class SpaceSettings(Section):

@@ -291,6 +291,15 @@ def test_needles_and_the_critical_dimension(model: Path, tmp_path: Path) -> None
             "critical_pair is 0; it should be from 1 to 31",
         ),
         ([], {"space": {"objective": "needle"}}, "too short for 4 needles"),
+        (["--seed", "-1"], {}, "--seed is -1; it should be greater than or equal to 0"),
+        *(
+            (
+                [],
+                {"space": {"shape": shape, "max_factor": 1.5}},
+                f"max_factor is 1.5; with shape {shape} it should be at least 2, which",
+            )
+            for shape in ("covering", "piecewise")
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -332,6 +341,15 @@ def test_a_settings_file_that_is_none(model: Path, corpus: list[str], tmp_path: 
         path.write_text(text)
         arguments = command(model, corpus, tmp_path / "found.json", "--settings", str(path))
         refused(arguments, words)
+
+
+def test_a_folder_in_place_of_the_factor_file(
+    model: Path, corpus: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    refused(command(model, corpus, folder), "found: is a folder; -o should be FILE.json")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_no_corpus(model: Path, tmp_path: Path) -> None:
