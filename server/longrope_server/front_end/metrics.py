@@ -77,8 +77,12 @@ ACCOUNTING_FAILURES = Counter(
     "Writes of the usage ledger that failed, and lines of the request log that are lost.",
     ["part"],
 )
-ACCOUNTING_FAILURES.labels("ledger")
-ACCOUNTING_FAILURES.labels("log")
+# What alerts watch is shown as 0 at first: Prometheus does not see the first event of a new series.
+REFUSALS.labels("server_full")
+for _part in ("ledger", "log"):
+    ACCOUNTING_FAILURES.labels(_part)
+
+ENDS = ("stop", "length", "cancelled", "abort", "error")  # the usual finish reasons
 
 MOST_KEYS = 100  # with a label of their own
 OTHER_KEYS = "other"
@@ -154,5 +158,7 @@ def prepare_sets(limits: Sequence[int]) -> None:
             PREFILL_SECONDS,
         ):
             metric.labels(limit)
+        for reason in ENDS:
+            REQUESTS.labels(limit, reason)
     for low, high in pairwise(map(str, limits)):
         PROMOTIONS.labels(low, high)
