@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.hf_fields import length
 
 from longrope_server.errors import UsageError
@@ -86,9 +87,10 @@ def from_config(values: Mapping[str, Any], layers: int) -> LinearAttention | Non
     if not any(has_it):
         return None
     dtype = values.get("mamba_ssm_dtype", "bfloat16")
-    if dtype not in STATE_BYTES:
+    if not isinstance(dtype, str) or dtype not in STATE_BYTES:
         raise UsageError(
-            f"The model's config has mamba_ssm_dtype {dtype!r}; known are {', '.join(STATE_BYTES)}."
+            f"The model's config has mamba_ssm_dtype {shown(dtype)}; known are "
+            f"{', '.join(STATE_BYTES)}."
         )
 
     def field(name: str) -> int:

@@ -156,8 +156,8 @@ def _architecture(config: Mapping[str, Any]) -> str:
     architecture = named[0] if isinstance(named, list) and named else None
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise UsageError(
-            f"The model's architecture is {architecture}, whose size is not known here: known are "
-            f"{', '.join(ARCHITECTURES)}."
+            f"The model's architecture is {shown(architecture)}, whose size is not known here: "
+            f"known are {', '.join(ARCHITECTURES)}."
         )
     if config.get("num_experts") and not _has_experts(architecture):
         raise UsageError(

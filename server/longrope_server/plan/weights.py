@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.hf_fields import length
 
 from longrope_server.errors import UsageError
@@ -175,8 +176,8 @@ def precision_of(config: Mapping[str, Any]) -> Precision:
         assumed = f"{method}: linear weights {bits} bits in {words}, {rest}"
         return Precision((bits + of_group) / 8, assumed, rows=group)
     raise UsageError(
-        f"The model is quantized by {method!r}, whose size is not known here: known are fp8, awq "
-        "and gptq."
+        f"The model is quantized by {shown(method)}, whose size is not known here: known are fp8, "
+        "awq and gptq."
     )
 
 
@@ -198,8 +199,8 @@ def _block(sizes: Any) -> tuple[int, int]:
         return 1, 1
     if not isinstance(sizes, list) or len(sizes) != 2:
         raise UsageError(
-            f"The model's config has quantization_config.weight_block_size {sizes!r}; it should "
-            "be a list of two whole numbers."
+            f"The model's config has quantization_config.weight_block_size {shown(sizes)}; it "
+            "should be a list of two whole numbers."
         )
     columns, rows = (length(size, "quantization_config.weight_block_size") for size in sizes)
     return rows, columns

@@ -259,8 +259,8 @@ def test_errors_are_one_sentence(
             '{"architectures": ["LlamaForCausalLM"], "num_attention_heads": null}',
             "model: The model's config has no num_att",
         ),
-        ('{"architectures": ["DeepseekV3ForCausalLM"]}', "model: The model's architecture is De"),
-        ("{}", "model: The model's architecture is None"),
+        ('{"architectures": ["DeepseekV3ForCausalLM"]}', "model: The model's architecture is \"De"),
+        ("{}", "model: The model's architecture is null"),
     ],
 )
 def test_a_model_that_cannot_be_planned_is_named(

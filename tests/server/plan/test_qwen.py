@@ -162,6 +162,7 @@ def test_linear_attention_that_makes_no_sense_is_refused() -> None:
     text = {**published.QWEN3_5_9B["text_config"], "linear_key_head_dim": None}
     with pytest.raises(FactorFileError, match="no linear_key_head_dim"):
         shape(published.QWEN3_5_9B, text_config=text)
-    text = {**published.QWEN3_5_9B["text_config"], "mamba_ssm_dtype": "int8"}
-    with pytest.raises(UsageError, match="mamba_ssm_dtype 'int8'; known are float32"):
-        shape(published.QWEN3_5_9B, text_config=text)
+    for dtype, said in (("int8", '"int8"'), (["float32"], r'\["float32"\]')):
+        text = {**published.QWEN3_5_9B["text_config"], "mamba_ssm_dtype": dtype}
+        with pytest.raises(UsageError, match=f"mamba_ssm_dtype {said}; known are float32"):
+            shape(published.QWEN3_5_9B, text_config=text)

@@ -120,7 +120,7 @@ def test_what_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="mixture of experts"):
         shape(configs.MINICPM4_8B, num_experts=8)
     # Its cache is not one of keys and values by head (MLA).
-    with pytest.raises(UsageError, match=r"DeepseekV3ForCausalLM, whose size is not known"):
+    with pytest.raises(UsageError, match=r"DeepseekV3ForCausalLM\", whose size is not known"):
         shape({**configs.LLAMA2_7B, "architectures": ["DeepseekV3ForCausalLM"]}, kv_lora_rank=512)
 
 
@@ -128,7 +128,8 @@ def test_what_is_not_known_is_refused() -> None:
     ("quantization", "sentence"),
     [
         ({"quant_method": "bitsandbytes"}, "bitsandbytes.*known are fp8, awq and gptq"),
-        ("awq", "'awq', whose size is not known here"),
+        ("awq", '"awq", whose size is not known here'),
+        ({"quant_method": "\x1b]0;"}, r'quantized by "\\u001b]0;", whose'),
         ({"quant_method": "awq", "bits": 4}, "no quantization_config.group_size"),
         ({"quant_method": "awq", "bits": 4, "group_size": 0}, "group_size 0; it should be"),
         ({"quant_method": "gptq", "group_size": 128}, "no quantization_config.bits"),
@@ -155,7 +156,8 @@ def test_quantization_that_is_not_known_is_refused(quantization: Any, sentence: 
         ({"layer_types": ["full_attention"] * 31}, "layer_types .* one name for each of 32 layers"),
         ({"layer_types": [["full_attention"]] * 32}, "layer_types .* one name for each of 32"),
         ({"num_hidden_layers": 2**31 - 1}, "num_hidden_layers 2147483647; it should be 1,000 at m"),
-        ({"architectures": []}, "architecture is None, whose size is not known here: known are"),
+        ({"architectures": []}, "architecture is null, whose size is not known here: known are"),
+        ({"architectures": ["\x1b]0;\n"]}, r'architecture is "\\u001b]0;\\n", whose size'),
         ({"architectures": [["x"]]}, "whose size is not known here: known are"),
     ],
 )
