@@ -46,6 +46,17 @@ def metaspace() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
+def ending() -> PreTrainedTokenizerFast:
+    """Like `metaspace`, but with a token after each text too: LLaMA's way with add_eos_token."""
+    tokenizer = metaspace()
+    tokenizer.add_special_tokens({"eos_token": "</s>"})
+    special = [("<s>", 1), ("</s>", tokenizer.eos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A </s>", special_tokens=special
+    )
+    return tokenizer
+
+
 def save(path: Path, tokenizer: PreTrainedTokenizerFast, **config: Any) -> Path:
     """A random Llama with an original length of 64 tokens, and its tokenizer, in a new folder."""
     torch.manual_seed(0)

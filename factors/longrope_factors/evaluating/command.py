@@ -26,7 +26,7 @@ from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval_command import retrieval
 from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.models import compute, loading
+from longrope_factors.models import compute, loading, tokenizers
 
 evaluate_app = AppOfFiles(
     help="Measure a model under factor sets, on texts or with questions.", no_args_is_help=True
@@ -122,8 +122,6 @@ def passkey(
     """
     with one_sentence():
         compute.check_here(device)
-        from transformers import AutoTokenizer
-
         from longrope_factors.evaluating import measuring
         from longrope_factors.evaluating import passkey as task
 
@@ -131,7 +129,7 @@ def passkey(
             raise UsageError("Give --depth or --depths, not both.")
         compared = planned(model, method, factors, length)
         weights_sha256 = model_directory.weights_sha256(model)
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = tokenizers.of(model)
         places = depth or task.even_depths(depths or 10)
         for place in places:
             task.prompt(tokenizer, min(length), place, task.GREATEST_KEY)

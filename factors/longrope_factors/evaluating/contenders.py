@@ -10,6 +10,7 @@ from longrope_factors.factor_file import hf, methods, model_directory
 from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Method
 
 OWN = "own"
@@ -63,7 +64,7 @@ def contenders(
         if name == OWN:
             config = hf.read_config(model_dir)
             own = hf.from_config(config, model_dir)
-            path = model_dir / str(config.get("longrope_factors", ""))
+            path = model_dir / (hf.named_file(config) or "")
             adapter_files.check(own, path, model_dir)
             compared.append(Contender(OWN, partial(_selected, own, model_dir), path))
         else:
@@ -73,7 +74,7 @@ def contenders(
         factor_file = base.load(path)
         adapter_files.check(factor_file, path, model_dir)
         unique = file_names.count(path.name) == 1
-        name = path.name if unique else str(path)
+        name = text_files.readable(path.name if unique else str(path))
         compared.append(Contender(name, partial(_selected, factor_file, path), path))
     return compared
 

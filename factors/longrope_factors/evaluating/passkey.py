@@ -16,6 +16,7 @@ from longrope_factors.evaluating.measuring import Measurement, common_fields
 from longrope_factors.evaluating.results import Result
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import FactorSet
+from longrope_factors.models import tokenizers
 from longrope_factors.models.loading import LoadedModel
 
 GREATEST_KEY = 50_000
@@ -69,7 +70,7 @@ def prompt(tokenizer: Any, length: int, depth: float, key: int) -> tuple[list[in
         raise UsageError(f"A passkey's depth is a share of the text from 0 to 1, not {depth:g}.")
 
     def tokens(sentences: int) -> list[int]:
-        ids: list[int] = tokenizer(_text(sentences, depth, key))["input_ids"]
+        (ids,) = tokenizers.prompt_ids(tokenizer, [_text(sentences, depth, key)])
         return ids
 
     shortest = len(tokens(0))

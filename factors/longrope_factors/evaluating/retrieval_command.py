@@ -23,7 +23,7 @@ from longrope_factors.evaluating.options import (
 from longrope_factors.evaluating.retrieval.prompts import Form
 from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.models import compute, loading
+from longrope_factors.models import compute, loading, tokenizers
 
 
 def retrieval(
@@ -72,8 +72,6 @@ def retrieval(
     """
     with one_sentence():
         compute.check_here(device)
-        from transformers import AutoTokenizer
-
         from longrope_factors.evaluating import measuring
         from longrope_factors.evaluating.retrieval import filler, scores, tasks
         from longrope_factors.evaluating.retrieval.measurement import (
@@ -96,7 +94,7 @@ def retrieval(
         compared = planned(model, method, factors, lengths)
         weights_sha256 = model_directory.weights_sha256(model)
         books = filler.of_books(corpus or [])
-        prompts = Prompts(AutoTokenizer.from_pretrained(model), form)
+        prompts = Prompts(tokenizers.of(model), form)
         material = Material(prompts, books, facts, seed)
         for chosen_task in chosen:
             material.fitted(chosen_task, least, 0)

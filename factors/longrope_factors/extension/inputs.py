@@ -6,7 +6,7 @@ from longrope_factors.extension.recipe import Recipe, RetrievalSection
 from longrope_factors.factor_file import model_directory
 from longrope_factors.finetuning import jobs
 from longrope_factors.finetuning.settings import Settings as FinetuneSettings
-from longrope_factors.models import texts
+from longrope_factors.models import texts, tokenizers
 from longrope_factors.search import documents
 
 
@@ -31,10 +31,8 @@ def check(recipe: Recipe, finetune: FinetuneSettings) -> None:
 
 def retrieved(recipe: Recipe, asked: RetrievalSection) -> Material:
     """What the last check's documents are made from, for the model that the recipe extends."""
-    from transformers import AutoTokenizer
-
     from longrope_factors.evaluating.retrieval.prompts import Prompts
 
-    prompts = Prompts(AutoTokenizer.from_pretrained(recipe.model), asked.form)
+    prompts = Prompts(tokenizers.of(recipe.model), asked.form)
     books = filler.of_books(list(recipe.held_out[1:]))
     return Material(prompts, books, asked.facts, recipe.finetune.seed or 0)

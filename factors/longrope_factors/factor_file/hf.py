@@ -22,7 +22,7 @@ from longrope_factors.factor_file import (
 )
 from longrope_factors.factor_file.base import Base, Scaling
 from longrope_factors.factor_file.errors import FactorFileError
-from longrope_factors.factor_file.files import strict_json
+from longrope_factors.factor_file.files import strict_json, text_files
 from longrope_factors.factor_file.files.strict_json import shown
 from longrope_factors.factor_file.hf_fields import factor_list, length, number
 from longrope_factors.factor_file.methods import Rescaling
@@ -106,7 +106,9 @@ def model_identity(config: Config, name: str | None = None) -> ModelIdentity:
         )
     theta = hf_fields.theta(theta, "rope_theta")
     return ModelIdentity(
-        name=str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS),
+        name=text_files.readable(
+            str(name or config.get("_name_or_path") or text.get("model_type") or _NAMELESS)
+        ),
         architecture=named[0],
         rotary_dim=rotary_dim,
         rope_theta=theta,

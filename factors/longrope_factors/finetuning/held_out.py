@@ -17,6 +17,7 @@ from longrope_factors.evaluating.retrieval.fitting import Fitted
 from longrope_factors.evaluating.retrieval.measurement import Material
 from longrope_factors.evaluating.retrieval.prompts import Form, Prompts
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.schema import CorpusText, FactorSet
 from longrope_factors.models import texts
 from longrope_factors.models.loading import LoadedModel
@@ -67,7 +68,8 @@ def prepare(path: Path, tokenizer: Any, length: int, seed: int) -> HeldOut:
             documents.append(material.fitted(_ONE_BY_ONE, length, number))
         except UsageError as error:
             raise UsageError(f"check_length {length}: {error}") from None
-    return HeldOut(length, CorpusText(name=path.stem, sha256=sha256), tuple(documents))
+    text = CorpusText(name=text_files.readable(path.stem), sha256=sha256)
+    return HeldOut(length, text, tuple(documents))
 
 
 def asked(

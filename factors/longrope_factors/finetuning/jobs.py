@@ -19,6 +19,7 @@ from longrope_factors.finetuning.data.sequences import Mixture
 from longrope_factors.finetuning.held_out import HeldOut
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.settings import Settings
+from longrope_factors.models import loading, tokenizers
 
 RECORD = "finetune.json"
 # The number of exercises that are made to check that they fit into a window.
@@ -135,10 +136,8 @@ def material(settings: Settings, original: int) -> Material:
     held-out text that is one of the corpus, prompts that cannot be made, and a model whose
     attention does not reach over the length.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    attention.check(AutoConfig.from_pretrained(settings.model), settings.length)
-    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    attention.check(loading.config_of(settings.model), settings.length)
+    tokenizer = tokenizers.of(settings.model)
     longest = settings.whole_tokens if settings.full_share else settings.window_tokens
     corpus = documents.read(settings.corpus, tokenizer, settings.separator, longest)
     if settings.passkey_share:

@@ -12,6 +12,7 @@ from longrope_factors import __version__
 from longrope_factors.cli_errors import one_sentence
 from longrope_factors.factor_file import bounds, hf, numbers, schema
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, ModelIdentity, Provenance
 from longrope_factors.formats import authors_csv, two_lists
 
@@ -171,7 +172,7 @@ def _set_of_csv(
         attention_factor=_attention_factor(attention_factor, length, identity),
         provenance=Provenance(
             method="published",
-            source=f"{path.name} (sha256 {digest})",
+            source=f"{text_files.readable(path.name)} (sha256 {digest})",
             date=datetime.date.today().isoformat(),
             tool_version=__version__,
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
+from longrope_factors.models import tokenizers
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,10 @@ def read(paths: Sequence[Path], model_dir: Path, least: int) -> list[Text]:
 
     Raises UsageError, naming the file, if it is not UTF-8 text or has fewer than `least` tokens.
     """
-    from transformers import AutoTokenizer
-
     if not paths:
         raise UsageError("No text was given: --corpus should name at least one UTF-8 file.")
     contents = [content(path) for path in paths]
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = tokenizers.of(model_dir)
     return [
         _tokenized(path, text, sha256, tokenizer, least)
         for path, (text, sha256) in zip(paths, contents, strict=True)
@@ -49,4 +48,4 @@ def _tokenized(path: Path, text: str, sha256: str, tokenizer: Any, least: int) -
     token_ids = tokenizer(text)["input_ids"]
     if len(token_ids) < least:
         raise UsageError(f"{path}: has {len(token_ids)} tokens; {least} are needed.")
-    return Text(path.stem, sha256, token_ids)
+    return Text(text_files.readable(path.stem), sha256, token_ids)

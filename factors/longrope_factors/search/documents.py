@@ -11,6 +11,7 @@ import numpy as np
 
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning.data import skipping
+from longrope_factors.models import tokenizers
 from longrope_factors.models.texts import Text
 from longrope_factors.search.settings import Objective
 
@@ -125,7 +126,5 @@ def prepared(
     documents = windows(texts, length, per_text)
     if objective == "perplexity":
         return documents
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = tokenizers.of(model_dir)
     return [with_needles(document, tokenizer, seed) for document in documents]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from longrope_factors.evaluating.retrieval.documents import Asked, Document
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.models import tokenizers
 
 Form = Literal["plain", "chat"]
 
@@ -50,15 +51,15 @@ class Prompts:
         user = document.text + asked.question
         if self.form == "plain":
             return f"{user} {asked.prefix}"
-        template = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
-        )
+        messages = [{"role": "user", "content": user}]
+        template = tokenizers.rendered(self.tokenizer, messages, add_generation_prompt=True)
         return f"{template}{asked.prefix}"
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         # A chat template already has the special tokens at the beginning of a text.
-        special = self.form == "plain"
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=special)["input_ids"]
+        if self.form == "plain":
+            return tokenizers.prompt_ids(self.tokenizer, texts)
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
 

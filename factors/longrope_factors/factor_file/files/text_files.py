@@ -1,6 +1,7 @@
 """Text files that people write: UTF-8, with or without a byte order mark."""
 
 import codecs
+import os
 from pathlib import Path
 
 from longrope_factors.factor_file.errors import FactorFileError
@@ -12,6 +13,11 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+
+
+def readable(name: str) -> str:
+    """A file's name as text that JSON can hold: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def decoded(path: Path, content: bytes) -> str:

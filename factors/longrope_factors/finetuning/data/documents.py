@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import text_files
 from longrope_factors.factor_file.schema import CorpusText
 from longrope_factors.models.texts import content
 
@@ -33,7 +34,7 @@ def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: in
     texts = []
     for path in paths:
         text, sha256 = content(path)
-        texts.append(CorpusText(name=path.stem, sha256=sha256))
+        texts.append(CorpusText(name=text_files.readable(path.stem), sha256=sha256))
         for document in [text] if separator is None else text.split(separator):
             documents.append(np.asarray(tokenizer(document)["input_ids"], np.int32))
     longest = max(map(len, documents))

@@ -17,6 +17,7 @@ from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.finetuning.data import questions, wordings
 from longrope_factors.finetuning.data.documents import Tokens
 from longrope_factors.finetuning.data.questions import Draw, Task
+from longrope_factors.models import tokenizers
 
 _DOCUMENT = "\N{LEFT WHITE SQUARE BRACKET}document\N{RIGHT WHITE SQUARE BRACKET}"
 _ANSWER = "\N{LEFT WHITE SQUARE BRACKET}answer\N{RIGHT WHITE SQUARE BRACKET}"
@@ -260,7 +261,7 @@ def _conversation(generator: Draw, tokenizer: Any, task: Task, wish: str) -> str
     for asked in others:
         messages.append({"role": "assistant", "content": _ANSWER})
         messages.append({"role": "user", "content": asked.question})
-    return _rendered(tokenizer, messages, add_generation_prompt=True)
+    return tokenizers.rendered(tokenizer, messages, add_generation_prompt=True)
 
 
 def _plain_text(generator: Draw, task: Task, wish: str, is_cloze: bool) -> str:
@@ -284,21 +285,11 @@ def _one(generator: Draw, among: Sequence[str]) -> str:
     return among[int(generator.integers(len(among)))]
 
 
-def _rendered(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
-    # With a fixed date, because Llama 3.2's template writes today's by default, and then runs could
-    # not be repeated.
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, date_string="26 Jul 2024", **options
-    )
-    assert isinstance(text, str)
-    return text
-
-
 def _end_of_turn(tokenizer: Any) -> list[int]:
     """The tokens that a chat template puts after an answer, up to the first special token."""
     answer = "An answer"
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-    _, _, rest = _rendered(tokenizer, messages).rpartition(answer)
+    _, _, rest = tokenizers.rendered(tokenizer, messages).rpartition(answer)
     end: list[int] = []
     for token in tokenizer(rest, add_special_tokens=False)["input_ids"]:
         end.append(token)
@@ -315,8 +306,10 @@ def _encoded(tokenizer: Any, kind: str, layout: _Layout, document: Sequence[_Blo
         add_special_tokens=not layout.is_chat,
         return_offsets_mapping=True,
     )
-    token_ids = np.asarray([*encoded["input_ids"], *layout.end], np.int32)
-    ends = np.maximum.accumulate([end for _, end in encoded["offset_mapping"]])
+    # `end` has the token that ends a text, which some tokenizers add themselves.
+    count = len(encoded["input_ids"]) - (0 if layout.is_chat else tokenizers.at_the_end(tokenizer))
+    token_ids = np.asarray([*encoded["input_ids"][:count], *layout.end], np.int32)
+    ends = np.maximum.accumulate([end for _, end in encoded["offset_mapping"][:count]])
     borders = np.cumsum([len(block.text) for block in blocks])
     of_block = np.searchsorted(borders, ends)
     added = len(layout.end)
