@@ -1,6 +1,8 @@
 """The `longrope` command. A subcommand imports what it needs when it runs."""
 
+import errno
 import importlib.metadata
+import os
 import sys
 
 import typer
@@ -23,6 +25,9 @@ UNTOUCHED = {
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @app.command(
@@ -139,4 +144,11 @@ def main() -> None:
         app()
     except (UsageError, FactorFileError) as error:
         print(f"longrope: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        print(f"longrope: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)

@@ -55,6 +55,13 @@ def test_the_users_overrides_are_merged(model: Path, factors: Path) -> None:
     assert overrides["max_position_embeddings"] == 512
 
 
+def test_names_that_no_file_can_have_are_sentences(model: Path) -> None:
+    with pytest.raises(UsageError, match="xxx is neither a directory here nor a name on the hub"):
+        compose(["x" * 300])
+    with pytest.raises(FactorFileError, match="xxx: cannot be read: File name too long"):
+        compose([str(model), "--factors", "x" * 300])
+
+
 def test_an_override_against_the_factor_file_is_refused(model: Path, factors: Path) -> None:
     given = '{"rope_parameters": {"attention_factor": 3.0}}'
     with pytest.raises(UsageError, match=r"rope_parameters\.attention_factor to another value"):

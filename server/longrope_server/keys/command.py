@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple
 from datetime import datetime
 from itertools import groupby
@@ -82,14 +84,20 @@ def new(
     if key.has_expired:
         raise UsageError(f"--expires is {last_day}; it should be today, in UTC, or a later day.")
     line = key_file.line_of(key)
-    try:
+    with _writing(file):
         file.touch(mode=0o600)
         before = file.read_text(encoding="utf-8")
-        with file.open("a", encoding="utf-8") as output:
-            output.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
+    typer.echo(token)  # first: once its hash is in the file, nothing can show it
+    with _writing(file), file.open("a", encoding="utf-8") as output:
+        output.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"The key file {file} cannot be written: {error.strerror}.") from None
-    typer.echo(token)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.util
 import json
-from pathlib import Path
+import os
 from typing import Annotated, Any
 
 import typer
@@ -119,11 +119,7 @@ def _cluster(gpu: str | None, nodes: int, utilisation: float) -> gpus.Cluster | 
 
 def _config(model: str) -> dict[str, Any]:
     """The model's config.json, found as `longrope serve` finds it."""
-    try:
-        is_here = Path(model).is_dir()
-    except OSError as error:
-        raise UsageError(f"{model}: cannot be read: {error.strerror}.") from None
-    if not is_here and importlib.util.find_spec("huggingface_hub") is None:
+    if not os.path.isdir(model) and importlib.util.find_spec("huggingface_hub") is None:
         raise UsageError(f"{model} is not a directory here, and huggingface_hub is not installed.")
     config = command.served_config(model, Arguments([]))
     if config is None:
@@ -136,10 +132,7 @@ def _factor_file(config: dict[str, Any], model: str, factors: str | None) -> Fac
     named = hf.named_file(config)
     directory = hub.base_dir(model, named)
     if factors is not None:
-        try:
-            path = command.factors_path(factors)
-        except OSError as error:
-            raise UsageError(f"{factors}: cannot be read: {error.strerror}.") from None
+        path = command.factors_path(factors)
         return hf.base(config, model, directory).load(path)
     if named is not None or hf.is_longrope(config):
         return hf.from_config(config, directory)

@@ -162,8 +162,8 @@ def _about_replaced(base: Base, factor_file: FactorFile) -> str:
 
 def factors_path(factors: str) -> Path:
     """What --factors names: a file, or else a factor file of the library."""
-    path = Path(factors)
-    return shipped.path(factors) if not path.is_file() and factors in shipped.names() else path
+    is_file = os.path.isfile(factors)  # False if it cannot be looked at
+    return shipped.path(factors) if not is_file and factors in shipped.names() else Path(factors)
 
 
 def _merged(theirs: dict[str, Any], ours: dict[str, Any], flag: str) -> dict[str, Any]:
@@ -233,11 +233,11 @@ def served_config(model: str, arguments: Arguments) -> dict[str, Any] | None:
     Mistral's own format, or one of ModelScope's.
     """
     place = arguments.peek("hf-config-path") or model
-    if Path(place).is_dir():
+    if os.path.isdir(place):
         if (Path(place) / "params.json").exists() and not (Path(place) / "config.json").exists():
             return None
         return hf.read_config(place)
-    if Path(place).is_file() or "://" in place or _is_modelscopes():
+    if os.path.isfile(place) or "://" in place or _is_modelscopes():
         return None
     return _config_from_hub(place, arguments.peek("revision"))
 

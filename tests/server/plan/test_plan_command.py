@@ -284,7 +284,7 @@ def test_a_path_that_is_no_model_is_named(
     file.touch()
     _is_one_sentence(Run(capsys, str(nowhere)), f"{nowhere} is neither a directory here nor a name")
     _is_one_sentence(Run(capsys, str(file)), f"{file} is neither a directory with a config.json")
-    _is_one_sentence(Run(capsys, "x" * 300), "x: cannot be read: File name too long.")
+    _is_one_sentence(Run(capsys, "x" * 300), "x is neither a directory here nor a name on the hub.")
 
 
 @pytest.mark.parametrize(
