@@ -33,11 +33,11 @@ def _run(recipe: Recipe) -> Iterator[Checked]:
     extension = Extension(recipe)
     planned = extension.first_plan()
     settings = extension.finetune_settings()
-    inputs.check(recipe, settings)
+    material = inputs.check(recipe, settings)
     factor_file = extension.run_search(planned, extension.first, None)
     yield extension.check_search("1-search", planned, factor_file, extension.first)
     with progress.shown(settings) as watcher:
-        training.run(settings, watcher)
+        training.run(settings, watcher, material)
     yield extension.check_finetune(factor_file)
     # The same sets, whose provenance now says how the weights were trained.
     factor_file = schema.load(extension.finetuned / output.FACTORS)

@@ -66,13 +66,14 @@ class Material(NamedTuple):
     held_out: HeldOut | None
 
 
-def checked(settings: Settings) -> Job:
+def checked(settings: Settings, read: Material | None = None) -> Job:
     """Check the settings against the files that they name.
 
-    Raises UsageError, one sentence, for a model without rotary embedding or weights, factors that
-    are of another model or do not cover the length, an adapter that training cannot continue from,
-    a length below the original one, a text that is not UTF-8, a corpus that is too short, and an
-    output folder that has another run or other files.
+    `read` is what `material` returned for them, if it was called before. Raises UsageError, one
+    sentence, for a model without rotary embedding or weights, factors that are of another model or
+    do not cover the length, an adapter that training cannot continue from, a length below the
+    original one, a text that is not UTF-8, a corpus that is too short, and an output folder that
+    has another run or other files.
     """
     base = model_directory.base_of(settings.model)
     factor_file = base.load(settings.factors)
@@ -95,7 +96,7 @@ def checked(settings: Settings) -> Job:
     start = _start(settings, factor_file.sets[: index + 1])
     if any(factor_set.adapter for factor_set in factor_file.sets):
         adapters.check(factor_file, settings.factors, settings.model)
-    tokenizer, corpus, held = material(settings, original)
+    tokenizer, corpus, held = read or material(settings, original)
     dtype = settings.dtype or devices.dtype(settings.device)
     record = {
         **{name: value for name, value in settings.model_dump().items() if name not in _UNRECORDED},

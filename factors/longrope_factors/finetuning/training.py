@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import alone
 from longrope_factors.finetuning import checkpoint, curve, devices, jobs, journal, output
-from longrope_factors.finetuning.jobs import Job
+from longrope_factors.finetuning.jobs import Job, Material
 from longrope_factors.finetuning.journal import Step
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.trainer import Trainer
@@ -27,22 +29,34 @@ class Result:
     steps: list[Step]
 
 
-def run(settings: Settings, watcher: Watcher | None = None) -> Result:
+def run(
+    settings: Settings, watcher: Watcher | None = None, material: Material | None = None
+) -> Result:
     """Fine-tune as `settings` say, from the last checkpoint of the same run if there is one.
 
-    A run that was killed at any point resumes and reaches the same result. Raises UsageError, one
-    sentence: before the weights are loaded, for what `jobs.checked` checks; later, for a model that
-    cannot be trained, a checkpoint that cannot be read or written, and a loss that is not finite.
+    `material` is what `jobs.material` returned for these settings, if it was read before. A run
+    that was killed at any point resumes and reaches the same result. Raises UsageError, one
+    sentence: before the weights are loaded, for what `jobs.checked` checks and for another run at
+    work in the folder; later, for a model that cannot be trained, a checkpoint that cannot be read
+    or written, and a loss that is not finite.
     """
     compute.check_here(settings.device)  # accelerate would use the CPU if there is no GPU
     watcher = watcher or Watcher()
-    job = jobs.checked(settings)
+    job = jobs.checked(settings, material)
     folder = settings.output
     if jobs.is_finished(job):
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # a killed run may have left them
         return Result(folder, journal.read(folder / LOSSES))
     accelerator = devices.accelerator(settings)
-    main = accelerator.is_main_process
+    if not accelerator.is_main_process:
+        return _trained(job, accelerator, watcher)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone.at_work_on(folder):
+        return _trained(job, accelerator, watcher)
+
+
+def _trained(job: Job, accelerator: Accelerator, watcher: Watcher) -> Result:
+    settings, folder, main = job.settings, job.settings.output, accelerator.is_main_process
     accelerator.wait_for_everyone()  # until all of them have seen that the folder is free
     if main:
         jobs.write_record(job, finished=False)

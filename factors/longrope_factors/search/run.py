@@ -10,6 +10,7 @@ from pathlib import Path
 
 from longrope_factors import __version__
 from longrope_factors.factor_file import schema
+from longrope_factors.factor_file.files import alone
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Provenance
 from longrope_factors.search import plot
 from longrope_factors.search.evolving.evolution import Iteration, evolve
@@ -42,9 +43,23 @@ def run(
 
     The log is beside the factor file, as .jsonl. Every evaluation is added to it, and what it has
     is not measured again, so a killed search resumes where it stopped and finds the same set.
-    Raises UsageError if the log belongs to another search, and OSError if it cannot be written.
+    Raises UsageError if the log belongs to another search or one is at work on it, and OSError if
+    it cannot be written.
     """
-    journal = Journal(output.with_suffix(".jsonl"), plan.settings, f"{datetime.date.today()}")
+    log = output.with_suffix(".jsonl")
+    with alone.at_work_on(log):
+        journal = Journal(log, plan.settings, f"{datetime.date.today()}")
+        return _run(plan, output, machine, kept, watcher or Watcher(), journal)
+
+
+def _run(
+    plan: Plan,
+    output: Path,
+    machine: MachineSection,
+    kept: FactorFile | None,
+    watcher: Watcher,
+    journal: Journal,
+) -> Result:
     question = plan.question
     threads = machine.threads or max((os.cpu_count() or 1) // machine.workers, 1)
     laboratory = Laboratory(
@@ -54,7 +69,7 @@ def run(
         plan,
         journal,
         lambda: workers(laboratory, machine.workers, machine.ray),
-        watcher or Watcher(),
+        watcher,
     )
     factor_file = file_of(found, plan, kept)
     schema.save(factor_file, output)
