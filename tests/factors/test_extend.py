@@ -15,6 +15,7 @@ from longrope_factors.extension.steps import Extension
 from longrope_factors.factor_file import hf, methods, schema
 from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.model_directory import identity_of
+from longrope_factors.finetuning.data import documents
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -61,8 +62,9 @@ def folder(tmp_path: Path) -> Path:
     text(tmp_path / "a.txt", 300)
     text(tmp_path / "b.txt", 300, seed=1)
     # The same words: what is best on the corpus is then best on the held-out texts too.
-    shutil.copy(tmp_path / "a.txt", tmp_path / "c.txt")
-    shutil.copy(tmp_path / "b.txt", tmp_path / "d.txt")
+    for trained, held_out in (("a", "c"), ("b", "d")):
+        words = (tmp_path / f"{trained}.txt").read_text()
+        (tmp_path / f"{held_out}.txt").write_text(f"{words}\n")
     (tmp_path / "plan.toml").write_text(PLAN)
     return tmp_path
 
@@ -362,6 +364,26 @@ def test_a_held_out_text_that_is_too_short_is_refused_before_the_first_step(fold
     assert (code, stderr.count("\n")) == (2, 1)
     assert "d.txt: has" in stderr
     assert not (folder / "extended").exists()
+
+
+def test_a_copy_of_a_trained_text_is_not_held_out(folder: Path) -> None:
+    shutil.copy(folder / "b.txt", folder / "d.txt")
+    code, _, stderr = run(folder)
+    assert code == 2
+    assert "d.txt: has the content of a text of corpus" in stderr
+    assert not (folder / "extended").exists()
+
+
+def test_texts_are_tokenized_for_training_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(
+        documents, "read", lambda *given, real=documents.read: read.append(given) or real(*given)
+    )
+    code, _, stderr = run(folder, "--until", "2-finetune")
+    assert code == 0, stderr
+    assert len(read) == 1
 
 
 def test_a_result_has_the_files_as_they_are_now(
