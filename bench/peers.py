@@ -1,4 +1,4 @@
-"""`python -m tests.loadtest.peers`: our figures beside other harnesses', one server, one workload.
+"""`python -m bench.peers`: our figures beside other harnesses', one server, one workload.
 
 The server is `longrope serve` with the embedded model. One user sends requests of equal length one
 after another: `longrope loadtest`, `vllm bench serve` and guidellm take turns, so that what else
@@ -22,7 +22,7 @@ from longrope_server.serve.embedded import SERVED_NAMES, model_directory
 from rich.console import Console
 from rich.table import Table
 
-from tests.serving import LONGROPE_SERVE, running
+from bench.servers import FLAGS, OURS, running
 
 MODEL = SERVED_NAMES[0]
 PROMPT, OUTPUT = 200, 24  # tokens; of a conversation, those that a turn adds
@@ -33,7 +33,7 @@ VLLM = (
     "add_cli_args(parser)\n"
     "main(parser.parse_args())"
 )
-OURS, BENCH, GUIDELLM = "longrope loadtest", "vllm bench serve", "guidellm"
+LOADTEST, BENCH, GUIDELLM = "longrope loadtest", "vllm bench serve", "guidellm"
 Medians = tuple[float, float]  # TTFT and TPOT, milliseconds
 
 
@@ -47,15 +47,15 @@ def main(
     seen: dict[str, list[Medians]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        with running(LONGROPE_SERVE, place / "log", lean=False) as server:
+        with running(OURS, ["serve", *FLAGS]) as url:
             for number in range(rounds):
                 where = place / str(number)
                 where.mkdir()
-                seen[OURS].append(_ours(server.url, where, requests, turns, seed=number))
+                seen[LOADTEST].append(_ours(url, where, requests, turns, seed=number))
                 if turns == 1:
-                    seen[BENCH].append(_vllm_bench(server.url, where, requests, seed=100 + number))
+                    seen[BENCH].append(_vllm_bench(url, where, requests, seed=100 + number))
                 seen[GUIDELLM].append(
-                    _guidellm(guidellm, server.url, where, requests, turns, 200 + number)
+                    _guidellm(guidellm, url, where, requests, turns, 200 + number)
                 )
     table = Table("harness", "TTFT p50", "ours over it", "TPOT p50", "ours over it")
     medians = {
@@ -68,9 +68,9 @@ def main(
         table.add_row(
             harness,
             f"{ttft:.1f} ms",
-            f"{medians[OURS][0] / ttft:.3f}",
+            f"{medians[LOADTEST][0] / ttft:.3f}",
             f"{tpot:.2f} ms",
-            f"{medians[OURS][1] / tpot:.3f}",
+            f"{medians[LOADTEST][1] / tpot:.3f}",
         )
     Console().print(table)
     print(json.dumps(seen))

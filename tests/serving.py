@@ -73,13 +73,11 @@ def running(
     command: Sequence[str | Path],
     log: Path,
     certificate: Path | None = None,
-    lean: bool = True,
     **environment: str,
 ) -> Iterator[Server]:
     """Starts `command` on a free port of 127.0.0.1; SIGTERM at the end must leave nothing.
 
-    certificate: what a server that speaks TLS has to show. lean: few threads and processes;
-    otherwise those that `command` takes by itself.
+    certificate: what a server that speaks TLS has to show.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -96,7 +94,7 @@ def running(
             # GiB: in float32, the longest prompt of the embedded model takes 1.4.
             env={
                 **kept,
-                **(LEAN if lean else {}),
+                **LEAN,
                 "VLLM_CPU_KVCACHE_SPACE": "2",
                 **environment,
             },
