@@ -1,12 +1,14 @@
 """Sets with an adapter are measured with it, as they are served."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from longrope_factors.cli import app
-from longrope_factors.factor_file import schema
+from longrope_factors.evaluating import contenders
+from longrope_factors.factor_file import hf, schema
 from longrope_factors.models import loading, perplexity
 from longrope_factors.models.adapted import with_adapter
 from peft import PeftModel
@@ -103,3 +105,21 @@ def test_another_adapter_is_refused(place: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "but the factor file says 0000" in result.stderr
+
+
+def test_the_models_own_sets_bring_their_adapter_from_where_the_config_is(
+    place: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(place / "model", tmp_path / "here" / "model")
+    factor_file = schema.load(place / adapters.FACTORS)
+    found = factor_file.sets[1].adapter
+    assert found is not None
+    shutil.copyfile(place / adapters.FACTORS, model / "factors.json")
+    shutil.copytree(place / found.folder, model / found.folder)
+    config = hf.read_config(model)
+    fields = hf.hf_overrides(factor_file, "", config) | {"longrope_factors": "factors.json"}
+    outer = {name: config[name] for name in ("architectures", "model_type")}
+    for content in (config | fields, {**outer, "text_config": config | fields}):
+        (model / "config.json").write_text(json.dumps(content))
+        (own,) = contenders.planned(model, [contenders.OWN], None, [LONG])[LONG]
+        assert own.adapter == model / found.folder

@@ -404,6 +404,30 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
         training.run(finetuning.replace(settings, output=foreign))
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", '{"step": 1', "\0"])
+def test_a_damaged_log_is_one_sentence(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "loss.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"loss\.jsonl: line 1 is not a step of a fine-tune"):
+        journal.read(path)
+
+
+def test_a_finished_run_without_its_log(tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path, steps=1, batch=1, warmup=0)
+    training.run(settings)
+    (settings.output / training.LOSSES).unlink()
+    words = ["--steps", "1", "--batch", "1", "--learning-rate", "0.001", "--dtype", "float32"]
+    file = settings_files.written(tmp_path, finetune={"separator": "\n\n", "warmup": 0})
+    arguments = [
+        *("--model", settings.model, "--factors", settings.factors, "--length", settings.length),
+        *("-o", settings.output, "--settings", file, *words),
+        *(word for path in settings.corpus for word in ("--corpus", path)),
+    ]
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert "finished before; its loss.jsonl is gone" in result.stdout
+
+
 app = typer.Typer()
 app.command()(finetune)
 

@@ -11,6 +11,7 @@ from typing import Any, Generic
 from longrope_factors import __version__
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.results import R
+from longrope_factors.factor_file.files import json_lines
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models import compute
 from longrope_factors.models.adapted import with_adapter
@@ -65,13 +66,15 @@ def run(
             # Two methods may be the same rotation.
             missing.setdefault(measurement.key, measurement)
     if missing:
-        output.open("a").close()
+        json_lines.begin(output)
         _make(list(missing.values()), load(), output, done)
         named |= {(key, measurement.method) for key, measurement in missing.items()}
     made = [
         done[measurement.key].model_copy(update={"method": measurement.method})
         for measurement in wanted
     ]
+    if not missing and any((result.key, result.method) not in named for result in made):
+        json_lines.begin(output)
     for result in made:
         if (result.key, result.method) not in named:
             results.append(output, result)

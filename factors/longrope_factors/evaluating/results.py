@@ -51,7 +51,7 @@ R = TypeVar("R", bound=Result)
 def read(path: Path, kind: type[R]) -> list[R]:
     """The results in a file; none if the file does not exist.
 
-    An unfinished last line of a killed run is cut off. Raises UsageError, naming the line, for
+    An unfinished last line of a killed run does not count. Raises UsageError, naming the line, for
     anything else that is not a result of this `kind`.
     """
     results = []
@@ -68,8 +68,7 @@ def read(path: Path, kind: type[R]) -> list[R]:
 
 def append(path: Path, result: Result) -> None:
     """Add one line to a results file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(result.model_dump_json() + "\n")
+    json_lines.append(path, result.model_dump_json())
 
 
 def peak_memory() -> int:

@@ -71,6 +71,9 @@ def finetune(
 def _say(result: "Result") -> None:
     from longrope_factors.finetuning import journal
 
+    if not result.steps:
+        typer.echo(f"{result.output}: this run was finished before; its loss.jsonl is gone.")
+        return
     first, last = result.steps[0], result.steps[-1]
     seconds = sum(step.seconds for step in result.steps)
     speed = sum(step.tokens for step in result.steps) / seconds

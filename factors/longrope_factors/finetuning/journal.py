@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from longrope_factors.factor_file.errors import UsageError
+from longrope_factors.factor_file.files import json_lines
 from longrope_factors.factor_file.files.whole_file import replacing
 
 
@@ -47,26 +49,31 @@ def best(steps: Sequence[Step]) -> Step | None:
 
 
 def read(path: Path) -> list[Step]:
-    """The steps of a loss log, without a torn last line; none if there is no file."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [Step(**json.loads(line)) for line in lines if line.endswith("\n")]
+    """The steps of a loss log, without a torn last line; none if there is no file.
+
+    Raises UsageError, naming the line, for anything but a step.
+    """
+    steps = []
+    for number, line in enumerate(json_lines.whole(path), 1):
+        try:
+            steps.append(Step(**json.loads(line)))
+        except (ValueError, TypeError):
+            raise UsageError(f"{path}: line {number} is not a step of a fine-tune.") from None
+    return steps
 
 
 def truncate(path: Path, step: int) -> list[Step]:
     """Cut the log off after `step` steps and return the remaining steps."""
     kept = [logged for logged in read(path) if logged.step <= step]
     with replacing(path) as temporary:
-        temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        temporary.write_text("".join(f"{_line(logged)}\n" for logged in kept), encoding="utf-8")
     return kept
 
 
 def append(path: Path, step: Step) -> None:
     """Add one step to the log."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_line(step))
+    json_lines.append(path, _line(step))
 
 
 def _line(step: Step) -> str:
-    return json.dumps(asdict(step)) + "\n"
+    return json.dumps(asdict(step))

@@ -6,7 +6,6 @@ by running again from the start with the losses in its log.
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,8 @@ class Journal:
         else:
             # Written with the first evaluation, so that an earlier failure leaves no file behind.
             self._header = {"search": settings, "started": started}
+        if path.exists():
+            json_lines.begin(path)
 
     def __len__(self) -> int:
         return len(self._losses)
@@ -69,10 +70,7 @@ class Journal:
         self._losses[genome.key, document] = loss
 
     def _write(self, record: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        json_lines.append(self.path, json.dumps(record))
 
     def _check(self, header: dict[str, Any], settings: JournalSettings) -> None:
         logged, started = header.get("search"), header.get("started")
