@@ -394,6 +394,8 @@ def test_a_result_has_the_files_as_they_are_now(
     factor_file = schema.build(
         identity_of(model), [methods.factor_set("pi", identity_of(model), 64)]
     )
+    (model / "vocab.json").write_text("{}")
+    (model / "merges.txt").write_text("")
     result, weights = tmp_path / "result", model / "model.safetensors"
     for links in (True, False):
         if not links:
@@ -403,6 +405,8 @@ def test_a_result_has_the_files_as_they_are_now(
         for _ in range(2):
             assemble(model, factor_file, tmp_path, result)
             assert (result / weights.name).read_bytes() == weights.read_bytes()
+            assert (result / "vocab.json").exists()
+            assert (result / "merges.txt").exists()
         shutil.rmtree(result)
 
 

@@ -11,7 +11,10 @@ from longrope_factors.factor_file.schema import FactorFile
 from longrope_factors.finetuning.output import FACTORS
 from longrope_factors.formats import two_lists
 
-_OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "*token*", "*.jinja", "*.model")
+_OF_A_MODEL = (
+    *("*.safetensors", "*.safetensors.index.json"),
+    *("*token*", "*.jinja", "*.model", "vocab.*", "merges.txt"),
+)
 
 
 def assemble(model: Path, factor_file: FactorFile, adapters: Path, folder: Path) -> None:
