@@ -1,12 +1,15 @@
 """Report a user's mistake as one sentence on stderr, with exit status 2."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
 from longrope_factors.factor_file.errors import UsageError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -55,4 +58,6 @@ class AppOfFiles(typer.Typer):
 def _said(error: UsageError | OSError) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: cannot be read or written: {error.strerror}."
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of a file or stdout that was open
+        return f"The output cannot be written: {error.strerror}."
     return str(error)

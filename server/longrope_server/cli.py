@@ -1,6 +1,5 @@
 """The `longrope` command. A subcommand imports what it needs when it runs."""
 
-import errno
 import importlib.metadata
 import os
 import sys
@@ -25,9 +24,6 @@ UNTOUCHED = {
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @app.command(
@@ -136,6 +132,7 @@ def loadtest(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the console script; a user's error is one sentence and exit status 2."""
+    from longrope_factors.cli_errors import NO_ROOM
     from longrope_factors.factor_file.errors import FactorFileError
 
     from longrope_server.errors import UsageError

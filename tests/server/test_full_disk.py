@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("words", [["version"], ["plan", "--help"], ["key", "new", "a", "--file"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ["version"],
+            ["plan", "--help"],
+            ["factors", "library", "list"],
+            ["loadtest", "profiles"],
+        ),
+        ["key", "new", "a", "--file"],
+    ],
+)
 def test_output_that_cannot_be_written_is_a_sentence(words: list[str], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     if words[-1] == "--file":
