@@ -8,12 +8,10 @@ import pytest
 @pytest.mark.parametrize(
     "words",
     [
-        *(
-            ["version"],
-            ["plan", "--help"],
-            ["factors", "library", "list"],
-            ["loadtest", "profiles"],
-        ),
+        ["version"],
+        ["plan", "--help"],
+        ["factors", "library", "list"],
+        ["loadtest", "profiles"],
         ["key", "new", "a", "--file"],
     ],
 )
