@@ -60,7 +60,7 @@ class DocumentText:
     async def _answer(self, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
         content_type = Headers(scope=scope).get("content-type", "")
         reading = asyncio.ensure_future(self._read(body, content_type))
-        leaving = asyncio.ensure_future(_gone(body))
+        leaving = asyncio.ensure_future(body.gone())
         try:
             await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
@@ -100,11 +100,6 @@ class DocumentText:
             raise _full() from None
         finally:
             self.waiting -= 1
-
-
-async def _gone(body: Body) -> None:
-    while (await body.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _full() -> RefusedError:

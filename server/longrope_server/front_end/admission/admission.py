@@ -91,12 +91,8 @@ class Admission:
                 await self._admit(body, scope, receive, send)
 
     async def _admit(self, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
-        async def gone() -> None:
-            while (await body.receive())["type"] != "http.disconnect":
-                pass
-
         began = time.monotonic()
-        ticket = await self.gate.enter(_tokens(scope, body), key_of(scope), gone)
+        ticket = await self.gate.enter(_tokens(scope, body), key_of(scope), body.gone)
         if ticket is None:
             scope[REFUSED] = "client_left_queue"
             self.refused("client_left_queue")

@@ -64,6 +64,11 @@ class Body:
     size: int = 0
     whole: bool = False  # its last byte has arrived
 
+    async def gone(self) -> None:
+        """Waits for the client to disconnect, once the body is whole."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
 
 class BodyLimit:
     """Answers 413, 408 or 503 in place of `app` if a body is too large, too slow, or one too many.
