@@ -65,16 +65,15 @@ def run(
         if measurement.key not in done:
             # Two methods may be the same rotation.
             missing.setdefault(measurement.key, measurement)
-    if missing:
+    if any((measurement.key, measurement.method) not in named for measurement in wanted):
         json_lines.begin(output)
+    if missing:
         _make(list(missing.values()), load(), output, done)
         named |= {(key, measurement.method) for key, measurement in missing.items()}
     made = [
         done[measurement.key].model_copy(update={"method": measurement.method})
         for measurement in wanted
     ]
-    if not missing and any((result.key, result.method) not in named for result in made):
-        json_lines.begin(output)
     for result in made:
         if (result.key, result.method) not in named:
             results.append(output, result)

@@ -28,9 +28,8 @@ def check(recipe: Recipe, finetune: FinetuneSettings) -> Material:
     least = min(longest, recipe.check_length or longest)
     held_out = texts.read(recipe.held_out, recipe.model, least)
     material = jobs.material(finetune, original)
-    trained = {text.sha256 for text in material.corpus.texts}
     for path, text in zip(recipe.held_out, held_out, strict=True):
-        if text.sha256 in trained:
+        if material.corpus.has(text.sha256):
             raise UsageError(
                 f"{path}: has the content of a text of corpus; a text of held_out should be one "
                 "that no step reads."

@@ -206,7 +206,7 @@ def _held_out(settings: Settings, corpus: Corpus, tokenizer: Any, original: int)
         slow = not devices.is_gpu(settings.device)
         length = min(settings.length, original * 3 // 2) if slow else settings.length
     prepared = held_out.prepare(settings.held_out, tokenizer, length, settings.seed)
-    if prepared.text.sha256 in {text.sha256 for text in corpus.texts}:
+    if corpus.has(prepared.text.sha256):
         raise UsageError(
             f"{settings.held_out}: is a text of --corpus; --held-out should be one that is not "
             "trained on."

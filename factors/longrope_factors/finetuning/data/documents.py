@@ -23,6 +23,10 @@ class Corpus:
     documents: tuple[Tokens, ...]
     texts: tuple[CorpusText, ...]
 
+    def has(self, sha256: str) -> bool:
+        """Whether one of the files has the content with this hash."""
+        return sha256 in {text.sha256 for text in self.texts}
+
 
 def read(paths: Sequence[Path], tokenizer: Any, separator: str | None, least: int) -> Corpus:
     """The documents of all files; a file is one document, or several between `separator`s.
