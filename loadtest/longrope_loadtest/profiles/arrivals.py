@@ -120,9 +120,8 @@ class Trace(Strict):
     speed: PositiveAmount = 1
     requests: PositiveInt | None = None
     unit: Unit | None = None  # of its timestamps; None: deduced if it is unambiguous
-    block_tokens: Annotated[int, Field(gt=0, le=LARGEST_BLOCK)] | None = (
-        None  # of a hash id; None: deduced if it is unambiguous
-    )
+    # Of a hash id; None: deduced if it is unambiguous.
+    block_tokens: Annotated[int, Field(gt=0, le=LARGEST_BLOCK)] | None = None
 
 
 class Closed(Strict):
