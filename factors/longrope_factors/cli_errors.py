@@ -9,7 +9,7 @@ import typer
 
 from longrope_factors.factor_file.errors import UsageError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -55,9 +55,16 @@ class AppOfFiles(typer.Typer):
         return decorated
 
 
-def _said(error: UsageError | OSError) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: cannot be read or written: {error.strerror}."
-    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of a file or stdout that was open
+def without_room(error: OSError) -> str | None:
+    """The sentence for a file or stdout that was open and cannot be written; None for others."""
+    if error.filename is None and error.errno in _NO_ROOM:
         return f"The output cannot be written: {error.strerror}."
-    return str(error)
+    return None
+
+
+def _said(error: UsageError | OSError) -> str:
+    if isinstance(error, UsageError):
+        return str(error)
+    if error.filename is not None:
+        return f"{error.filename}: cannot be read or written: {error.strerror}."
+    return without_room(error) or str(error)

@@ -1,7 +1,6 @@
 """The `longrope` command. A subcommand imports what it needs when it runs."""
 
 import importlib.metadata
-import os
 import sys
 
 import typer
@@ -132,10 +131,11 @@ def loadtest(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the console script; a user's error is one sentence and exit status 2."""
-    from longrope_factors.cli_errors import NO_ROOM
+    from longrope_factors.cli_errors import without_room
     from longrope_factors.factor_file.errors import FactorFileError
 
     from longrope_server.errors import UsageError
+    from longrope_server.stdout import discard_the_rest
 
     try:
         app()
@@ -143,9 +143,8 @@ def main() -> None:
         print(f"longrope: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in NO_ROOM or error.filename is not None:
+        if (sentence := without_room(error)) is None:
             raise
-        print(f"longrope: The output cannot be written: {error.strerror}.", file=sys.stderr)
-        # What is still in the buffer would fail again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"longrope: {sentence}", file=sys.stderr)
+        discard_the_rest()
         sys.exit(2)

@@ -1,7 +1,6 @@
 """What `longrope ask` shows on stderr: what it waits for, and the numbers of the answer."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from longrope_server.ask.answer import Answer
 from longrope_server.ask.server import RETRIES
 from longrope_server.ask.untrusted import printable
 from longrope_server.errors import UsageError
+from longrope_server.stdout import discard_the_rest
 
 
 class Rate(ProgressColumn):
@@ -129,8 +129,7 @@ def _write(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is still in the buffer would fail again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_the_rest()
         raise UsageError(f"The answer cannot be written to stdout: {error.strerror}.") from None
 
 
