@@ -81,13 +81,24 @@ async def answers(scope: Scope, receive: Receive, send: Send) -> None:
 @asynccontextmanager
 async def listening(app: ASGIApp, http: str = "httptools") -> AsyncIterator[int]:
     """The port of 127.0.0.1 on which uvicorn serves `app` in this loop."""
-    config = uvicorn.Config(app, port=0, http=http, lifespan="off", log_level="error")  # type: ignore[arg-type]
+    async with serving(app, http) as server:
+        yield port_of(server)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, http: str = "httptools") -> AsyncIterator[uvicorn.Server]:
+    """The uvicorn that serves `app` in this loop; it has ended at the end of the block."""
+    config = uvicorn.Config(app, port=0, http=http, lifespan="off", log_level="critical")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield server
     finally:
         server.should_exit = True
-        await serving
+        await running
+
+
+def port_of(server: uvicorn.Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])

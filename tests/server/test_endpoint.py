@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from longrope_server.front_end import connections, endable
 from longrope_server.front_end.endpoint import LongRoPEEndpoint, in_the_foreground
@@ -12,7 +11,7 @@ from longrope_server.front_end.takes_requests import draining_first
 from starlette.types import Receive, Scope, Send
 from vllm.exceptions import VLLMValidationError
 
-from tests.server.asgi import say
+from tests.server.asgi import port_of, say, serving
 from tests.server.test_endable import EVENTS
 from tests.server.test_front_end import front_end
 
@@ -45,19 +44,13 @@ async def test_a_server_ends_although_a_client_does_not_read(
 
     plug_in = LongRoPEEndpoint()
     plug_in.app, plug_in.front_end = FastAPI(), front_end(tmp_path)
-    config = uvicorn.Config(plug_in._around(app), port=0, lifespan="off", log_level="critical")
-    plug_in.app.state.server = server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET /v1/x HTTP/1.1\r\nHost: x\r\nx-api-key: good\r\n\r\n")
-        while not plug_in.front_end.running:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)  # all buffers are full
-        async with asyncio.timeout(10):
+    with socket.socket() as client:
+        async with asyncio.timeout(10), serving(plug_in._around(app)) as server:
+            plug_in.app.state.server = server
+            client.connect(("127.0.0.1", port_of(server)))
+            client.sendall(b"GET /v1/x HTTP/1.1\r\nHost: x\r\nx-api-key: good\r\n\r\n")
+            while not plug_in.front_end.running:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # all buffers are full
             await asyncio.to_thread(draining_first(lambda: None, plug_in.front_end.life, 0.1))
             assert not plug_in.front_end.running
-            server.should_exit = True
-            await serving

@@ -5,8 +5,8 @@ import pytest
 from longrope_server.keys import key_file
 from longrope_server.keys.key_file import Key
 
-from tests.server.page.browser import CHROMIUM, DRIVER, MISSING, Browser, browsing, origin
-from tests.server.page.person import Person
+from tests.server.page.browser import CHROMIUM, DRIVER, MISSING, Browser, browsing
+from tests.server.page.person import Person, before_the_page
 from tests.serving import LONGROPE_SERVE, Server, running
 
 KEY = "lr-of-the-page"
@@ -34,15 +34,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def stranger(server: Server, browser: Browser) -> Iterator[Person]:
-    """Someone without a key. Nothing is asked of another origin, and no policy is violated."""
-    browser.size(1400, 1000)
-    browser.get("about:blank")
-    browser.complaints()
-    browser.requests()
-    yield Person(browser, f"{server.url}/")
-    complaints = [line for line in browser.complaints() if "Failed to load resource" not in line]
-    assert complaints == []
-    assert {origin(url) for url in browser.requests()} == {origin(server.url)}
+    """Someone without a key."""
+    with before_the_page(browser, f"{server.url}/") as stranger:
+        yield stranger
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """What a person does with the page, and sees on it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.server.page.browser import Browser
+from tests.server.page.browser import Browser, origin
 
 SECONDS = 30
 ANSWER_SECONDS = 400
@@ -29,6 +30,19 @@ const options = {dataTransfer, bubbles: true, cancelable: true};
 target.dispatchEvent(new DragEvent("drop", options));
 input.remove();
 """
+
+
+@contextmanager
+def before_the_page(browser: Browser, url: str) -> Iterator["Person"]:
+    """Someone at `url`. Nothing is asked of another origin, and no policy is violated."""
+    browser.size(1400, 1000)
+    browser.get("about:blank")
+    browser.complaints()
+    browser.requests()
+    yield Person(browser, url)
+    complaints = [line for line in browser.complaints() if "Failed to load resource" not in line]
+    assert complaints == []
+    assert {origin(asked) for asked in browser.requests()} == {origin(url)}
 
 
 class Person:

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from longrope_server.front_end.page import page
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from tests.server.asgi import port_of
 
 LIMIT = 1000
 
@@ -96,8 +97,7 @@ def serving() -> Iterator[StandIn]:
     try:
         while not server.started:
             time.sleep(0.01)
-        port: Any = server.servers[0].sockets[0].getsockname()[1]
-        stand_in.url = f"http://127.0.0.1:{port}/"
+        stand_in.url = f"http://127.0.0.1:{port_of(server)}/"
         yield stand_in
     finally:
         stand_in.hanging.clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.page.browser import Browser
-from tests.server.page.person import DROP, INPUT, Person
+from tests.server.page.person import DROP, INPUT, Person, before_the_page
 from tests.server.page.stand_in import StandIn, serving
 
 QUESTION = "What is the capital?"
@@ -21,14 +21,10 @@ def server() -> Iterator[StandIn]:
 
 @pytest.fixture
 def person(server: StandIn, browser: Browser) -> Iterator[Person]:
-    """Someone in front of the page, whose policy is not violated."""
-    browser.size(1400, 1000)
-    browser.get("about:blank")
-    browser.complaints()
-    person = Person(browser, server.url)
-    person.wait_for_text("#model", "tiny, up to 1,000 tokens")
-    yield person
-    assert [line for line in browser.complaints() if "Failed to load resource" not in line] == []
+    """Someone in front of the page, which has learnt what is served."""
+    with before_the_page(browser, server.url) as person:
+        person.wait_for_text("#model", "tiny, up to 1,000 tokens")
+        yield person
 
 
 def documents(folder: Path, *names: str) -> list[Path]:
