@@ -67,7 +67,7 @@ class StandIn:
         self.headers: dict[str, str] = {}
         self.ending = "complete"
         self.received: list[Received] = []
-        self.left = threading.Event()  # the client of a held stream has closed the connection
+        self.left = threading.Event()  # a client has closed its connection before the end of a stream
 
     @property
     def paths(self) -> list[str]:
@@ -145,6 +145,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, stand_in: StandIn) -> None:
         self.close_connection = True
+        try:
+            self._send(stand_in)
+            if stand_in.ending == "held":
+                self.connection.settimeout(30)
+                if self.rfile.read(1) == b"":
+                    stand_in.left.set()
+        except ConnectionError:  # it left while parts were on their way
+            stand_in.left.set()
+
+    def _send(self, stand_in: StandIn) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
@@ -158,10 +168,6 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(part)
         if stand_in.ending == "complete":
             self.wfile.write(b"0\r\n\r\n")
-        elif stand_in.ending == "held":
-            self.connection.settimeout(30)
-            if self.rfile.read(1) == b"":
-                stand_in.left.set()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
