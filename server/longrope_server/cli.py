@@ -135,8 +135,9 @@ def main() -> None:
     from longrope_factors.factor_file.errors import FactorFileError
 
     from longrope_server.errors import UsageError
-    from longrope_server.stdout import discard_the_rest
+    from longrope_server.streams import discard_the_rest, prepare
 
+    prepare()
     try:
         app()
     except (UsageError, FactorFileError) as error:

@@ -22,7 +22,7 @@ from longrope_server.ask.answer import Answer
 from longrope_server.ask.server import RETRIES
 from longrope_server.ask.untrusted import printable
 from longrope_server.errors import UsageError
-from longrope_server.stdout import discard_the_rest
+from longrope_server.streams import discard_the_rest
 
 
 class Rate(ProgressColumn):

@@ -67,7 +67,7 @@ class StandIn:
         self.headers: dict[str, str] = {}
         self.ending = "complete"
         self.received: list[Received] = []
-        self.left = threading.Event()  # a client has closed its connection before the end of a stream
+        self.left = threading.Event()  # a client has left before the end of its stream
 
     @property
     def paths(self) -> list[str]:
