@@ -35,6 +35,20 @@ def test_a_run_ends_when_its_requests_cannot_be_written(
     assert f"{text.count(chr(10))} of 300 planned" in (out / "report.html").read_text()
 
 
+def test_a_run_that_cannot_begin_leaves_its_directory_empty(
+    server: MockServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arrivals = {"kind": "constant", "rate": 100, "requests": 2}
+    path = written(tmp_path, arrivals, profile={"description": "long " * 1000})
+    outcome = limited(2, "run", path, "--url", server.url, "-o", out)
+    assert outcome.status == 2
+    assert f"{out} cannot be written: File too large." in outcome.stderr
+    assert server.truths() == []
+    assert list(out.iterdir()) == []
+    assert loadtest("run", path, "--url", server.url, "-o", out).status == 0
+
+
 def test_a_result_that_cannot_be_written(server: MockServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = written(tmp_path, {"kind": "constant", "rate": 100, "requests": 2})

@@ -29,7 +29,13 @@ class Journal:
                 raise holds_a_result(directory)
             # Line by line, so that a killed process leaves every request that had ended.
             self._file = self._path.open("x", encoding="utf-8", buffering=1)
-            (directory / BEGUN).write_text(about, encoding="utf-8")
+            try:
+                (directory / BEGUN).write_text(about, encoding="utf-8")
+            except OSError:  # no run has begun
+                self._file.close()
+                for path in (self._path, directory / BEGUN):
+                    path.unlink(missing_ok=True)
+                raise
 
     def dispatched(self, record: Record) -> None:
         """Do nothing."""
