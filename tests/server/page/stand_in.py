@@ -16,21 +16,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from tests.server.asgi import port_of
 
-LIMIT = 1000
-
 
 @dataclass
 class StandIn:
     """What is served, and what came.
 
-    model: the one that is served; others are not known. refusals: for each path, answers that are
-    given once each in place of the usual ones. hanging: paths that are never answered. locked:
-    whether every answer is that a key is needed. at_once: the most documents that were read at the
-    same time.
+    model, limit: what is served, up to how many tokens; other models are not known. refusals: for
+    each path, answers that are given once each in place of the usual ones. hanging: paths that are
+    never answered. locked: whether every answer is that a key is needed. at_once: the most
+    documents that were read at the same time.
     """
 
     url: str = ""
     model: str = "tiny"
+    limit: int = 1000
     refusals: dict[str, list[Response]] = field(default_factory=dict)
     hanging: set[str] = field(default_factory=set)
     locked: bool = False
@@ -46,7 +45,7 @@ class StandIn:
 
     async def usual(self, path: str, body: bytes) -> Response:
         if path == "v1/models":
-            return JSONResponse({"data": [{"id": self.model, "max_model_len": LIMIT}]})
+            return JSONResponse({"data": [{"id": self.model, "max_model_len": self.limit}]})
         if path == "ready":
             return PlainTextResponse("")
         if path == "metrics":

@@ -114,15 +114,16 @@ def test_a_key_that_http_cannot_carry_is_refused(person: Person) -> None:
         person.wait_for(lambda: not person.text("#refusal"))
 
 
-def test_another_model_after_a_restart_is_asked_next(server: StandIn, person: Person) -> None:
+def test_what_is_served_after_a_restart_is_asked_next(server: StandIn, person: Person) -> None:
     server.model = "other"
     person.ask(QUESTION)
-    assert person.wait_for_end() == "Failed"
-    assert "`tiny` does not exist" in person.text(".exchange")
-    person.ask(QUESTION)
-    person.wait_for(lambda: server.asked)
     assert person.wait_for_end() == "Complete"
-    assert "other" in person.text("#model")
+    assert "other, up to 1,000 tokens" in person.text("#model")
+    server.limit = 100
+    person.ask(QUESTION * 10)
+    person.wait_for_text("#refusal", "in the 100 that the server takes")
+    assert "other, up to 100 tokens" in person.text("#model")
+    assert len(server.asked) == 1
 
 
 def test_a_server_that_no_longer_answers_is_not_called_ready(

@@ -36,7 +36,7 @@ export class Exchange {
     return tokens;
   }
 
-  // Asks, and resolves when the answer has ended in any way; to the error if one has ended it.
+  // Asks, and resolves when the answer has ended in any way.
   async run(body, signal) {
     this.sent = performance.now();
     this.say("Waiting for a place");
@@ -59,7 +59,6 @@ export class Exchange {
       this.end("Failed");
       const refused = error instanceof server.Refusal;
       this.error.textContent = refused ? error.message : "The connection broke during the answer.";
-      return error;
     }
   }
 

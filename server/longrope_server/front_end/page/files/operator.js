@@ -16,10 +16,12 @@ export class Operator {
     document.addEventListener("visibilitychange", () => this.again());
   }
 
-  // Draws from now on, with the sets that /v1/factors lists.
+  // Draws from now on, with the sets that /v1/factors lists; in new charts if these are others.
   start(sets) {
+    if (JSON.stringify(sets) !== JSON.stringify(this.sets)) {
+      [this.charts, this.before] = [undefined, undefined];
+    }
     this.sets = sets;
-    [this.charts, this.before] = [undefined, undefined];
     this.again();
   }
 

@@ -27,7 +27,7 @@ const served = { model: undefined, limit: undefined, sets: [] };
 let asking; // the AbortController of the question that is being answered
 let measuring;
 
-// What is served; again with each new key.
+// What is served, which a new key or a restart of the server may change.
 async function learn() {
   try {
     const { data } = await server.json("v1/models");
@@ -116,7 +116,7 @@ async function put(longest, temperature, signal) {
     const sentence = `${documents.refused.name} could not be read: remove it, or choose another.`;
     throw new server.Refusal(0, sentence);
   }
-  if (!served.model) await learn();
+  await learn();
   if (!served.model) return;
   const prompt = questions.messages(documents.text, asked);
   const body = questions.body(served.model, prompt, longest, temperature);
@@ -131,8 +131,7 @@ async function put(longest, temperature, signal) {
     exchange.element.remove(); // it was never asked
     throw refusal;
   }
-  const refusal = await exchange.run(body, signal);
-  if (refusal?.status === 404) await learn(); // another model is served since a restart
+  await exchange.run(body, signal);
 }
 
 function mend(field, sentence) {
