@@ -243,6 +243,23 @@ def test_numbers_that_go_to_the_server_are_yamls(tmp_path: Path) -> None:
     assert [type(value) for value in extra.values()] == [float, str, str, int, float]
 
 
+@pytest.mark.parametrize(
+    "name", ["no", "Yes", "on", "off", "true", "5", "1e3", "null", "2026-01-01"]
+)
+def test_a_class_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """Without quotes, though YAML has other values than text that are written so."""
+    path = tmp_path / "whole.yaml"
+    path.write_text(WHOLE.replace("chat:", f"{name}:"))
+    assert list(profiles.load(path).classes) == [name]
+
+
+def test_a_merged_key_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "whole.yaml"
+    path.write_text(WHOLE + "    extra: {a: &a {on: yes}, b: {<<: *a, 5: off}}\n")
+    extra = profiles.load(path).classes["chat"].extra
+    assert extra == {"a": {"on": True}, "b": {"on": True, "5": False}}
+
+
 def test_a_byte_order_mark_is_taken_off(tmp_path: Path) -> None:
     path = tmp_path / "whole.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + WHOLE.encode())

@@ -1,6 +1,6 @@
-"""YAML with the numbers of YAML 1.2 (its core schema), which include those of JSON.
+"""YAML with text as keys, and the numbers of YAML 1.2 (its core schema), which include JSON's.
 
-PyYAML reads numbers as in YAML 1.1: 1_5 as 15, 1:30 as 90, 010 as 8, and 1e3 as text.
+PyYAML reads YAML 1.1: 1_5 is 15, 1:30 is 90, 010 is 8, and 1e3 is text; a class `no` is false.
 """
 
 import re
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+TEXT = "tag:yaml.org,2002:str"
 INTEGERS = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOATS = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -16,7 +17,15 @@ FLOATS = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with the numbers of YAML 1.2."""
+    """A safe loader with the numbers of YAML 1.2, and with keys as they are written."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what `<<` names, and make text of the keys."""
+        super().flatten_mapping(node)
+        node.value = [
+            (yaml.ScalarNode(TEXT, key.value) if isinstance(key, yaml.ScalarNode) else key, value)
+            for key, value in node.value
+        ]
 
 
 def load(text: str) -> Any:
