@@ -195,6 +195,24 @@ def test_the_repeats_of_a_lost_rate_are_left_out(
     assert loadtest("compare", folders[0], folders[1], "--fail-above", "2").status == 2
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_server_that_hangs_is_not_waited_for(
+    server: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(capacity, "DOUBLINGS", 0)
+    path = written(
+        *(tmp_path, {"kind": "constant", "rate": 100, "requests": 10}, {"first": 60}),
+        **{"slo": {"ttft" if stream else "e2e": 0.1}, "stream": stream, "timeout": 5},
+        profile={"attainment": 0.9},
+    )
+    out = tmp_path / "out"
+    assert loadtest("capacity", path, "--url", server.url, "-o", out).status == 1
+    (folder,) = out.glob("*-rate-*")
+    assert {request["outcome"] for request in requests_in(folder)} == {"interrupted"}
+    (probe,) = json.loads((out / "capacity.json").read_text())["probes"]
+    assert (probe["met"], probe["good_requests"], probe["runs"]) == (False, 0, 1)
+
+
 def test_a_server_that_ends_ends_the_search(tmp_path: Path) -> None:
     """Else every rate below the one that it died of would be missed."""
     out = tmp_path / "out"

@@ -1,12 +1,13 @@
 """The highest rate that meets the objectives, found by doubling and bisection with repeats."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from longrope_loadtest.errors import UsageError
 from longrope_loadtest.profiles.arrivals import Constant, Gamma, Poisson
-from longrope_loadtest.profiles.profile import Profile
+from longrope_loadtest.profiles.profile import Profile, RequestClass
 from longrope_loadtest.profiles.rates import rate_of, shown
 from longrope_loadtest.results.slo import met
 from longrope_loadtest.run.driving import Run
@@ -144,12 +145,26 @@ def _enough(good: int, of: int, attainment: float) -> bool:
     return good / of >= attainment
 
 
+def _patience(request_class: RequestClass) -> float | None:
+    """The seconds without a token after which a request of the class has missed its objectives.
+
+    None if that does not tell: a request that its client leaves is not counted, and a recorded body
+    may ask for an answer in one piece, which has no TTFT.
+    """
+    slo = request_class.slo
+    if slo is None or request_class.cancel is not None:
+        return None
+    limits = (slo.e2e, None if request_class.prompt.kind == "replay" else slo.ttft)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 class StopWhenLost:
     """Watches the runs of a rate, one after another, and ends the one in which the rate is lost.
 
     It is lost once so many requests have missed their objectives that the others cannot mend it.
     `requests` is the number that count in all repeats. The requests that are still running then
-    count as missed.
+    count as missed. One that has no token when it should be answered has missed them at once, so
+    that a server which hangs is not waited for.
     """
 
     def __init__(self, profile: Profile, requests: int) -> None:
@@ -160,17 +175,31 @@ class StopWhenLost:
     def of(self, run: Run) -> Self:
         """Watch this run from now on."""
         self._stop = run.stop
+        self._late: set[int] = set()
         return self
 
     def dispatched(self, record: Record) -> None:
-        """Do nothing."""
+        """Look whether a token has come when it should have."""
+        limit = _patience(self._profile.classes[record.class_name])
+        if limit is not None and not record.warm_up:
+            asyncio.get_running_loop().call_later(limit, self._look, record)
 
     def ended(self, record: Record) -> None:
         """Count a request that missed its objectives."""
         if record.warm_up or record.outcome not in ("complete", "failed"):
             return
-        if not met(record, self._profile.classes[record.class_name].slo):
-            self._still_good -= 1
-            if not _enough(self._still_good, self._all, self._profile.attainment):
-                self.is_lost = True
-                self._stop()
+        if record.number not in self._late and not met(
+            record, self._profile.classes[record.class_name].slo
+        ):
+            self._miss()
+
+    def _look(self, record: Record) -> None:
+        if record.last_token is None and not record.ended:
+            self._late.add(record.number)
+            self._miss()
+
+    def _miss(self) -> None:
+        self._still_good -= 1
+        if not _enough(self._still_good, self._all, self._profile.attainment):
+            self.is_lost = True
+            self._stop()
