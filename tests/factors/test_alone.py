@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from longrope_factors.cli import app
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import alone
 from longrope_factors.finetuning import training
@@ -10,8 +11,9 @@ from longrope_factors.search import run
 from longrope_factors.search.question import Question, plan
 from longrope_factors.search.settings import Settings
 from longrope_factors.settings import MachineSection
+from typer.testing import CliRunner
 
-from tests.factors import finetuning
+from tests.factors import finetuning, tiny
 
 
 def refused(path: Path) -> None:
@@ -65,3 +67,29 @@ def test_two_fine_tunes_in_one_folder(tmp_path: Path) -> None:
         training.run(settings)
     assert list(settings.output.iterdir()) == []
     training.run(settings)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("perplexity", "--corpus", "first.txt"),
+        ("passkey", "--depths", "1"),
+        ("retrieval", "--short", "700", "--task", "single_key", "--facts", "1"),
+    ],
+)
+def test_two_evaluations_on_one_results_file(words: tuple[str, ...], tmp_path: Path) -> None:
+    model = tiny.save(tmp_path / "model", tiny.byte_level())
+    (tmp_path / "first.txt").write_text("abc " * 200)
+    output = tmp_path / "results.jsonl"
+    given = ["evaluate", *words, "--model", str(model), "--length", "700", "-o", str(output)]
+    given = [str(tmp_path / word) if word == "first.txt" else word for word in given]
+    given += ["--method", "pi", "--dtype", "float32"]
+    with alone.at_work_on(output):
+        refused = CliRunner().invoke(app, given)
+        assert refused.exit_code == 2
+        said = " ".join(refused.stderr.split())
+        assert f"longrope: {output}: another run is at work on it; wait until it has ended" in said
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.stderr
+    with alone.at_work_on(output):  # which needs nothing but reading
+        assert CliRunner().invoke(app, given).exit_code == 0

@@ -11,7 +11,7 @@ from typing import Any, Generic
 from longrope_factors import __version__
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.results import R
-from longrope_factors.factor_file.files import json_lines
+from longrope_factors.factor_file.files import alone, json_lines
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.models import compute
 from longrope_factors.models.adapted import with_adapter
@@ -55,8 +55,25 @@ def run(
     Results that are already in the file `output` are not measured again, and the model is loaded
     only if one is missing. Each new result is appended at once. A result that stands there under
     the name of another method with the same rotation is repeated under its own. Raises UsageError
-    if `output` has anything but results, and OSError if it cannot be written, both before loading.
+    if `output` has anything but results or another run is at work on it, and OSError if it cannot
+    be written, all before loading.
     """
+    written = results.read(output, kind)
+    named = {(result.key, result.method) for result in written}
+    if all((measurement.key, measurement.method) in named for measurement in wanted):
+        return _as_wanted(wanted, {result.key: result for result in written})
+    output.touch()  # an error if there is no such folder
+    with alone.at_work_on(output):
+        return _completed(wanted, output, kind, load)
+
+
+def _completed(
+    wanted: Sequence[Measurement[R]],
+    output: Path,
+    kind: type[R],
+    load: Callable[[], LoadedModel],
+) -> list[R]:
+    json_lines.begin(output)
     written = results.read(output, kind)
     done = {result.key: result for result in written}
     named = {(result.key, result.method) for result in written}
@@ -65,20 +82,22 @@ def run(
         if measurement.key not in done:
             # Two methods may be the same rotation.
             missing.setdefault(measurement.key, measurement)
-    if any((measurement.key, measurement.method) not in named for measurement in wanted):
-        json_lines.begin(output)
     if missing:
         _make(list(missing.values()), load(), output, done)
         named |= {(key, measurement.method) for key, measurement in missing.items()}
-    made = [
-        done[measurement.key].model_copy(update={"method": measurement.method})
-        for measurement in wanted
-    ]
+    made = _as_wanted(wanted, done)
     for result in made:
         if (result.key, result.method) not in named:
             results.append(output, result)
             named.add((result.key, result.method))
     return made
+
+
+def _as_wanted(wanted: Sequence[Measurement[R]], done: dict[tuple[Any, ...], R]) -> list[R]:
+    return [
+        done[measurement.key].model_copy(update={"method": measurement.method})
+        for measurement in wanted
+    ]
 
 
 def common_fields(
