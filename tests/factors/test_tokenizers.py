@@ -1,6 +1,7 @@
 """Tokenizers that end texts, templates that write the date, and models that cannot be read."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from random import Random
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from longrope_factors.cli import app
+from longrope_factors.evaluating import results
+from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.report.measured import told_apart
 from longrope_factors.evaluating.retrieval import tasks
 from longrope_factors.evaluating.retrieval.filler import NOISE
 from longrope_factors.evaluating.retrieval.measurement import Material
@@ -135,13 +139,83 @@ def test_torn_weights_are_one_sentence(settings: Any, tmp_path: Path) -> None:
     assert "cannot be loaded as a causal language model: " in result.stderr
 
 
+CHEAP = {"search": ["--iterations", "0"], "finetune": ["--steps", "1", "--batch", "1"]}
+
+
+def swapped_words(model: Path) -> None:
+    path = model / "tokenizer.json"
+    text = path.read_text()
+    assert '"w0": 2' in text
+    path.write_text(text.replace('"w0": 2', '"w0": 3').replace('"w1": 3', '"w1": 2'))
+
+
+def without_the_tokenizer(path: Path) -> None:
+    """Make it the record of a version up to 0.2.0."""
+    text, number = re.subn(
+        r'"tokenizer_sha256": ?"[0-9a-f]{64}",|, "tok[^,]*"', "", path.read_text()
+    )
+    assert number == 1
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "factors"),
+    [
+        ("search", "found.jsonl", "found.json"),
+        ("finetune", "tuned/finetune.json", "tuned/factors.json"),
+    ],
+)
+def test_a_run_with_another_tokenizer_is_refused(
+    name: str, record: str, factors: str, settings: Any, tmp_path: Path
+) -> None:
+    model = shutil.copytree(settings.model, tmp_path / "model")
+    arguments = [*commands(settings, model, tmp_path)[name], "--corpus", str(settings.corpus[0])]
+    arguments += CHEAP[name]
+    for _ in range(2):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    assert "tokenizer" not in (tmp_path / factors).read_text()
+    before = (tmp_path / record).read_bytes()
+    swapped_words(model)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert "tokenizer_sha256" in result.stderr.splitlines()[-1]
+    assert (tmp_path / record).read_bytes() == before
+    without_the_tokenizer(tmp_path / record)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_result_of_another_tokenizer_is_none(settings: Any, tmp_path: Path) -> None:
+    model = shutil.copytree(settings.model, tmp_path / "model")
+    output = tmp_path / "p.jsonl"
+    corpus = ["--corpus", str(settings.corpus[0])]
+
+    def perplexities() -> list[float]:
+        arguments = [*commands(settings, model, tmp_path)["perplexity"], *corpus]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return [evaluation.perplexity for evaluation in results.read(output, Evaluation)]
+
+    before = perplexities()
+    assert perplexities() == before
+    swapped_words(model)
+    both = perplexities()
+    assert (len(both), both[:1]) == (2, before)
+    assert both[0] != both[1]
+    told = told_apart(results.read(output, Evaluation)).methods
+    assert [method[:16] for method in told] == ["yarn (tokenizer "] * 2
+    output.write_text(output.read_text().splitlines()[0] + "\n")
+    without_the_tokenizer(output)
+    assert perplexities() == before
+
+
 @pytest.mark.parametrize("name", ["search", "finetune", "perplexity"])
 def test_a_text_whose_name_is_not_utf_8(name: str, settings: Any, tmp_path: Path) -> None:
     text = tmp_path / "caf\udce9.txt"
     shutil.copyfile(settings.corpus[0], text)
     arguments = commands(settings, settings.model, tmp_path)[name]
-    cheap = {"search": ["--iterations", "0"], "finetune": ["--steps", "1", "--batch", "1"]}
-    result = CliRunner().invoke(app, [*arguments, "--corpus", str(text), *cheap.get(name, [])])
+    result = CliRunner().invoke(app, [*arguments, "--corpus", str(text), *CHEAP.get(name, [])])
     assert result.exit_code == 0, result.output
     written = {"search": "found.json", "finetune": "tuned/finetune.json", "perplexity": "p.jsonl"}
     content = (tmp_path / written[name]).read_text()

@@ -80,7 +80,8 @@ def perplexity(
             for served in compared[view[0]]
         ]
         load = partial(loading.load, model, device, dtype)
-        evaluations = measuring.run(wanted, output, evaluation.Evaluation, load)
+        tokenizer = model_directory.tokenizer_sha256(model)
+        evaluations = measuring.run(wanted, output, evaluation.Evaluation, load, tokenizer)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_perplexity
 
@@ -141,7 +142,8 @@ def passkey(
             for trial in range(trials)
         ]
         load = partial(loading.load, model, device, dtype)
-        retrievals = measuring.run(wanted, output, task.Retrieval, load)
+        tokenizer_sha256 = model_directory.tokenizer_sha256(model)
+        retrievals = measuring.run(wanted, output, task.Retrieval, load, tokenizer_sha256)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_passkey
 

@@ -49,22 +49,24 @@ def run(
     output: Path,
     kind: type[R],
     load: Callable[[], LoadedModel],
+    tokenizer_sha256: str,
 ) -> list[R]:
     """The results in the order of `wanted`, with the methods' names from there.
 
-    Results that are already in the file `output` are not measured again, and the model is loaded
-    only if one is missing. Each new result is appended at once. A result that stands there under
-    the name of another method with the same rotation is repeated under its own. Raises UsageError
-    if `output` has anything but results or another run is at work on it, and OSError if it cannot
-    be written, all before loading.
+    Results with this tokenizer that are already in the file `output` are not measured again, nor
+    are those of versions that did not write the tokenizer down. The model is loaded only if one is
+    missing. Each new result is appended at once. A result that stands there under the name of
+    another method with the same rotation is repeated under its own. Raises UsageError if `output`
+    has anything but results or another run is at work on it, and OSError if it cannot be written,
+    all before loading.
     """
-    written = results.read(output, kind)
+    written = _written(output, kind, tokenizer_sha256)
     named = {(result.key, result.method) for result in written}
     if all((measurement.key, measurement.method) in named for measurement in wanted):
         return _as_wanted(wanted, {result.key: result for result in written})
     output.touch()  # an error if there is no such folder
     with alone.at_work_on(output):
-        return _completed(wanted, output, kind, load)
+        return _completed(wanted, output, kind, load, tokenizer_sha256)
 
 
 def _completed(
@@ -72,9 +74,10 @@ def _completed(
     output: Path,
     kind: type[R],
     load: Callable[[], LoadedModel],
+    tokenizer_sha256: str,
 ) -> list[R]:
     json_lines.begin(output)
-    written = results.read(output, kind)
+    written = _written(output, kind, tokenizer_sha256)
     done = {result.key: result for result in written}
     named = {(result.key, result.method) for result in written}
     missing: dict[tuple[Any, ...], Measurement[R]] = {}
@@ -93,6 +96,15 @@ def _completed(
     return made
 
 
+def _written(output: Path, kind: type[R], tokenizer_sha256: str) -> list[R]:
+    """The results in the file with this tokenizer, or from versions that did not write it down."""
+    return [
+        result
+        for result in results.read(output, kind)
+        if result.tokenizer_sha256 in (tokenizer_sha256, None)
+    ]
+
+
 def _as_wanted(wanted: Sequence[Measurement[R]], done: dict[tuple[Any, ...], R]) -> list[R]:
     return [
         done[measurement.key].model_copy(update={"method": measurement.method})
@@ -107,6 +119,7 @@ def common_fields(
     return {
         "model": loaded.identity.name,
         "weights_sha256": loaded.weights_sha256,
+        "tokenizer_sha256": loaded.tokenizer_sha256,
         "dtype": loaded.dtype,
         "device": loaded.model.device.type,
         "length": length,

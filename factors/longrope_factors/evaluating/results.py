@@ -13,6 +13,7 @@ from longrope_factors.factor_file.files import json_lines
 class Result(BaseModel):
     """The fields of every measurement: the model, the rotation and the cost.
 
+    `tokenizer_sha256` is None if an earlier version measured, which did not write it down.
     `peak_memory_bytes` is the process's peak resident memory so far, including what came before
     this measurement. It does not include a GPU's memory.
     """
@@ -29,6 +30,7 @@ class Result(BaseModel):
 
     model: str
     weights_sha256: str
+    tokenizer_sha256: str | None = None
     dtype: str
     device: str
     length: int

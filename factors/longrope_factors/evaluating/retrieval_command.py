@@ -100,7 +100,8 @@ def retrieval(
             material.fitted(chosen_task, least, 0)
         wanted = measurements(material, weights_sha256, dtype, chosen, compared, documents)
         load = partial(loading.load, model, device, dtype)
-        askings = measuring.run(wanted, output, Asking, load)
+        tokenizer_sha256 = model_directory.tokenizer_sha256(model)
+        askings = measuring.run(wanted, output, Asking, load, tokenizer_sha256)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_retrieval
 

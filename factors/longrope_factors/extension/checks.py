@@ -49,7 +49,8 @@ def perplexities(
     ]
     results.parent.mkdir(parents=True, exist_ok=True)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
-    evaluations = measuring.run(wanted, results, evaluation.Evaluation, load)
+    tokenizer = model_directory.tokenizer_sha256(model_dir)
+    evaluations = measuring.run(wanted, results, evaluation.Evaluation, load, tokenizer)
     by_name: dict[str, list[float]] = {name: [] for name in sets}
     for result in evaluations:
         by_name[result.method].append(math.log(result.perplexity))
@@ -75,5 +76,7 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
     load = partial(loading.load, model_dir, machine.device, machine.dtype)
-    askings = measuring.run(wanted, recipe.output / "retrieval.jsonl", Asking, load)
+    output = recipe.output / "retrieval.jsonl"
+    tokenizer_sha256 = model_directory.tokenizer_sha256(model_dir)
+    askings = measuring.run(wanted, output, Asking, load, tokenizer_sha256)
     return {f"{length}": share for length, share in scores.averages(askings).items()}

@@ -1,4 +1,4 @@
-"""A Hugging Face model directory: the model's identity and its weight files."""
+"""A Hugging Face model directory: the model's identity, its weight files and its tokenizer's."""
 
 from pathlib import Path
 
@@ -6,6 +6,12 @@ from longrope_factors.factor_file import hf, weight_files
 from longrope_factors.factor_file.base import Base
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.schema import ModelIdentity
+
+# What transformers reads; a model has some of them.
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"),
+)
 
 
 def base_of(model_dir: Path, name: str | None = None) -> Base:
@@ -33,3 +39,9 @@ def weights(model_dir: Path) -> list[Path]:
 def weights_sha256(model_dir: Path) -> str:
     """One SHA-256 over the model's safetensors files, in the order of their names."""
     return weight_files.sha256(sorted(weights(model_dir)))
+
+
+def tokenizer_sha256(model_dir: Path) -> str:
+    """One SHA-256 over the files of the model's tokenizer that are there."""
+    paths = [model_dir / name for name in _TOKENIZER]
+    return weight_files.sha256([path for path in paths if path.is_file()])

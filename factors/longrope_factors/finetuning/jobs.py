@@ -102,6 +102,7 @@ def checked(settings: Settings, read: Material | None = None) -> Job:
         **{name: value for name, value in settings.model_dump().items() if name not in _UNRECORDED},
         "model": identity.name,
         "weights_sha256": model_directory.weights_sha256(settings.model),
+        "tokenizer_sha256": model_directory.tokenizer_sha256(settings.model),
         "factors": long_set.fingerprint,
         "start": start and start.fingerprint,
         "corpus": [text.model_dump() for text in corpus.texts],
@@ -245,6 +246,8 @@ def is_finished(job: Job) -> bool:
         settings, finished = record["settings"], record["finished"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{path}: is not the record of a fine-tune.") from None
+    # Versions up to 0.2.0 did not record the tokenizer.
+    settings.setdefault("tokenizer_sha256", job.record["tokenizer_sha256"])
     for name, value in job.record.items():
         if settings.get(name) != value:
             raise UsageError(

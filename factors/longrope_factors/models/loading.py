@@ -23,6 +23,11 @@ class LoadedModel:
         return model_directory.weights_sha256(self.directory)
 
     @property
+    def tokenizer_sha256(self) -> str:
+        """The hash of the tokenizer in `directory`, from `model_directory.tokenizer_sha256`."""
+        return model_directory.tokenizer_sha256(self.directory)
+
+    @property
     def dtype(self) -> str:
         """The name of the dtype that the model computes in, such as bfloat16."""
         return str(self.model.dtype).removeprefix("torch.")

@@ -78,6 +78,8 @@ class Journal:
             raise UsageError(f"{self.path}: is not the log of a search.")
         # Through JSON, because the logged settings went through it (tuples became lists).
         wanted = json.loads(json.dumps(settings))
+        # Versions up to 0.2.0 did not log the tokenizer.
+        logged.setdefault("tokenizer_sha256", wanted.get("tokenizer_sha256"))
         # Some settings are recorded only if they are given, here or in the log.
         for name in {**wanted, **logged}:
             if logged.get(name) != wanted.get(name):

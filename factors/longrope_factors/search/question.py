@@ -65,7 +65,7 @@ class Question:
 class Plan:
     """A question and all that follows from it; `seeds` are by name.
 
-    `settings` is what the log and the factor file record.
+    `settings` is what the factor file records, and the log besides the tokenizer's hash.
     """
 
     question: Question

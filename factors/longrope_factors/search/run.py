@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors import __version__
-from longrope_factors.factor_file import schema
+from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.files import alone
 from longrope_factors.factor_file.schema import FactorFile, FactorSet, Provenance
 from longrope_factors.search import plot
@@ -48,7 +48,9 @@ def run(
     """
     log = output.with_suffix(".jsonl")
     with alone.at_work_on(log):
-        journal = Journal(log, plan.settings, f"{datetime.date.today()}")
+        tokenizer = model_directory.tokenizer_sha256(plan.question.model_dir)
+        identity = {**plan.settings, "tokenizer_sha256": tokenizer}
+        journal = Journal(log, identity, f"{datetime.date.today()}")
         return _run(plan, output, machine, kept, watcher or Watcher(), journal)
 
 

@@ -50,10 +50,14 @@ def read(paths: Sequence[Path]) -> list[Result]:
 def told_apart(results: Sequence[Result]) -> Measured:
     """The results, each once, with what tells them apart added to `method`.
 
-    That is model, weights, dtype, window, form, filler or the number of facts if they differ, and
-    the fingerprint of a factor set if there are several of one name at one length.
+    That is model, weights, tokenizer, dtype, window, form, filler or the number of facts if they
+    differ, and the fingerprint of a factor set if there are several of one name at one length.
     """
-    results = list({(result.key, result.method): result for result in results}.values())
+    results = list(
+        {
+            (result.key, result.tokenizer_sha256, result.method): result for result in results
+        }.values()
+    )
     values: dict[str, set[str]] = defaultdict(set)
     for result in results:
         for name, value in _marks(result).items():
@@ -64,6 +68,8 @@ def told_apart(results: Sequence[Result]) -> Measured:
     for name in ("form", "facts"):
         if len(values[name] - {""}) < 2:
             tells.discard(name)  # results of other kinds have none
+    if not _tokenizers_differ(results):
+        tells.discard("tokenizer")
     if not _fillers_differ(results):
         tells.discard("filler")
     fingerprints: dict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -77,6 +83,15 @@ def told_apart(results: Sequence[Result]) -> Measured:
         return f"{result.method} ({', '.join(marks)})" if marks else result.method
 
     return Measured([result.model_copy(update={"method": method(result)}) for result in results])
+
+
+def _tokenizers_differ(results: Sequence[Result]) -> bool:
+    """Whether the same weights had several tokenizers; other models have their own."""
+    tokenizers: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        if result.tokenizer_sha256 is not None:
+            tokenizers[result.weights_sha256].add(result.tokenizer_sha256)
+    return any(len(some) > 1 for some in tokenizers.values())
 
 
 def _fillers_differ(results: Sequence[Result]) -> bool:
@@ -94,7 +109,9 @@ def _place(result: Result) -> tuple[Any, ...]:
 
 
 def _marks(result: Result) -> dict[str, str]:
-    window = form = filler = facts = ""
+    tokenizer = window = form = filler = facts = ""
+    if result.tokenizer_sha256 is not None:
+        tokenizer = f"tokenizer {result.tokenizer_sha256[:8]}"
     if isinstance(result, Asking):
         form = f"{result.form} form"
         filler = f"books {result.filler_sha256[:8]}" if result.filler_sha256 else ""
@@ -104,6 +121,7 @@ def _marks(result: Result) -> dict[str, str]:
     return {
         "model": result.model,
         "weights": f"weights {result.weights_sha256[:8]}",
+        "tokenizer": tokenizer,
         "dtype": result.dtype,
         "window": window,
         "form": form,
