@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import re
+import resource
 import struct
 import subprocess
 import zlib
@@ -123,6 +124,43 @@ def test_fetch_writes_texts_and_manifest(tmp_path: Path, monkeypatch: pytest.Mon
         "package": "r-cran-janeaustenr 1.0",
         "sha256": hashlib.sha256(texts["emma"].encode()).hexdigest(),
     }
+
+
+def test_a_manual_with_another_heading_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path / "root", NOVELS)
+    manual = debian.MANUALS[1]
+    (tmp_path / "root" / manual.file).write_bytes(gzip.compress(b"\nChapter One: Overview\n"))
+    monkeypatch.setattr(
+        debian, "_unpacked", lambda name, scratch: (tmp_path / "root", f"{name} 2.0")
+    )
+    result = CliRunner().invoke(app, ["corpus", "fetch", str(tmp_path / "texts")])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"longrope: c++-annotations-txt 2.0: no line of {manual.file} begins with "
+        "'Chapter 1: Overview Of The Chapters', where the text should start; the package of "
+        "Debian 12 has one.\n"
+    )
+    assert not (tmp_path / "texts").exists()
+
+
+def test_a_text_that_is_not_whole_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path / "root", NOVELS)
+    monkeypatch.setattr(
+        debian, "_unpacked", lambda name, scratch: (tmp_path / "root", f"{name} 1.0")
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))  # in place of a kill or a full disk
+    try:
+        result = CliRunner().invoke(app, ["corpus", "fetch", str(tmp_path / "texts")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 2
+    assert "emma.txt: cannot be written: File too large." in result.stderr
+    assert list((tmp_path / "texts").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from longrope_factors.corpora.rdata import unserialize
 from longrope_factors.factor_file.errors import UsageError
 from longrope_factors.factor_file.files import text_files
+from longrope_factors.factor_file.files.whole_file import replacing
 from longrope_factors.models import texts
 
 AUSTEN_PACKAGE, OPTICKS_PACKAGE = "r-cran-janeaustenr", "golang-1.19-src"
@@ -61,8 +62,9 @@ MANUALS = (
 def fetch(folder: Path) -> list[Path]:
     """Write every text to `folder`/NAME.txt, and a manifest of hashes; returns the texts' paths.
 
-    Needs dpkg, and apt-get with a Debian source. Raises UsageError if a package cannot be
-    downloaded or unpacked.
+    Each file is written completely or not at all. Needs dpkg, and apt-get with a Debian source.
+    Raises UsageError if a package cannot be downloaded or unpacked or a manual has another
+    beginning, and FactorFileError if a file cannot be written.
     """
     fetched: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,17 +78,23 @@ def fetch(folder: Path) -> list[Path]:
             root, version = _unpacked(manual.package, Path(scratch))
             path = root / manual.file
             text = text_files.decoded(path, gzip.decompress(path.read_bytes()))
-            lines = text[text.rindex(f"\n{manual.start}") :].splitlines()
-            fetched.append((manual.name, version, unwrapped(lines)))
-    folder.mkdir(parents=True, exist_ok=True)
+            start = text.rfind(f"\n{manual.start}")
+            if start < 0:
+                raise UsageError(
+                    f"{version}: no line of {manual.file} begins with '{manual.start}', where the "
+                    "text should start; the package of Debian 12 has one."
+                )
+            fetched.append((manual.name, version, unwrapped(text[start:].splitlines())))
     paths, manifest = [], []
     for name, version, text in fetched:
         content = text.encode("utf-8")
         paths.append(folder / f"{name}.txt")
-        paths[-1].write_bytes(content)
+        with replacing(paths[-1]) as whole:
+            whole.write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
         manifest.append({"file": paths[-1].name, "package": version, "sha256": sha256})
-    (folder / MANIFEST).write_text(json.dumps({"texts": manifest}, indent=2) + "\n")
+    with replacing(folder / MANIFEST) as whole:
+        whole.write_text(json.dumps({"texts": manifest}, indent=2) + "\n")
     return paths
 
 
