@@ -1,7 +1,9 @@
 """Evaluations are appended and resumed."""
 
+import hashlib
 import json
 import resource
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +202,24 @@ def test_evaluate_and_resume(model: Path, corpus: Path, tmp_path: Path) -> None:
     assert len({measurement.key for measurement in written}) == 3, "the set was measured already"
     assert [measurement.method for measurement in written[4:]] == ["tiny.json"]
     assert [measurement["method"] for measurement in json.loads(again.stdout)] == ["tiny.json"]
+
+
+def test_texts_of_one_name_are_told_apart(model: Path, tmp_path: Path) -> None:
+    books, names = [], []
+    for folder, text in (("a", "abcdefgh" * 20), ("b", "hgfedcba" * 20)):
+        books.append(tmp_path / folder / "book.txt")
+        books[-1].parent.mkdir()
+        books[-1].write_text(text)
+        names.append(f"book ({hashlib.sha256(text.encode()).hexdigest()[:8]})")
+    output, plot = tmp_path / "results.jsonl", tmp_path / "results.png"
+    given = ["--length", "64", "--method", "pi", "-o", output, "--plot", plot]
+    done = run("perplexity", "--model", model, "--corpus", books[0], "--corpus", books[1], *given)
+    assert done.exit_code == 0, done.output
+    assert all(name in done.stdout for name in names)
+    assert struct.unpack(">2I", plot.read_bytes()[16:24]) == (1320, 816)  # two rows of 408 pixels
+    page = tmp_path / "report.html"
+    assert run("report", output, "-o", page).exit_code == 0
+    assert all(f"{name}, 64" in page.read_text() for name in names)
 
 
 def test_a_command_that_is_gone_says_what_takes_its_place(tmp_path: Path) -> None:

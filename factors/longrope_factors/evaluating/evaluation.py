@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any
@@ -47,6 +48,16 @@ class Evaluation(Result):
             *(self.weights_sha256, self.dtype, self.fingerprint, self.corpus_sha256),
             *(self.length, self.window, self.stride),
         )
+
+
+def text_names(evaluations: Iterable[Evaluation]) -> dict[str, str]:
+    """What to call each text, by its SHA-256: its name, and the hash if others have that name."""
+    names = {evaluation.corpus_sha256: evaluation.corpus for evaluation in evaluations}
+    texts = Counter(names.values())
+    return {
+        sha256: name if texts[name] == 1 else f"{name} ({sha256[:8]})"
+        for sha256, name in names.items()
+    }
 
 
 def view(length: int, window: int | None, stride: int | None) -> tuple[int, int]:

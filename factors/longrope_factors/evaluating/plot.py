@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from longrope_factors import figures
-from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.evaluation import Evaluation, text_names
 from longrope_factors.evaluating.passkey import Retrieval
 from longrope_factors.evaluating.retrieval.results import Asking
 
@@ -21,17 +21,17 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
 
     The left column shows perplexity by length, the right one along the longest document.
     """
-    corpora = _in_order(evaluation.corpus for evaluation in evaluations)
+    texts = text_names(evaluations)
     names = _in_order(evaluation.method for evaluation in evaluations)
     looks = {name: _look(number, name) for number, name in enumerate(names)}
     pyplot = figures.pyplot()
     from matplotlib.ticker import LogLocator
 
     figure, rows = pyplot.subplots(
-        len(corpora), 2, figsize=(11, 3.4 * len(corpora)), layout="constrained", squeeze=False
+        len(texts), 2, figsize=(11, 3.4 * len(texts)), layout="constrained", squeeze=False
     )
-    for corpus, (by_length, along) in zip(corpora, rows, strict=True):
-        read = [evaluation for evaluation in evaluations if evaluation.corpus == corpus]
+    for (sha256, text), (by_length, along) in zip(texts.items(), rows, strict=True):
+        read = [evaluation for evaluation in evaluations if evaluation.corpus_sha256 == sha256]
         lengths = sorted({evaluation.length for evaluation in read})
         for name in names:
             line = sorted(
@@ -42,14 +42,14 @@ def draw_perplexity(evaluations: Sequence[Evaluation], path: Path) -> None:
             by_length.plot(*zip(*line, strict=True), **looks[name])
         by_length.set_xscale("log", base=2)
         by_length.set_xticks(lengths, [f"{length:,}" for length in lengths])
-        by_length.set(title=corpus, ylabel="perplexity", xlabel="document (tokens)", yscale="log")
+        by_length.set(title=text, ylabel="perplexity", xlabel="document (tokens)", yscale="log")
         for evaluation in read:
             if evaluation.length == lengths[-1]:
                 curve = evaluation.curve
                 middles = (np.arange(len(curve)) + 0.5) * evaluation.length / len(curve)
                 style = {**looks[evaluation.method], "marker": ""}
                 along.plot(middles, np.exp(curve), linewidth=1.2, **style)
-        along.set(title=f"{corpus}: along {lengths[-1]:,} tokens", xlabel="position (tokens)")
+        along.set(title=f"{text}: along {lengths[-1]:,} tokens", xlabel="position (tokens)")
         along.set(ylabel="perplexity there", yscale="log")
         for axes in (by_length, along):
             axes.grid(alpha=0.3, which="both")

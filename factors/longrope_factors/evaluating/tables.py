@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.evaluation import Evaluation, text_names
 from longrope_factors.evaluating.passkey import Retrieval
 from longrope_factors.evaluating.retrieval import scores
 from longrope_factors.evaluating.retrieval.results import Asking
@@ -25,9 +25,10 @@ def print_perplexity(evaluations: Sequence[Evaluation]) -> None:
     for column in table.columns:
         column.overflow = "fold"
         column.justify = "left" if column.header in ("text", "method") else "right"
+    names = text_names(evaluations)
     for evaluation in evaluations:
         table.add_row(
-            evaluation.corpus,
+            names[evaluation.corpus_sha256],
             f"{evaluation.length:,}",
             evaluation.method,
             f"{evaluation.perplexity:.2f}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longrope_factors.evaluating import plot
-from longrope_factors.evaluating.evaluation import Evaluation
+from longrope_factors.evaluating.evaluation import Evaluation, text_names
 from longrope_factors.evaluating.passkey import Retrieval
 from longrope_factors.evaluating.retrieval import scores
 from longrope_factors.evaluating.retrieval.results import Asking
@@ -74,22 +74,26 @@ def effective(askings: Sequence[Asking], methods: Sequence[str]) -> list[tuple[s
 
 def perplexity(evaluations: Sequence[Evaluation], methods: Sequence[str]) -> Section:
     """The perplexity of every text, by method and length."""
-    texts = {(evaluation.corpus, evaluation.length) for evaluation in evaluations}
+    names = text_names(evaluations)
+    texts = {
+        (names[evaluation.corpus_sha256], evaluation.corpus_sha256, evaluation.length)
+        for evaluation in evaluations
+    }
     measured = {evaluation.method for evaluation in evaluations}
     named = [name for name in methods if name in measured]
     rows = []
-    for corpus, length in sorted(texts):
+    for text, sha256, length in sorted(texts):
         cells = []
         for name in named:
             cells.append(
                 ", ".join(
                     f"{evaluation.perplexity:.2f} ({evaluation.perplexity_last_1024:.2f})"
                     for evaluation in evaluations
-                    if (evaluation.corpus, evaluation.length) == (corpus, length)
+                    if (evaluation.corpus_sha256, evaluation.length) == (sha256, length)
                     and evaluation.method == name
                 )
             )
-        rows.append((f"{corpus}, {length:,}", *cells))
+        rows.append((f"{text}, {length:,}", *cells))
     return Section(
         "Perplexity",
         "Of each text's first tokens, and in brackets of the last 1,024 of them.",
