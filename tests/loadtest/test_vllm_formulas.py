@@ -77,16 +77,16 @@ def test_their_client_sees_what_ours_sees(
     server: MockServer, requests: ModuleType, api: str, eos: bool
 ) -> None:
     # Their chat client takes the role for the first token: vLLM sends both at once.
-    mock: dict[str, Any] = {**MOCK, "tokens": 8, "eos": eos, "role_early": False}
-    one_after_another = {"kind": "closed", "users": 1, "requests": 8}
+    mock: dict[str, Any] = {"first": 0.1, "gap": 0.06, "tokens": 8, "eos": eos, "role_early": False}
+    one_after_another = {"kind": "closed", "users": 1, "requests": 5}
     ours = driven(profile(one_after_another, mock, api=api), server.url).records
-    theirs = asyncio.run(_theirs(requests, server.url, api, mock, 8))
+    theirs = asyncio.run(_theirs(requests, server.url, api, mock, 5))
     for record, output in zip(ours, theirs, strict=True):
         assert output.success
         assert record.output_tokens == output.output_tokens == 8
     # The fastest of each, which nothing disturbed, and half a gap: what one client takes for a
     # token and the other does not is a whole one.
-    near = MOCK["gap"] / 2
+    near = mock["gap"] / 2
     ttft = min(o.ttft for o in theirs)
     assert min(r.ttft() or 0 for r in ours) == pytest.approx(ttft, abs=near)
     e2e = min(o.latency for o in theirs)

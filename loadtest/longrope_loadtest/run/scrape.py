@@ -37,7 +37,7 @@ class Scraper:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Scrape while the context is open; a server without metrics is asked only once.
+        """Scrape while the context is open, at least once; a server without metrics only once.
 
         One that had metrics may refuse them for a while, as it may requests.
         """
@@ -55,7 +55,7 @@ class Scraper:
 
     def _watch(self) -> None:
         with httpx.Client(headers=self._headers, timeout=SECONDS * 4, **direct()) as client:
-            while not self._over.is_set():
+            while True:
                 began = time.time()
                 try:
                     answer = client.get(self._url)
@@ -66,7 +66,8 @@ class Scraper:
                     self._texts.append(((began + time.time()) / 2, packed))
                 elif answer is not None and not self._texts:
                     return
-                self._over.wait(SECONDS)
+                if self._over.wait(SECONDS):
+                    return
 
 
 def _sums(text: str) -> dict[str, float]:
