@@ -104,7 +104,8 @@ def plan(question: Question, evolution: Settings) -> Plan:
             f"{from_length}, or --start-from should name the sets to start from."
         )
     read = texts.read(question.corpus, question.model_dir, _tokens(question))
-    base = own.factors if question.base is None else question.base.factors
+    reference = own if question.base is None else question.base
+    base = reference.factors
     ratio = max(ratio, 1.0)
     starts = tuple(relative(factor_set, base) for factor_set in question.starts)
     largest = max([ratio, *(max(start.factors) for start in starts)])
@@ -130,7 +131,7 @@ def plan(question: Question, evolution: Settings) -> Plan:
         )
     } | {
         method: space.genome(
-            _bounded(_on_top(methods.rescale(method, identity, ratio), own), upper)
+            _bounded(_on_top(methods.rescale(method, identity, ratio), reference), upper)
         )
         for method in _SEEDS
     }
@@ -187,9 +188,9 @@ def _documents(question: Question, read: list[texts.Text], seed: int) -> list[Do
     return [documents.skipping_to(question.length, document, window, seed) for document in prepared]
 
 
-def _on_top(rescaling: Rescaling, own: Rescaling) -> Rescaling:
-    """`rescaling` times the model's own attention factor; its factors stay relative."""
-    return Rescaling(rescaling.factors, rescaling.attention_factor * own.attention_factor)
+def _on_top(rescaling: Rescaling, reference: Rescaling | FactorSet) -> Rescaling:
+    """`rescaling` times the attention factor of what it rescales; its factors stay relative."""
+    return Rescaling(rescaling.factors, rescaling.attention_factor * reference.attention_factor)
 
 
 def _bounded(rescaling: Rescaling, upper: float) -> Rescaling:

@@ -1,6 +1,7 @@
 """`longrope factors search` on a tiny model: killed, shared out, refused."""
 
 import json
+import math
 import random
 import shutil
 import time
@@ -16,7 +17,7 @@ from longrope_factors.models import loading
 from longrope_factors.models.reference import frequencies
 from longrope_factors.search.evolving.shape import theoretical_critical_pair
 from longrope_factors.search.question import Question, plan
-from longrope_factors.search.settings import Settings
+from longrope_factors.search.settings import Settings, SpaceSettings
 from longrope_factors.search.task import Laboratory, Worker
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -176,6 +177,25 @@ def test_second_search_multiplies_the_bases_factors(
     relative = [found / own for found, own in zip(sets[2].factors, base.factors, strict=True)]
     assert min(relative) >= 1 - 1e-9
     assert max(relative) <= 1.25 * 2
+
+
+def test_a_second_searchs_seeds_multiply_the_bases_attention_factor(
+    model: Path, corpus: list[str], whole: Path
+) -> None:
+    base = schema.load(whole).sets[-1].model_copy(update={"attention_factor": 1.05})
+    texts = tuple(map(Path, corpus[1::2]))
+
+    def attention(wanted: Any) -> dict[str, float]:
+        space = SpaceSettings(attention_factor=wanted)
+        question = Question(model, 256, texts, space, base, dtype="float32")
+        seeds = plan(question, Settings()).seeds
+        return {name: seed.attention_factor for name, seed in seeds.items()}
+
+    yarn = 1.05 * (1 + 0.1 * math.log(256 / LENGTH))
+    assert attention("search") == pytest.approx({"pi": 1.05, "ntk": 1.05, "yarn": yarn})
+    # Hugging Face's formula counts from the original length, as the authors' code does.
+    formula = math.sqrt(1 + math.log(256 / 64) / math.log(64))
+    assert attention(None) == pytest.approx(dict.fromkeys(("pi", "ntk", "yarn"), formula))
 
 
 def test_short_sets_are_searched_again_from_the_long_ones(
