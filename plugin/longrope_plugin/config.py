@@ -8,7 +8,7 @@ from longrope_plugin import adapters, arrivals
 from longrope_plugin.compat import hooks
 from longrope_plugin.compat.check import check
 from longrope_plugin.kv_connectors import judgement
-from longrope_plugin.selection import Selection
+from longrope_plugin.selection import SETS, Selection
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -39,6 +39,10 @@ def configure(vllm_config: "VllmConfig") -> None:
         judgement.check(vllm_config, selection)
     adapters.configure(vllm_config, selection)
     hooks.check_arrivals(arrivals.Served.from_vllm_config, arrivals.check)
+    # The other processes compare it with what they read. It also enters the key under which vLLM
+    # keeps compiled code, which depends on the number of sets.
+    additional = vllm_config.additional_config or {}
+    vllm_config.additional_config = {**additional, SETS: selection.digest}
     vllm_config.parallel_config.worker_cls = WORKER
     vllm_config.scheduler_config.scheduler_cls = SCHEDULER
 

@@ -1,5 +1,7 @@
 """Which factor set serves a sequence."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 Policy = Literal["length", "reserve"]
+
+SETS = "longrope_sets"  # in `additional_config`: the digest of what the engine was configured with
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Selection:
         """The selection of a longrope model; None for every other model.
 
         Raises FactorFileError, a sentence, for a factor file or lists that cannot be served, and
-        ValueError for an unknown policy.
+        ValueError for an unknown policy or for other sets than the engine was configured with.
         """
         model_config = vllm_config.model_config
         if model_config is None:
@@ -45,7 +49,8 @@ class Selection:
         config.setdefault(
             "longrope_factors", getattr(model_config.hf_config, "longrope_factors", None)
         )
-        policy = (vllm_config.additional_config or {}).get("longrope_selection", "length")
+        additional = vllm_config.additional_config or {}
+        policy = additional.get("longrope_selection", "length")
         if policy not in get_args(Policy):
             raise ValueError(
                 f"longrope_selection is {policy!r}; it must be one of "
@@ -55,7 +60,19 @@ class Selection:
         base_dir = hub.base_dir(model_config.model, named, model_config.revision)
         factor_file = hf.from_config(config, base_dir)
         path = None if named is None else base_dir / named
-        return cls(factor_file, policy, model_config.max_model_len, path)
+        selection = cls(factor_file, policy, model_config.max_model_len, path)
+        if additional.get(SETS, selection.digest) != selection.digest:
+            raise ValueError(
+                f"{path} has other factor sets than the engine was configured with: leave the file "
+                "as it is while the engine starts, and give every machine of the engine the same."
+            )
+        return selection
+
+    @property
+    def digest(self) -> str:
+        """What identifies all sets together with their limits."""
+        content = [(s.max_length, s.fingerprint) for s in self.factor_file.sets]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def limit(self, index: int) -> int:
         """The longest sequence, in tokens, that set `index` serves."""

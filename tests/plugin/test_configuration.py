@@ -153,6 +153,24 @@ def test_refused_factor_file_of_another_model(model: TinyModel) -> None:
         configure(model)
 
 
+def test_a_factor_file_that_changes_while_the_engine_starts(model: TinyModel) -> None:
+    config = configure(model)
+    path = model.directory / "longrope_factors.json"
+    save(random_factor_file(32, [64, 256]), path)
+    with pytest.raises(ValueError, match=r"longrope_factors\.json has other factor sets than"):
+        Selection.from_vllm_config(config)
+
+
+def test_code_compiled_for_other_sets_is_not_taken(model: TinyModel) -> None:
+    """The config's two lists are those of the first and the last set, so they do not tell."""
+    before = configure(model).compute_hash()
+    assert configure(model).compute_hash() == before
+    sets = model.factor_file.sets
+    fewer = model.factor_file.model_copy(update={"sets": (sets[0], sets[-1])})
+    save(fewer, model.directory / "longrope_factors.json")
+    assert configure(model).compute_hash() != before
+
+
 SCRIPT = """
 import json, os, sys
 from vllm import LLM, SamplingParams, TokensPrompt
