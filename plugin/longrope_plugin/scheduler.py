@@ -193,13 +193,23 @@ class FactorSetScheduling(DrainsPreempted):
         return delays, params
 
     def _preempt_outgrown(self) -> None:
-        """Preempts the running requests whose next position is past their set's limit."""
+        """Preempts the running requests whose next position is past their set's limit.
+
+        While drafts are in flight that decide it, the request is left out of the step: it would be
+        computed anew for each step whose drafts are then refused.
+        """
         outgrown = []
         for request in self.running:
             limit = self.selection.limit(request.factor_set)
-            length = request.num_tokens + request.num_output_placeholders
+            in_flight = request.num_output_placeholders
+            length = request.num_tokens + in_flight
             if length > limit and length < request.num_prompt_tokens + request.max_tokens:
-                outgrown.append(request)
+                if request.num_tokens + min(in_flight, 1) > limit:
+                    outgrown.append(request)
+                else:  # vLLM is about to count this step, and leaves out what must wait for later
+                    request.next_decode_eligible_step = max(
+                        request.next_decode_eligible_step, self.current_step + 2
+                    )
             elif length + len(request.spec_token_ids) > limit:
                 # Draft tokens may not cross the limit: they would be verified under this set.
                 request.spec_token_ids = request.spec_token_ids[: max(limit - length, 0)]

@@ -49,3 +49,20 @@ def test_drafts(tmp_path: Path, drafts: Any) -> None:
     print(f"{accepted} draft tokens were accepted")
     assert accepted > 0
     assert promotions > 0
+
+
+def test_a_limit_that_drafts_in_flight_may_reach(tmp_path: Path) -> None:
+    """An asynchronous step waits for them: nothing is computed anew before its promotion."""
+    model = give_words(tiny_model(tmp_path / "model"))
+    speculative = {"num_speculative_tokens": 4, **draft_model(model)}
+    arguments = {"async_scheduling": True, "speculative_config": speculative}
+    prompts = [prompt * 9 for prompt in random_prompts([5, 6, 7], seed=20)]
+    with engine(model, **arguments) as llm:
+        outputs = tokens(generate(llm, prompts, max_tokens=60))
+        preempted = counter(llm, "vllm:num_preemptions")
+        promotions = scheduler(llm).promotions
+    reference = Reference(model.directory, model.factor_file)
+    for prompt, output in zip(prompts, outputs, strict=True):
+        assert len(output) == 60
+        reference.expect(prompt, output)
+    assert preempted == promotions > 0

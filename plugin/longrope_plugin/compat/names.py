@@ -53,6 +53,15 @@ TOUCHES: dict[str, Touch] = {
     "preempt": Touch(
         _CORE + ".scheduler", "Scheduler._preempt_request", "no promotion", PUBLIC_SCHEDULER
     ),
+    **{
+        name: Touch(
+            _CORE + ".scheduler",
+            f"Scheduler.schedule:{name}",
+            "a request near its limit is computed anew until its drafts are accepted",
+            PUBLIC_SCHEDULER,
+        )
+        for name in ("next_decode_eligible_step", "current_step")
+    },
     "prev_step": Touch(
         _CORE + ".scheduler",
         "Scheduler.__init__:prev_step_scheduled_req_ids",
