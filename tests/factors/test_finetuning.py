@@ -16,7 +16,7 @@ import typer
 from longrope_factors.factor_file import methods, model_directory, schema
 from longrope_factors.factor_file.adapters import adapter_files
 from longrope_factors.factor_file.schema import Adapter, FactorSet
-from longrope_factors.finetuning import checkpoint, journal, training
+from longrope_factors.finetuning import checkpoint, jobs, journal, training
 from longrope_factors.finetuning.command import finetune
 from longrope_factors.finetuning.settings import Settings
 from longrope_factors.finetuning.watcher import Watcher
@@ -402,6 +402,17 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
     (foreign / "thesis.txt").write_text("words")
     with pytest.raises(ValueError, match="foreign: holds other files; -o should be a new folder"):
         training.run(finetuning.replace(settings, output=foreign))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"settings": null, "finished": true}', '{"settings": {}}']
+)
+def test_a_damaged_record_is_one_sentence(text: str, tmp_path: Path) -> None:
+    settings = finetuning.settings(tmp_path)
+    settings.output.mkdir()
+    (settings.output / jobs.RECORD).write_text(text)
+    with pytest.raises(ValueError, match=r"finetune\.json: is not the record of a fine-tune"):
+        training.run(settings)
 
 
 @pytest.mark.parametrize("line", ["{}", "[]", '{"step": 1', "\0"])

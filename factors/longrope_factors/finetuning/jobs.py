@@ -244,10 +244,10 @@ def is_finished(job: Job) -> bool:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings, finished = record["settings"], record["finished"]
-    except (ValueError, KeyError, TypeError):
+        # Versions up to 0.2.0 did not record the tokenizer.
+        settings.setdefault("tokenizer_sha256", job.record["tokenizer_sha256"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{path}: is not the record of a fine-tune.") from None
-    # Versions up to 0.2.0 did not record the tokenizer.
-    settings.setdefault("tokenizer_sha256", job.record["tokenizer_sha256"])
     for name, value in job.record.items():
         if settings.get(name) != value:
             raise UsageError(
