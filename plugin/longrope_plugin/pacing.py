@@ -26,13 +26,17 @@ class Pacing:
     def from_vllm_config(cls, vllm_config: "VllmConfig", most: int) -> "Pacing | None":
         """The pacing that `--additional-config` asks for.
 
-        None for 0 seconds, and where vLLM reads every prompt in one step. Raises ValueError, a
-        sentence, for a value that is not a number of seconds.
+        None for 0 seconds, and where vLLM reads every prompt in one step, or every image: it makes
+        sure of that by the tokens of its own steps. Raises ValueError, a sentence, for a value that
+        is not a number of seconds.
         """
         seconds = (vllm_config.additional_config or {}).get(KEY, STEP_SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"{KEY} is {seconds!r}; it must be seconds, or 0 for no pacing.")
-        in_parts = vllm_config.scheduler_config.enable_chunked_prefill
+        scheduler_config = vllm_config.scheduler_config
+        in_parts = scheduler_config.enable_chunked_prefill
+        if scheduler_config.is_multimodal_model and scheduler_config.disable_chunked_mm_input:
+            in_parts = False
         return cls(seconds, most) if seconds and in_parts else None
 
     def __init__(self, seconds: float, most: int) -> None:

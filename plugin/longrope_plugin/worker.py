@@ -22,7 +22,11 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
             model_runner.add_factor_sets(self.model_runner)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Loads the model; raises ValueError if anything in it but our layers reads positions."""
+        """Loads the model; raises ValueError if anything in it but our layers reads positions.
+
+        A worker that joins a running engine (elastic expert parallelism) does not look for that,
+        because the other workers would have to take part.
+        """
         selection = Selection.from_vllm_config(self.vllm_config)
         assert selection is not None
         self.factor_sets = selection.factor_file.sets
@@ -43,7 +47,8 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
             grouped = grouped_adapters.number_layers(model, self.vllm_config)
             if grouped is not None:
                 plain_twin.run_plain_steps(model, self.vllm_config, lambda: bool(grouped.groups))
-        positions_check.check(self.model_runner)
+        if not kwargs.get("load_dummy_weights"):
+            positions_check.check(self.model_runner)
 
     def sleep(self, level: int = 1) -> None:
         """Frees the device's memory; raises ValueError if adapters of ours would be lost."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from longrope_factors.factor_file.schema import save
 from longrope_plugin import adapters, register
 from longrope_plugin.compat import hooks, names
@@ -169,6 +170,26 @@ def test_code_compiled_for_other_sets_is_not_taken(model: TinyModel) -> None:
     fewer = model.factor_file.model_copy(update={"sets": (sets[0], sets[-1])})
     save(fewer, model.directory / "longrope_factors.json")
     assert configure(model).compute_hash() != before
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_worker_that_joins_an_engine_runs_nothing(
+    model: TinyModel, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    """The workers that serve would have to run it, too, where experts are shared among them."""
+    from longrope_plugin import positions_check
+    from longrope_plugin.worker import LongRoPEWorker
+
+    runs: list[Any] = []
+    monkeypatch.setattr(positions_check, "check", runs.append)
+    monkeypatch.setattr(LongRoPEWorker.__mro__[1], "load_model", lambda *_, **__: None)
+    worker = object.__new__(LongRoPEWorker)
+    worker.vllm_config = configure(model)
+    worker.model_config = worker.vllm_config.model_config
+    worker.use_v2_model_runner = False
+    worker.model_runner = SimpleNamespace(get_model=torch.nn.Module)
+    worker.load_model(load_dummy_weights=joins)
+    assert bool(runs) != joins
 
 
 SCRIPT = """

@@ -100,10 +100,23 @@ def test_a_prompt_that_is_read_in_one_step_is_not_paced() -> None:
     assert Pacing.from_vllm_config(config(1, in_parts=False), 2048) is None
 
 
+@pytest.mark.parametrize("has_images", [True, False])
+def test_a_prompt_whose_images_may_not_be_divided_is_not_paced(has_images: bool) -> None:
+    """For a model whose images attend to all of themselves, vLLM sets that by itself."""
+    whole_images = config(1, in_parts=True)
+    whole_images.scheduler_config.disable_chunked_mm_input = True
+    whole_images.scheduler_config.is_multimodal_model = has_images
+    assert (Pacing.from_vllm_config(whole_images, 2048) is None) == has_images
+
+
 def config(seconds: float, in_parts: bool) -> Any:
     return SimpleNamespace(
         additional_config={pacing.KEY: seconds},
-        scheduler_config=SimpleNamespace(enable_chunked_prefill=in_parts),
+        scheduler_config=SimpleNamespace(
+            enable_chunked_prefill=in_parts,
+            is_multimodal_model=False,
+            disable_chunked_mm_input=False,
+        ),
     )
 
 
