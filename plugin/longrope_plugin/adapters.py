@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 # above.
 FIRST_ID = 2**30
 
+FOR_THESE_WEIGHTS = (
+    "the factor sets have adapters, which are right only for the weights that the engine starts "
+    "with: serve other weights with an engine and a factor file of their own."
+)
+
 # vLLM 0.24 applies adapters to merged layers in a way that ours for CPUs lack.
 FIRST_ON_A_CPU = (0, 28)
 
@@ -52,6 +57,8 @@ def configure(vllm_config: "VllmConfig", selection: Selection) -> None:
     adapters = [factor_set.adapter for factor_set in sets if factor_set.adapter is not None]
     if not adapters:
         return
+    if getattr(vllm_config, "weight_transfer_config", None) is not None:
+        raise ValueError(f"--weight-transfer-config is given, but {FOR_THESE_WEIGHTS}")
     model_config, load_config = vllm_config.model_config, vllm_config.load_config
     weights = hub.weights_dir(model_config.model, model_config.revision, load_config.download_dir)
     adapter_files.check(selection.factor_file, _path(selection), weights)

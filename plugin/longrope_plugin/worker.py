@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from longrope_plugin import model_runner, positions_check
+from longrope_plugin import adapters, model_runner, positions_check
 from longrope_plugin.compat import hooks
 from longrope_plugin.rotation import rotary, transformers_rotary
 from longrope_plugin.selection import Selection
@@ -52,12 +52,21 @@ class LongRoPEWorker(hooks.platform_worker()):  # type: ignore[misc]
 
     def sleep(self, level: int = 1) -> None:
         """Frees the device's memory; raises ValueError if adapters of ours would be lost."""
-        if level == 2 and any(s.adapter is not None for s in self.factor_sets):
+        if level == 2 and self._has_adapters_of_sets():
             raise ValueError(
                 "Sleep at level 2 discards the adapters of the factor sets, which vLLM would not "
                 "load again: wake the engine up, and let it sleep at level 1."
             )
         super().sleep(level)
+
+    def reload_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Replaces the weights; raises ValueError if adapters of ours were trained on the old."""
+        if self._has_adapters_of_sets():
+            raise ValueError(f"Weights are to be loaded anew, but {adapters.FOR_THESE_WEIGHTS}")
+        super().reload_weights(*args, **kwargs)
+
+    def _has_adapters_of_sets(self) -> bool:
+        return any(factor_set.adapter is not None for factor_set in self.factor_sets)
 
     def _applies_adapters_on_a_cpu(self) -> bool:
         from vllm.platforms import current_platform

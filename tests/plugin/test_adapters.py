@@ -184,6 +184,23 @@ def test_sleep_that_would_lose_the_adapters_is_refused(llm: Any, reference: Refe
     reference.expect(prompt, tokens(generate(llm, [prompt], max_tokens=4))[0])
 
 
+def test_other_weights_beneath_the_adapters_are_refused(llm: Any, reference: Reference) -> None:
+    with pytest.raises(ValueError, match="Weights are to be loaded anew, but the factor sets have"):
+        llm.collective_rpc("reload_weights")
+    (prompt,) = random_prompts([70], seed=16)
+    reference.expect(prompt, tokens(generate(llm, [prompt], max_tokens=4))[0])
+
+
+def test_a_trainer_that_would_send_other_weights_is_refused(model: TinyModel) -> None:
+    from vllm.config import WeightTransferConfig
+
+    with (
+        pytest.raises(ValueError, match="--weight-transfer-config is given, but the factor sets"),
+        adapted_engine(model, weight_transfer_config=WeightTransferConfig()),
+    ):
+        pass
+
+
 @pytest.mark.skipif(ON_GPU, reason="about CPUs")
 def test_a_release_that_cannot_apply_them_is_refused(
     model: TinyModel, monkeypatch: pytest.MonkeyPatch
