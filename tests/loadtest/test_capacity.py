@@ -228,13 +228,6 @@ def test_a_server_that_ends_ends_the_search(tmp_path: Path) -> None:
     assert sum(not probe["met"] for probe in probes) <= 1  # the one that it died of
 
 
-def test_a_server_that_takes_no_connection_ends_the_search() -> None:
-    waiting = [record(number, outcome="interrupted", sent=None) for number in range(2)]
-    with pytest.raises(UsageError, match=r"No request of 8 requests/s could be sent to the server"):
-        command._check_reached(waiting, 8)
-    command._check_reached([*waiting, record(2, outcome="interrupted", sent=0.1)], 8)
-
-
 def test_a_rate_at_which_nothing_counts_is_none(server: MockServer, tmp_path: Path) -> None:
     cancel = {"share": 1, "after": 0}
     path = written(tmp_path, CONSTANT | {"rate": 100}, {"first": 1}, slo={"e2e": 9}, cancel=cancel)

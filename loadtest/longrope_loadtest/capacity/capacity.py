@@ -182,7 +182,7 @@ class StopWhenLost:
         """Look whether a token has come when it should have."""
         limit = _patience(self._profile.classes[record.class_name])
         if limit is not None and not record.warm_up:
-            asyncio.get_running_loop().call_later(limit, self._look, record)
+            self._look_after(limit, record)
 
     def ended(self, record: Record) -> None:
         """Count a request that missed its objectives."""
@@ -193,10 +193,17 @@ class StopWhenLost:
         ):
             self._miss()
 
-    def _look(self, record: Record) -> None:
-        if record.last_token is None and not record.ended:
-            self._late.add(record.number)
-            self._miss()
+    def _look_after(self, limit: float, record: Record) -> None:
+        asyncio.get_running_loop().call_later(limit, self._look, limit, record)
+
+    def _look(self, limit: float, record: Record) -> None:
+        if record.last_token is not None or record.ended:
+            return
+        if record.sent is None:  # its time-out will say whether the server takes connections
+            self._look_after(limit, record)
+            return
+        self._late.add(record.number)
+        self._miss()
 
     def _miss(self) -> None:
         self._still_good -= 1

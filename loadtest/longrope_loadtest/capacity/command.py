@@ -94,12 +94,6 @@ def _check_reached(records: list[Record], rate: float) -> None:
         raise UsageError(
             f"No request of {shown(rate)} requests/s reached the server: {refused[0].message}."
         )
-    # A run that is lost ends before its connections time out.
-    if records and all(r.outcome == "interrupted" and r.sent is None for r in records):
-        raise UsageError(
-            f"No request of {shown(rate)} requests/s could be sent to the server in the time in "
-            "which it should be answered."
-        )
 
 
 def _repeat(profile: Profile, planned: Plan, records: list[Record]) -> Repeat:
