@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from types import ModuleType
 
 import pytest
@@ -26,6 +27,12 @@ gc.disable()
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_in_every_run() -> None:
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 # What starts an engine in this process, and a server with one.
