@@ -63,25 +63,24 @@ def test_every_part_is_computed_under_the_largest_set(
     reference = Reference(model.directory, model.factor_file)
     client = Client(llm)
     before = scheduler(llm).promotions
-    others = {f"{length}-{at_once}": length for length in (50, 60, 63, 100, 127)}
-    for seed, (name, length) in enumerate(others.items()):
-        (prompt,) = random_prompts([length], seed=seed)
+    names = [f"{number}-{at_once}" for number in range(5)]
+    others = dict(zip(names, random_prompts([50, 60, 63, 100, 127]), strict=True))
+    for name, prompt in others.items():
         client.send(name, prompt, 20, resumable=False)
     parts, answers = random_prompts([40, 30, 60], seed=9), [10, 20, 30]
     session = f"session-{at_once}"
+    if at_once:
+        for part, answer in zip(parts, answers, strict=True):
+            client.send(session, part, answer, resumable=True)
     kept: list[int] = []
     for number, (part, answer) in enumerate(zip(parts, answers, strict=True)):
-        if at_once and number == 0:
-            for each, tokens in zip(parts, answers, strict=True):
-                client.send(session, each, tokens, resumable=True)
-        elif not at_once:
+        if not at_once:
             client.send(session, part, answer, resumable=True)
         said = client.wait_for(session, sum(answers[: number + 1]))[-answer:]
         reference.expect([*kept, *part], said, starts=2)
         kept += [*part, *said[:-1]]  # vLLM drops the last token, which was never computed
     client.send(session, [3], 1, resumable=False)  # how a client says that it has ended
-    for seed, (name, length) in enumerate(others.items()):
-        (prompt,) = random_prompts([length], seed=seed)
+    for name, prompt in others.items():
         reference.expect(prompt, client.wait_for(name, 20))
     assert scheduler(llm).promotions > before
     assert reference.refused(parts[0], client.tokens[session][:10], 0) > 0
