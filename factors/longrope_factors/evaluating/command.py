@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from longrope_factors.evaluating.results import Result
 from longrope_factors.evaluating.retrieval_command import retrieval
 from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.models import compute, loading, tokenizers
+from longrope_factors.models import compute, tokenizers
 
 evaluate_app = AppOfFiles(
     help="Measure a model under factor sets, on texts or with questions.", no_args_is_help=True
@@ -79,9 +78,7 @@ def perplexity(
             for tokens, view in views.items()
             for served in compared[view[0]]
         ]
-        load = partial(loading.load, model, device, dtype)
-        tokenizer = model_directory.tokenizer_sha256(model)
-        evaluations = measuring.run(wanted, output, evaluation.Evaluation, load, tokenizer)
+        evaluations = measuring.run(wanted, output, evaluation.Evaluation, model, device, dtype)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_perplexity
 
@@ -141,9 +138,7 @@ def passkey(
             for place in places
             for trial in range(trials)
         ]
-        load = partial(loading.load, model, device, dtype)
-        tokenizer_sha256 = model_directory.tokenizer_sha256(model)
-        retrievals = measuring.run(wanted, output, task.Retrieval, load, tokenizer_sha256)
+        retrievals = measuring.run(wanted, output, task.Retrieval, model, device, dtype)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_passkey
 

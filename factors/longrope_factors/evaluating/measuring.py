@@ -11,15 +11,18 @@ from typing import Any, Generic
 from longrope_factors import __version__
 from longrope_factors.evaluating import results
 from longrope_factors.evaluating.results import R
+from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.files import alone, json_lines
 from longrope_factors.factor_file.schema import FactorSet
-from longrope_factors.models import compute
+from longrope_factors.models import compute, loading
 from longrope_factors.models.adapted import with_adapter
 from longrope_factors.models.loading import LoadedModel
 
 # The length at which attention costs as much as everything else (SmolLM2-135M). It is used only to
 # estimate the remaining time.
 _EVEN = 8192
+
+Place = tuple[tuple[Any, ...], str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Measurement(Generic[R]):
     adapter: Path | None = None
 
     @property
+    def place(self) -> Place:
+        """What finds its result among those of a file: the key, and the method's name."""
+        return self.key, self.method
+
+    @property
     def cost(self) -> float:
         """The time that it takes, in units of the time for a single token."""
         return self.windows * self.window * (1 + self.window / _EVEN)
@@ -48,68 +56,60 @@ def run(
     wanted: Sequence[Measurement[R]],
     output: Path,
     kind: type[R],
-    load: Callable[[], LoadedModel],
-    tokenizer_sha256: str,
+    model_dir: Path,
+    device: str | None,
+    dtype: str,
 ) -> list[R]:
     """The results in the order of `wanted`, with the methods' names from there.
 
-    Results with this tokenizer that are already in the file `output` are not measured again, nor
-    are those of versions that did not write the tokenizer down. The model is loaded only if one is
-    missing. Each new result is appended at once. A result that stands there under the name of
+    Results with the model's tokenizer that are already in the file `output` are not measured again,
+    nor are those of versions that did not write the tokenizer down. The model is loaded only if one
+    is missing. Each new result is appended at once. A result that stands there under the name of
     another method with the same rotation is repeated under its own. Raises UsageError if `output`
     has anything but results or another run is at work on it, and OSError if it cannot be written,
     all before loading.
     """
-    written = _written(output, kind, tokenizer_sha256)
-    named = {(result.key, result.method) for result in written}
-    if all((measurement.key, measurement.method) in named for measurement in wanted):
-        return _as_wanted(wanted, {result.key: result for result in written})
-    output.touch()  # an error if there is no such folder
-    with alone.at_work_on(output):
-        return _completed(wanted, output, kind, load, tokenizer_sha256)
+    tokenizer_sha256 = model_directory.tokenizer_sha256(model_dir)
+    stored = _stored(output, kind, tokenizer_sha256)
+    if any(measurement.place not in stored for measurement in wanted):
+        output.touch()  # an error if there is no such folder
+        with alone.at_work_on(output):
+            json_lines.begin(output)
+            stored = _stored(output, kind, tokenizer_sha256)
+            _complete(stored, wanted, output, partial(loading.load, model_dir, device, dtype))
+    return [stored[measurement.place] for measurement in wanted]
 
 
-def _completed(
+def _stored(output: Path, kind: type[R], tokenizer_sha256: str) -> dict[Place, R]:
+    """The results in the file with this tokenizer, or from versions that did not write it down."""
+    return {
+        (result.key, result.method): result
+        for result in results.read(output, kind)
+        if result.tokenizer_sha256 in (tokenizer_sha256, None)
+    }
+
+
+def _complete(
+    stored: dict[Place, R],
     wanted: Sequence[Measurement[R]],
     output: Path,
-    kind: type[R],
     load: Callable[[], LoadedModel],
-    tokenizer_sha256: str,
-) -> list[R]:
-    json_lines.begin(output)
-    written = _written(output, kind, tokenizer_sha256)
-    done = {result.key: result for result in written}
-    named = {(result.key, result.method) for result in written}
+) -> None:
+    """Adds what is missing to `stored` and to the file."""
+    keys = {key for key, _ in stored}
     missing: dict[tuple[Any, ...], Measurement[R]] = {}
     for measurement in wanted:
-        if measurement.key not in done:
+        if measurement.key not in keys:
             # Two methods may be the same rotation.
             missing.setdefault(measurement.key, measurement)
     if missing:
-        _make(list(missing.values()), load(), output, done)
-        named |= {(key, measurement.method) for key, measurement in missing.items()}
-    made = _as_wanted(wanted, done)
-    for result in made:
-        if (result.key, result.method) not in named:
-            results.append(output, result)
-            named.add((result.key, result.method))
-    return made
-
-
-def _written(output: Path, kind: type[R], tokenizer_sha256: str) -> list[R]:
-    """The results in the file with this tokenizer, or from versions that did not write it down."""
-    return [
-        result
-        for result in results.read(output, kind)
-        if result.tokenizer_sha256 in (tokenizer_sha256, None)
-    ]
-
-
-def _as_wanted(wanted: Sequence[Measurement[R]], done: dict[tuple[Any, ...], R]) -> list[R]:
-    return [
-        done[measurement.key].model_copy(update={"method": measurement.method})
-        for measurement in wanted
-    ]
+        _make(list(missing.values()), load(), output, stored)
+    done = {key: result for (key, _), result in stored.items()}
+    for measurement in wanted:
+        if measurement.place not in stored:
+            renamed = done[measurement.key].model_copy(update={"method": measurement.method})
+            results.append(output, renamed)
+            stored[measurement.place] = renamed
 
 
 def common_fields(
@@ -136,7 +136,7 @@ def _make(
     missing: list[Measurement[R]],
     loaded: LoadedModel,
     output: Path,
-    done: dict[tuple[Any, ...], R],
+    stored: dict[Place, R],
 ) -> None:
     from rich.console import Console
     from rich.progress import (
@@ -167,5 +167,5 @@ def _make(
             step = measurement.cost / (measurement.windows * layers)
             with with_adapter(loaded, measurement.adapter):
                 result = measurement.make(loaded, partial(progress.advance, bar, step))
-            done[measurement.key] = result
+            stored[measurement.place] = result
             results.append(output, result)

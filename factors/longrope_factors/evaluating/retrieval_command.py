@@ -1,7 +1,6 @@
 """`longrope factors evaluate retrieval`: questions about facts in long documents."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ from longrope_factors.evaluating.options import (
 from longrope_factors.evaluating.retrieval.prompts import Form
 from longrope_factors.factor_file import model_directory
 from longrope_factors.factor_file.errors import UsageError
-from longrope_factors.models import compute, loading, tokenizers
+from longrope_factors.models import compute, tokenizers
 
 
 def retrieval(
@@ -99,9 +98,7 @@ def retrieval(
         for chosen_task in chosen:
             material.fitted(chosen_task, least, 0)
         wanted = measurements(material, weights_sha256, dtype, chosen, compared, documents)
-        load = partial(loading.load, model, device, dtype)
-        tokenizer_sha256 = model_directory.tokenizer_sha256(model)
-        askings = measuring.run(wanted, output, Asking, load, tokenizer_sha256)
+        askings = measuring.run(wanted, output, Asking, model, device, dtype)
         if plot is not None:
             from longrope_factors.evaluating.plot import draw_retrieval
 

@@ -1,7 +1,6 @@
 """The checks after steps: perplexity on texts that nothing else reads, and retrieval of facts."""
 
 import math
-from functools import partial
 from pathlib import Path
 
 from longrope_factors.evaluating import evaluation, measuring
@@ -11,7 +10,7 @@ from longrope_factors.extension.recipe import Recipe, RetrievalSection
 from longrope_factors.factor_file import model_directory, schema
 from longrope_factors.factor_file.schema import FactorSet
 from longrope_factors.finetuning.output import FACTORS
-from longrope_factors.models import loading, texts
+from longrope_factors.models import texts
 
 
 def perplexities(
@@ -48,9 +47,9 @@ def perplexities(
         for name, factor_set in sets.items()
     ]
     results.parent.mkdir(parents=True, exist_ok=True)
-    load = partial(loading.load, model_dir, machine.device, machine.dtype)
-    tokenizer = model_directory.tokenizer_sha256(model_dir)
-    evaluations = measuring.run(wanted, results, evaluation.Evaluation, load, tokenizer)
+    evaluations = measuring.run(
+        wanted, results, evaluation.Evaluation, model_dir, machine.device, machine.dtype
+    )
     by_name: dict[str, list[float]] = {name: [] for name in sets}
     for result in evaluations:
         by_name[result.method].append(math.log(result.perplexity))
@@ -75,8 +74,6 @@ def retrieval(recipe: Recipe, asked: RetrievalSection) -> dict[str, float]:
     material = inputs.retrieved(recipe, asked)
     weights_sha256 = model_directory.weights_sha256(model_dir)
     wanted = measurements(material, weights_sha256, machine.dtype, chosen, served, asked.documents)
-    load = partial(loading.load, model_dir, machine.device, machine.dtype)
     output = recipe.output / "retrieval.jsonl"
-    tokenizer_sha256 = model_directory.tokenizer_sha256(model_dir)
-    askings = measuring.run(wanted, output, Asking, load, tokenizer_sha256)
+    askings = measuring.run(wanted, output, Asking, model_dir, machine.device, machine.dtype)
     return {f"{length}": share for length, share in scores.averages(askings).items()}
